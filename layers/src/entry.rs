@@ -1,0 +1,250 @@
+//! What a layer consists of: entries at safe paths.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// A path inside a root file system: relative, `/`-separated, of any bytes but NUL.
+///
+/// No component is empty, `.` or `..`; the root itself is the empty path. It cannot be made without
+/// that check. The order is component-wise byte order: a directory comes before all it holds, and what
+/// it holds comes before its next sibling (`a`, `a/b`, `a-b`).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SafePath(Box<[u8]>);
+
+/// Why bytes are not a path inside a root.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A component is `..`: the path may point outside the root.
+    #[error("the path {0:?} holds a `..` component")]
+    Parent(String),
+    /// The path holds a NUL byte.
+    #[error("the path {0:?} holds a NUL byte")]
+    Nul(String),
+    /// A component is longer than 255 bytes, which no file system holds.
+    #[error("a name in the path {0:?} is longer than 255 bytes")]
+    LongName(String),
+    /// The path is longer than 4,095 bytes (PATH_MAX without its NUL).
+    #[error("the path is longer than 4095 bytes: {0:?}…")]
+    LongPath(String),
+}
+
+impl SafePath {
+    /// The root of the file system.
+    pub fn root() -> SafePath {
+        SafePath(Box::default())
+    }
+
+    /// Checks a path as archives and specs write them: a leading `/` or `./`, doubled and trailing
+    /// slashes and `.` components are dropped; `..` is refused wherever it stands.
+    pub fn parse(path: &[u8]) -> Result<SafePath, PathError> {
+        let shown = || String::from_utf8_lossy(&path[..path.len().min(256)]).into_owned();
+        if path.contains(&0) {
+            return Err(PathError::Nul(shown()));
+        }
+        let mut clean = Vec::with_capacity(path.len());
+        for part in path.split(|&b| b == b'/') {
+            match part {
+                b"" | b"." => continue,
+                b".." => return Err(PathError::Parent(shown())),
+                _ if part.len() > 255 => return Err(PathError::LongName(shown())),
+                _ => {}
+            }
+            if !clean.is_empty() {
+                clean.push(b'/');
+            }
+            clean.extend_from_slice(part);
+        }
+        if clean.len() > 4095 {
+            return Err(PathError::LongPath(shown()));
+        }
+        Ok(SafePath(clean.into()))
+    }
+
+    /// The path below this one that `rest` names; `rest` is checked as by [`SafePath::parse`].
+    pub fn join(&self, rest: &[u8]) -> Result<SafePath, PathError> {
+        if self.is_root() {
+            return SafePath::parse(rest);
+        }
+        SafePath::parse(&[&self.0, &b"/"[..], rest].concat())
+    }
+
+    /// The bytes, without a leading or trailing slash; empty for the root.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// True for the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The components from the top; none for the root.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|&b| b == b'/').filter(|part| !part.is_empty())
+    }
+
+    /// The last component, or nothing for the root.
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
+    }
+
+    /// The directory that holds this path; `None` for the root.
+    pub fn parent(&self) -> Option<SafePath> {
+        if self.is_root() {
+            return None;
+        }
+        let end = self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        Some(SafePath(self.0[..end].into()))
+    }
+
+    /// True when this path is `other` or lies below it.
+    pub fn starts_with(&self, other: &SafePath) -> bool {
+        other.is_root()
+            || self.0.strip_prefix(&*other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+}
+
+impl Ord for SafePath {
+    fn cmp(&self, other: &SafePath) -> Ordering {
+        // A slash sorts before every other byte, which is component-wise order without splitting.
+        let key = |b: &u8| if *b == b'/' { 0 } else { *b };
+        self.0.iter().map(key).cmp(other.0.iter().map(key))
+    }
+}
+
+impl PartialOrd for SafePath {
+    fn partial_cmp(&self, other: &SafePath) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// With a leading slash, control characters and bytes that are not UTF-8 escaped.
+impl fmt::Display for SafePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("/")?;
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    // Control characters, and the marks that reorder or hide text on a terminal.
+                    _ if c.is_control() => write!(f, "{}", c.escape_default())?,
+                    '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+                        write!(f, "{}", c.escape_unicode())?
+                    }
+                    _ => write!(f, "{c}")?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SafePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One entry of a layer: everything its tar header is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub path: SafePath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits, `0o7777` at most. Ignored for symbolic links, which are always 0777.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u64,
+    /// Numeric group.
+    pub gid: u64,
+    /// Extended attributes, name and value, in any order; each name once.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file of this many bytes, which are given beside the entry.
+    File {
+        /// Number of bytes.
+        size: u64,
+    },
+    /// Another name of a file that stands earlier in the same layer.
+    HardLink {
+        /// That file.
+        target: SafePath,
+    },
+    /// A symbolic link; the target is kept as given.
+    Symlink {
+        /// The target, any bytes but NUL.
+        target: Vec<u8>,
+    },
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// Hides `path` of the layers below (OCI image-spec `layer.md`, "Whiteouts"): written as an empty
+    /// file `.wh.<name>` beside it.
+    Whiteout,
+    /// Hides everything that the layers below hold in the directory `path`: written as
+    /// `.wh..wh..opq` in it.
+    Opaque,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> SafePath {
+        SafePath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn cleaned_and_refused() {
+        assert_eq!(path("/./a//b/").as_bytes(), b"a/b");
+        assert!(path("/").is_root());
+        assert!(matches!(SafePath::parse(b"a/../b"), Err(PathError::Parent(_))));
+        assert!(matches!(SafePath::parse(b"a\0b"), Err(PathError::Nul(_))));
+        assert!(SafePath::parse(&[b'a'; 256]).is_err());
+        assert!(SafePath::parse(&b"abc/".repeat(1100)).is_err());
+        assert_eq!(path("a").join(b"/b/c").unwrap().as_bytes(), b"a/b/c");
+        assert!(path("a").join(b"..").is_err());
+    }
+
+    #[test]
+    fn component_wise_order() {
+        let mut paths = ["a-b", "a/b", "a", "", "a.b", "a/b/c", "a/b-c", "b"].map(path);
+        paths.sort();
+        assert_eq!(paths, ["", "a", "a/b", "a/b/c", "a/b-c", "a-b", "a.b", "b"].map(path));
+    }
+
+    #[test]
+    fn family() {
+        assert_eq!(path("a/b").parent(), Some(path("a")));
+        assert_eq!(path("a").parent(), Some(SafePath::root()));
+        assert_eq!(path("").parent(), None);
+        assert_eq!(path("a/b").name(), b"b");
+        assert!(path("a/b").starts_with(&path("a")) && !path("ab").starts_with(&path("a")));
+    }
+
+    #[test]
+    fn shown_without_escapes_for_terminals() {
+        let shown = SafePath::parse(b"a\x1b[31m\xff\xe2\x80\xae").unwrap().to_string();
+        assert_eq!(shown, "/a\\u{1b}[31m\\xff\\u{202e}");
+    }
+}

@@ -1,0 +1,132 @@
+//! What every error of the program can say of itself: a stable code, an exit code, a place and a help line.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The exit codes, the same for every command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or verified.
+    Done = 0,
+    /// Mismatch, tampering or malformed input.
+    Mismatch = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// Evidence is missing.
+    Missing = 3,
+    /// Refused by identity or policy.
+    Refused = 4,
+    /// A rebuild differs.
+    Differs = 5,
+    /// Could not be decided: input and output, network, no way to rebuild.
+    Undecided = 6,
+}
+
+impl Exit {
+    /// Of two outcomes the one that decides: 1, 4, 3, 5, 6, 2, 0.
+    pub fn worst(self, other: Exit) -> Exit {
+        let rank = |exit: Exit| match exit {
+            Exit::Mismatch => 6,
+            Exit::Refused => 5,
+            Exit::Missing => 4,
+            Exit::Differs => 3,
+            Exit::Undecided => 2,
+            Exit::Usage => 1,
+            Exit::Done => 0,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
+
+/// A place in a text that the user wrote, such as a line of `dmoci.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// The whole text of the file.
+    pub text: Arc<str>,
+    /// The bytes of `text` that are meant.
+    pub span: Range<usize>,
+    /// What is to be said at that place; may be empty.
+    pub label: String,
+}
+
+/// One error for the user: built from an area's own error at the border of `ops`, printed by `cli`.
+#[derive(Debug)]
+pub struct Failure {
+    /// Stable code, `E-` and capitals.
+    pub code: &'static str,
+    /// What the process ends with.
+    pub exit: Exit,
+    /// What went wrong and where, one sentence without full stop.
+    pub message: String,
+    /// Why, outermost first.
+    pub causes: Vec<String>,
+    /// Places in the user's own files, the main one first.
+    pub places: Vec<Place>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// An area's error that knows its code, its outcome and a way forward.
+///
+/// `Display` says what went wrong, without the sources; these are printed below it.
+pub trait Diagnostic: std::error::Error {
+    /// Stable code, `E-` and capitals.
+    fn code(&self) -> &'static str;
+    /// What the process ends with.
+    fn exit(&self) -> Exit;
+    /// What to do.
+    fn help(&self) -> Option<String> {
+        None
+    }
+    /// Places in the user's own files, the main one first.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
+    }
+}
+
+impl<E: Diagnostic> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        Failure {
+            code: error.code(),
+            exit: error.exit(),
+            message: error.to_string(),
+            causes,
+            places: error.places(),
+            help: error.help(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn precedence_of_exit_codes() {
+        use Exit::*;
+        let order = [Mismatch, Refused, Missing, Differs, Undecided, Usage, Done];
+        for (i, &worse) in order.iter().enumerate() {
+            for &better in &order[i..] {
+                assert_eq!(worse.worst(better), worse);
+                assert_eq!(better.worst(worse), worse);
+            }
+        }
+    }
+}

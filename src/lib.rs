@@ -1,0 +1,20 @@
+//! dmoci builds OCI images without a daemon, bit for bit the same on every machine, and verifies them.
+//!
+//! ```text
+//! cli      one file per command: arguments → ops → print.  The only place that prints, reads the
+//!                                                          environment or the clock, or exits
+//! ops      build export inspect verify …                   (joins what is below)
+//! engine   assemble   verify                               (may use every column)
+//! ─────────────────────────────────────────────────────────────────────────────────────
+//! columns  spec            inputs                store
+//!          (pure)          files archive base    layout archive
+//! ─────────────────────────────────────────────────────────────────────────────────────
+//! base     diagnostic   limits   files   vcs   oci (descriptor manifest index config reference platform)
+//! ═════════════════════════════════════ crate border ══════════════════════════════════
+//! layers   dmoci-layers: entries → exact bytes
+//! ```
+//!
+//! A row uses only rows below it; columns do not know each other. `tests/it/house.rs` holds the picture.
+
+pub mod diagnostic;
+pub mod limits;

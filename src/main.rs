@@ -1,0 +1,3 @@
+//! The `dmoci` program.
+
+fn main() {}
