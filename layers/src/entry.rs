@@ -127,9 +127,10 @@ impl fmt::Display for SafePath {
                 match c {
                     // Control characters, and the marks that reorder or hide text on a terminal.
                     _ if c.is_control() => write!(f, "{}", c.escape_default())?,
-                    '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-                        write!(f, "{}", c.escape_unicode())?
-                    }
+                    '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}' => write!(f, "{}", c.escape_unicode())?,
                     _ => write!(f, "{c}")?,
                 }
             }
