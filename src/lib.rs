@@ -16,5 +16,6 @@
 //!
 //! A row uses only rows below it; columns do not know each other. `tests/it/house.rs` holds the picture.
 
+pub mod cli;
 pub mod diagnostic;
 pub mod limits;

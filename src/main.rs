@@ -1,3 +1,5 @@
 //! The `dmoci` program.
 
-fn main() {}
+fn main() {
+    std::process::exit(dmoci::cli::main())
+}

@@ -1,1 +1,3 @@
+//! Tests against programs that we did not write.
+
 fn main() {}

@@ -1,1 +1,4 @@
-fn main() {}
+//! Tests of the built program, one module per command.
+
+mod cli;
+mod support;

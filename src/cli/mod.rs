@@ -1,0 +1,94 @@
+//! The command line: one file per command, each from arguments to `ops` to `report`.
+//!
+//! Only this module and what is in it prints, reads the environment or the clock, and exits.
+
+mod completions;
+mod report;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use crate::diagnostic::{Exit, Failure};
+pub(crate) use report::Report;
+
+/// Builds OCI images without a daemon, the same bytes on every machine, and verifies them.
+#[derive(Debug, Parser)]
+#[command(name = "dmoci", version, styles = STYLES, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Print no status lines and no progress, only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more of what is done
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// When to use colour; `auto` follows the terminal and NO_COLOR
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+}
+
+// To add a command: a file `src/cli/NAME.rs` with `pub(crate) struct Args` (derive `clap::Args`, its doc
+// comment is the help text) and `pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure>`;
+// then `mod NAME;` above, one variant here and one arm in `run`. Help shows the variants in this order.
+#[derive(Debug, Subcommand)]
+enum Command {
+    // build: core
+    // inspect: store
+    // verify: store
+    // export: store
+    Completions(completions::Args),
+}
+
+fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
+    match command {
+        // build: core
+        // inspect: store
+        // verify: store
+        // export: store
+        Command::Completions(args) => completions::run(args, report),
+    }
+}
+
+/// Runs the program with the arguments of this process and returns what it must exit with.
+pub fn main() -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" too: these go to standard output with 0, true ones to
+            // standard error with 2. Nothing can be done when that fails.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let mut report = Report::new(cli.global.quiet, cli.global.verbose, cli.global.color);
+    let outcome = run(cli.command, &mut report);
+    report.end(outcome) as i32
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::BrightGreen.on_default().bold())
+    .usage(AnsiColor::BrightGreen.on_default().bold())
+    .literal(AnsiColor::BrightCyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default())
+    .error(AnsiColor::BrightRed.on_default().bold())
+    .valid(AnsiColor::BrightCyan.on_default().bold())
+    .invalid(AnsiColor::Yellow.on_default().bold());
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+}

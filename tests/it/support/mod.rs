@@ -1,0 +1,100 @@
+//! A project in a temporary directory, and the program run in it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use it")]
+#![allow(dead_code, reason = "each module of tests uses a part")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A temporary directory that is the project directory; gone when dropped.
+pub(crate) struct Project {
+    dir: tempfile::TempDir,
+}
+
+impl Project {
+    /// An empty project.
+    pub(crate) fn new() -> Project {
+        Project { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A project with this `dmoci.toml`.
+    pub(crate) fn with_spec(text: &str) -> Project {
+        Project::new().file("dmoci.toml", text)
+    }
+
+    /// Adds or replaces a file; its directories are made.
+    pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Project {
+        self.write(path, content);
+        self
+    }
+
+    /// Adds or replaces a file; its directories are made.
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Where the project is.
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path in the project.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// Runs `dmoci` in the project directory.
+    #[track_caller]
+    pub(crate) fn dmoci<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Run {
+        Run::of(dmoci().args(arguments).current_dir(self.root()))
+    }
+}
+
+/// The program, without the colours and settings of the caller's environment.
+pub(crate) fn dmoci() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dmoci"));
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "SOURCE_DATE_EPOCH"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The exit code.
+    pub(crate) exit: i32,
+    /// What was written to standard output.
+    pub(crate) stdout: String,
+    /// What was written to standard error.
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Runs a command to its end; a signal or output that is not UTF-8 fails the test.
+    #[track_caller]
+    pub(crate) fn of(command: &mut Command) -> Run {
+        let output = command.output().unwrap();
+        Run {
+            exit: output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", output.status)),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Fails the test unless the run ended with 0.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Run {
+        self.exits(0)
+    }
+
+    /// Fails the test unless the run ended with this code.
+    #[track_caller]
+    pub(crate) fn exits(self, exit: i32) -> Run {
+        assert_eq!(self.exit, exit, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
