@@ -19,3 +19,5 @@
 pub mod cli;
 pub mod diagnostic;
 pub mod limits;
+pub mod oci;
+pub mod spec;

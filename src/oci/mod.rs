@@ -1,0 +1,4 @@
+//! The vocabulary of OCI that everything shares.
+
+pub mod platform;
+pub mod reference;

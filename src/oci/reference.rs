@@ -1,0 +1,220 @@
+//! Names and tags of images.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The name of an image without tag and digest, `host[:port]/path`.
+///
+/// The host is always said: what has none depends on who reads it. The path is the `<name>` of the OCI
+/// distribution-spec 1.1, "Pulling manifests". It cannot be made without these checks.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageName {
+    host: Box<str>,
+    path: Box<str>,
+}
+
+/// Why a text is no name of an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The first part is no host: there is neither a dot nor a port in it, nor is it `localhost`.
+    #[error("{0:?} names no registry host")]
+    NoHost(String),
+    /// The host has characters that hosts cannot have, or a port out of range.
+    #[error("{0:?} is not a host")]
+    Host(String),
+    /// The path breaks the grammar.
+    #[error(
+        "{0:?} is not the path of an image (expected lower-case letters and digits, separated by `/` or by \
+         one of `.` `_` `__` `-`)"
+    )]
+    Path(String),
+    /// The whole is longer than 255 characters.
+    #[error("the name of the image is longer than 255 characters")]
+    Long,
+    /// A tag or digest follows the name.
+    #[error("{0:?} has a tag or digest; only the name is expected")]
+    Tagged(String),
+}
+
+impl ImageName {
+    /// The registry, with its port if it is said.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What follows the host.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<ImageName, NameError> {
+        let shown = |text: &str| text.chars().take(128).collect::<String>();
+        if text.len() > 255 {
+            return Err(NameError::Long);
+        }
+        let Some((host, path)) = text.split_once('/') else {
+            return Err(NameError::NoHost(shown(text)));
+        };
+        if host != "localhost" && !host.contains(['.', ':']) {
+            return Err(NameError::NoHost(shown(text)));
+        }
+        if !is_host(host) {
+            return Err(NameError::Host(shown(host)));
+        }
+        if path.contains(['@', ':']) {
+            return Err(NameError::Tagged(shown(text)));
+        }
+        if !path.split('/').all(is_component) {
+            return Err(NameError::Path(shown(path)));
+        }
+        Ok(ImageName { host: host.into(), path: path.into() })
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+impl fmt::Debug for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` of the OCI distribution-spec 1.1, "Pulling manifests".
+///
+/// It cannot be made without that check.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Box<str>);
+
+/// A text is no tag.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a tag (expected up to 128 letters, digits and `_` `.` `-`, not beginning with `.` or `-`)"
+)]
+pub struct TagError(String);
+
+impl Tag {
+    /// The text of the tag.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Tag, TagError> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        let head = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if head && text.len() <= 128 && text.bytes().all(good) {
+            return Ok(Tag(text.into()));
+        }
+        Err(TagError(text.chars().take(160).collect()))
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `domain-name[:port]`, an IPv4 address, or an IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("", rest),
+            _ => return false,
+        },
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port_is_good = match port.strip_prefix(':') {
+        Some(digits) => {
+            digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port > 0)
+        }
+        None => port.is_empty(),
+    };
+    let label_is_good = |label: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(good)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    port_is_good && (text.starts_with('[') || host.split('.').all(label_is_good))
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn is_component(text: &str) -> bool {
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separators = text.split(alphanumeric).filter(|part| !part.is_empty());
+    let mut good = text.starts_with(alphanumeric) && text.ends_with(alphanumeric);
+    for separator in separators {
+        good &= matches!(separator, "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
+    }
+    good
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for text in [
+            "registry.example/acme/km",
+            "localhost/km",
+            "localhost:5000/a",
+            "127.0.0.1:5000/a__b/c-d.e/f--g_h",
+            "[::1]:5000/km",
+            "host:1/x",
+        ] {
+            assert_eq!(text.parse::<ImageName>().unwrap().to_string(), text);
+        }
+        let name: ImageName = "r.example:5000/acme/km".parse().unwrap();
+        assert_eq!((name.host(), name.path()), ("r.example:5000", "acme/km"));
+    }
+
+    #[test]
+    fn names_refused() {
+        use NameError::*;
+        for text in ["", "km", "acme/km", "km:1"] {
+            assert!(matches!(text.parse::<ImageName>(), Err(NoHost(_))), "{text}");
+        }
+        for text in
+            ["-a.example/x", "a..b/x", "a.b:0/x", "a.b:70000/x", "a.b:+1/x", "[::1/x", "a_b.c/x", "[x]:1/y"]
+        {
+            assert!(matches!(text.parse::<ImageName>(), Err(Host(_))), "{text}");
+        }
+        for text in ["a.b/", "a.b/X", "a.b/x//y", "a.b/.x", "a.b/x-", "a.b/x___y", "a.b/x._y", "a.b/ü"] {
+            assert!(matches!(text.parse::<ImageName>(), Err(Path(_))), "{text}");
+        }
+        for text in ["a.b/x:1", "a.b/x@sha256:00"] {
+            assert!(matches!(text.parse::<ImageName>(), Err(Tagged(_))), "{text}");
+        }
+        assert_eq!(format!("a.b/{}", "x".repeat(255)).parse::<ImageName>(), Err(Long));
+    }
+
+    #[test]
+    fn tags() {
+        for text in ["1.0", "_x", "latest", "A-b_c.d", &"x".repeat(128)] {
+            assert_eq!(text.parse::<Tag>().unwrap().as_str(), text);
+        }
+        for text in ["", ".1", "-x", "a/b", "a b", "1.0+local", "ü", &"x".repeat(129)] {
+            assert!(text.parse::<Tag>().is_err(), "{text}");
+        }
+    }
+}

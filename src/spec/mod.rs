@@ -1,0 +1,3 @@
+//! `dmoci.toml`: as written, and resolved for one platform.
+
+pub mod target;
