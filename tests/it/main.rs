@@ -1,4 +1,5 @@
-//! Tests of the built program, one module per command.
+//! Tests of the built program, one module per command; the fixtures, and the house itself.
 
 mod cli;
+mod hello;
 mod support;
