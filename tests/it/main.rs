@@ -2,4 +2,5 @@
 
 mod cli;
 mod hello;
+mod house;
 mod support;
