@@ -11,9 +11,11 @@
 //!
 //! Everything that decides bytes is one numbered set of rules, [`RULES`].
 
+pub mod decompress;
 pub mod digest;
 pub mod entry;
 
+pub use decompress::Compression;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use entry::{Entry, EntryKind, PathError, SafePath};
 
