@@ -11,13 +11,17 @@
 //!
 //! Everything that decides bytes is one numbered set of rules, [`RULES`].
 
+pub mod compress;
 pub mod decompress;
 pub mod digest;
 pub mod entry;
+pub mod layer;
+pub mod tar;
 
 pub use decompress::Compression;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use entry::{Entry, EntryKind, PathError, SafePath};
+pub use layer::{Layer, LayerError, LayerWriter};
 
 /// The number of the rules that decide bytes. A change of any output byte is a new number.
 pub const RULES: u32 = 1;

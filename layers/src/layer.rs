@@ -1,0 +1,242 @@
+//! A layer: entries in, one compressed tar and its digests out.
+
+use std::cmp::Ordering;
+use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
+
+use crate::Compression;
+use crate::compress::{Compressor, Written};
+use crate::digest::{Digest, Hasher};
+use crate::entry::{Entry, EntryKind, SafePath};
+use crate::tar::{self, TarError};
+
+/// A finished layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of the blob, as compressed: the `digest` of its descriptor.
+    pub digest: Digest,
+    /// Number of bytes of the blob: the `size` of its descriptor.
+    pub size: u64,
+    /// Digest of the tar before compression: its place in `rootfs.diff_ids` of the config.
+    pub diff_id: Digest,
+    /// Number of bytes of the tar.
+    pub tar_size: u64,
+    /// Number of entries, parents and whiteouts included.
+    pub entries: u64,
+    /// How the blob is compressed.
+    pub compression: Compression,
+}
+
+/// Why a layer cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The entry does not come after the one before it in [`order`].
+    #[error("{path} is given after {previous}, but belongs before it")]
+    Order {
+        /// The entry.
+        path: SafePath,
+        /// The entry before it.
+        previous: SafePath,
+    },
+    /// The path stands in the layer already.
+    #[error("{0} is given twice")]
+    Twice(SafePath),
+    /// The directory that holds the entry was not given before it.
+    #[error("{0} is given without the directory that holds it")]
+    NoParent(SafePath),
+    /// A path ends in a name that would be read as a whiteout.
+    #[error("{0}: names that begin with .wh. mark deletions in a layer and cannot be files")]
+    WhiteoutName(SafePath),
+    /// The content has another size than its entry says.
+    #[error("{path}: expected {expected} bytes of content, found {found}")]
+    Size {
+        /// The entry.
+        path: SafePath,
+        /// Bytes that the entry announced.
+        expected: u64,
+        /// Bytes that were there; at most one more than expected is looked for.
+        found: u64,
+    },
+    /// An entry has no tar form.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// The content could not be read.
+    #[error("cannot read the content of {path}")]
+    Read {
+        /// The entry.
+        path: SafePath,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The blob could not be written.
+    #[error("cannot write the layer")]
+    Write(#[source] io::Error),
+}
+
+/// The order of entries in a layer: component-wise byte order of their paths; in each directory first
+/// its opaque mark, then its whiteouts, then what it holds.
+pub fn order(a: &Entry, b: &Entry) -> Ordering {
+    order_key(a).cmp(order_key(b))
+}
+
+/// A slash is the lowest, then the mark of what is hidden, then the bytes of names.
+fn order_key(entry: &Entry) -> impl Iterator<Item = u16> {
+    let path = entry.path.as_bytes();
+    let (head, mark, tail): (_, &[u16], _) = match entry.kind {
+        EntryKind::Opaque => (path, &[0, 1], &b""[..]),
+        EntryKind::Whiteout => {
+            let (head, tail) = path.split_at(path.len() - entry.path.name().len());
+            (head.strip_suffix(b"/").unwrap_or(head), &[0, 1], tail)
+        }
+        _ => (path, &[], &b""[..]),
+    };
+    let key = |&b: &u8| if b == b'/' { 0 } else { u16::from(b) + 2 };
+    // Everything but the root stands below the root.
+    let root: &[u16] = if head.is_empty() { &[] } else { &[0] };
+    root.iter().copied().chain(head.iter().map(key)).chain(mark.iter().copied()).chain(tail.iter().map(key))
+}
+
+/// Writes a layer, entry by entry, to `W`.
+///
+/// Memory does not grow with the number or size of entries. What was written is no layer before
+/// [`finish`](LayerWriter::finish) has returned.
+pub struct LayerWriter<W: Write + Send + 'static> {
+    out: Compressor<W>,
+    compression: Compression,
+    /// Nothing where the blob is the tar: then its digest is the diff_id.
+    diff: Option<Hasher>,
+    tar_size: u64,
+    entries: u64,
+    last: Option<Entry>,
+    header: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write + Send + 'static> LayerWriter<W> {
+    /// A writer onto `out`; `threads` bounds the threads that compress and never shows in the output.
+    pub fn new(out: W, compression: Compression, threads: NonZeroUsize) -> LayerWriter<W> {
+        LayerWriter {
+            out: Compressor::new(out, compression, threads),
+            compression,
+            diff: (compression != Compression::None).then(Hasher::sha256),
+            tar_size: 0,
+            entries: 0,
+            last: None,
+            header: Vec::new(),
+            buffer: vec![0; 128 << 10],
+        }
+    }
+
+    /// Adds an entry that comes after all others in [`order`], and the content when it is a file.
+    ///
+    /// Every directory above it but the root must have been added. That a hard link's target is a file
+    /// of this layer is checked only as far as that it comes earlier.
+    pub fn add(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), LayerError> {
+        self.check(entry)?;
+        self.header.clear();
+        let mut header = std::mem::take(&mut self.header);
+        tar::write_header(entry, &mut header)?;
+        self.put(&header)?;
+        self.header = header;
+        if let EntryKind::File { size } = entry.kind {
+            self.copy(entry, size, content)?;
+            self.put(&tar::END[..tar::padding(size)])?;
+        }
+        self.entries += 1;
+        self.last = Some(entry.clone());
+        Ok(())
+    }
+
+    /// Ends the tar and gives the layer, and `W` to be flushed and named.
+    pub fn finish(mut self) -> Result<(Layer, W), LayerError> {
+        self.put(&tar::END)?;
+        let (Written { digest, size }, out) = self.out.finish().map_err(LayerError::Write)?;
+        let diff_id = self.diff.map_or_else(|| digest.clone(), Hasher::finish);
+        let tar_size = self.tar_size;
+        let layer =
+            Layer { digest, size, diff_id, tar_size, entries: self.entries, compression: self.compression };
+        Ok((layer, out))
+    }
+
+    fn check(&self, entry: &Entry) -> Result<(), LayerError> {
+        let path = &entry.path;
+        if path.name().starts_with(b".wh.") {
+            return Err(LayerError::WhiteoutName(path.clone()));
+        }
+        let parent = match entry.kind {
+            EntryKind::Opaque => Some(path.clone()),
+            _ => path.parent(),
+        };
+        if let EntryKind::HardLink { target } = &entry.kind
+            && target >= path
+        {
+            return Err(LayerError::Order { path: path.clone(), previous: target.clone() });
+        }
+        let Some(last) = &self.last else {
+            return match parent {
+                Some(parent) if !parent.is_root() => Err(LayerError::NoParent(path.clone())),
+                _ => Ok(()),
+            };
+        };
+        match order(last, entry) {
+            Ordering::Less => {}
+            Ordering::Equal => return Err(LayerError::Twice(path.clone())),
+            Ordering::Greater => {
+                return Err(LayerError::Order { path: path.clone(), previous: last.path.clone() });
+            }
+        }
+        // In this order the parent was given exactly when it is the entry before or an ancestor of it.
+        // A file cannot be that ancestor: then the entry before would have been refused.
+        let within = match (&parent, &last.kind) {
+            (None, _) => true,
+            (Some(parent), _) if parent.is_root() => true,
+            (Some(parent), EntryKind::Directory) => last.path.starts_with(parent),
+            (Some(parent), EntryKind::Opaque) => last.path.starts_with(parent),
+            (Some(parent), _) => last.path != *parent && last.path.starts_with(parent),
+        };
+        if !within {
+            return Err(LayerError::NoParent(path.clone()));
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<(), LayerError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut left = size;
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            match content.read(&mut buffer[..most]) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.put(&buffer[..count])?;
+                    left -= count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(LayerError::Read { path: entry.path.clone(), source }),
+            }
+        }
+        let mut found = size - left;
+        if left == 0 {
+            let more = io::copy(&mut content.take(1), &mut io::sink());
+            found += more.map_err(|source| LayerError::Read { path: entry.path.clone(), source })?;
+        }
+        if found != size {
+            return Err(LayerError::Size { path: entry.path.clone(), expected: size, found });
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        if let Some(diff) = &mut self.diff {
+            diff.update(bytes);
+        }
+        self.tar_size += bytes.len() as u64;
+        self.out.write_all(bytes).map_err(LayerError::Write)
+    }
+}
+
+#[cfg(test)]
+#[path = "layer_tests.rs"]
+mod tests;
