@@ -17,6 +17,7 @@ pub mod digest;
 pub mod entry;
 pub mod layer;
 pub mod tar;
+pub mod untar;
 
 pub use decompress::Compression;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
