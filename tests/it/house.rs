@@ -26,10 +26,10 @@ const PROGRAM: &[(&str, &[&str])] = &[
 
 /// The parts of `dmoci-layers`.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("layer", &["tar", "compress", "entry", "blob", "digest"]),
-    ("untar", &["decompress", "entry", "digest"]),
+    ("layer", &["tar", "compress", "decompress", "entry", "blob", "digest"]),
+    ("untar", &["tar", "decompress", "entry", "digest"]),
     ("tar", &["entry"]),
-    ("compress", &["blob", "digest"]),
+    ("compress", &["decompress", "blob", "digest"]),
     ("decompress", &["digest"]),
     ("blob", &["digest"]),
     ("entry", &[]),
