@@ -21,3 +21,4 @@ pub mod diagnostic;
 pub mod limits;
 pub mod oci;
 pub mod spec;
+pub mod store;

@@ -32,3 +32,18 @@ pub const TAR_ENTRIES: u64 = 10_000_000;
 
 /// The largest `dmoci.toml`.
 pub const SPEC_BYTES: u64 = 1 << 20;
+
+/// The most members of one image archive. An image has a few dozen blobs; a registry mirror some thousands.
+pub const ARCHIVE_ENTRIES: u64 = 50_000;
+
+/// The largest extension header (long name, PAX records) of one member of an image archive: 64 KiB.
+pub const ARCHIVE_EXTENSION_BYTES: u64 = 64 << 10;
+
+/// The largest extension header of one entry of a layer, extended attributes included: 1 MiB.
+pub const LAYER_EXTENSION_BYTES: u64 = 1 << 20;
+
+/// The largest `oci-layout` file.
+pub const LAYOUT_FILE_BYTES: u64 = 4 << 10;
+
+/// How many names a directory of a layout may hold.
+pub const LAYOUT_NAMES: usize = 1_000_000;

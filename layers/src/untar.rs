@@ -456,6 +456,40 @@ impl<R: Read> TarReader<R> {
     }
 }
 
+impl<R: Read + io::Seek> TarReader<R> {
+    /// Passes over what is left of the content of the current member without reading it.
+    ///
+    /// Whether the archive holds that content is then known only from what follows: a reader that ends inside it
+    /// gives an error at the next member, because at least the end of the archive must still come.
+    pub fn seek_content(&mut self) -> Result<(), TarError> {
+        let offset = self.source.offset;
+        let distance =
+            i64::try_from(self.remaining).map_err(|_| malformed(offset, "the size is out of range"))?;
+        let sought = self.source.reader.seek_relative(distance);
+        sought.map_err(|source| TarError::Io { offset, source })?;
+        self.source.offset += self.remaining;
+        self.remaining = 0;
+        Ok(())
+    }
+}
+
+/// What a header block says that may be damaged; nothing of it can be relied on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guess {
+    /// The name in the block.
+    pub raw_path: Vec<u8>,
+    /// The size in the block, when it is a number.
+    pub size: Option<u64>,
+    /// The checksum is right.
+    pub sound: bool,
+}
+
+/// Looks at one block of 512 bytes as a header, without believing it: for saying where in an archive damage lies.
+pub fn guess(block: &[u8; 512]) -> Guess {
+    let block = Block(*block);
+    Guess { raw_path: block.path(), size: block.size(0).ok(), sound: block.checked(0).is_ok() }
+}
+
 /// What the type flag says, and the name where old writers put it there.
 fn kind(block: &Block, path: &[u8], link: Vec<u8>, offset: u64) -> Result<MemberKind, TarError> {
     let slash = path.ends_with(b"/");

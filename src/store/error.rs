@@ -1,0 +1,161 @@
+//! Why a store cannot be read or written.
+
+use std::io;
+use std::path::PathBuf;
+
+use dmoci_layers::Digest;
+
+use crate::diagnostic::{Diagnostic, Exit};
+
+/// Why a store cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Input or output failed.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A bare subject names no file.
+    #[error("there is no file or directory {}", path.display())]
+    NotFound {
+        /// The path.
+        path: PathBuf,
+    },
+    /// `oci:` names something other than a directory.
+    #[error("{} is not a directory, so it is no OCI image layout", path.display())]
+    NotALayout {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An archive transport names a directory.
+    #[error("{} is a directory, not an image archive", path.display())]
+    NotAnArchive {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory or archive holds no image.
+    #[error("{} holds no image: {why}", path.display())]
+    NoImage {
+        /// The path.
+        path: PathBuf,
+        /// What was looked for.
+        why: String,
+    },
+    /// A file of a layout is a link, a pipe or another thing that is never followed or opened.
+    #[error("{} is not a regular file or directory", path.display())]
+    Irregular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The archive is damaged or malformed so that no image can be read from it.
+    #[error("{} is not a sound archive", path.display())]
+    Archive {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: dmoci_layers::untar::TarError,
+    },
+    /// A blob that a document names is not there.
+    #[error("the blob {digest} is missing in {}", place.display())]
+    Missing {
+        /// The store.
+        place: PathBuf,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A blob's bytes do not have the digest that names it.
+    #[error("the blob {expected} in {} has other content: its bytes have the digest {found}", place.display())]
+    Digest {
+        /// The store.
+        place: PathBuf,
+        /// The digest that names it.
+        expected: Digest,
+        /// The digest of its bytes.
+        found: Box<Digest>,
+    },
+    /// A JSON document larger than the limit.
+    #[error("the document {digest} is larger than {limit} bytes")]
+    DocumentSize {
+        /// The document.
+        digest: Digest,
+        /// The limit.
+        limit: u64,
+    },
+    /// A document cannot be used.
+    #[error("{what} cannot be used: {why}")]
+    Document {
+        /// Which, for people.
+        what: String,
+        /// Stable code of what is wrong.
+        code: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// No image, or more than one, fits what was asked for.
+    #[error("{}: {why}", place.display())]
+    Selection {
+        /// The store.
+        place: PathBuf,
+        /// What was asked and what is there.
+        why: String,
+        /// What to do.
+        help: String,
+    },
+}
+
+impl Diagnostic for StoreError {
+    fn code(&self) -> &'static str {
+        match self {
+            StoreError::Io { .. } => "E-IO",
+            StoreError::Write { .. } => "E-WRITE",
+            StoreError::NotFound { .. } => "E-SUBJECT-NOT-FOUND",
+            StoreError::NotALayout { .. } | StoreError::NotAnArchive { .. } => "E-SUBJECT-KIND",
+            StoreError::NoImage { .. } => "E-NO-IMAGE",
+            StoreError::Irregular { .. } => "E-LAYOUT-IRREGULAR",
+            StoreError::Archive { .. } => "E-ARCHIVE",
+            StoreError::Missing { .. } => "E-BLOB-MISSING",
+            StoreError::Digest { .. } => "E-DIGEST",
+            StoreError::DocumentSize { .. } => "E-JSON-SIZE",
+            StoreError::Document { code, .. } => code,
+            StoreError::Selection { .. } => "E-SELECT",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            StoreError::Io { .. } | StoreError::Write { .. } | StoreError::NotFound { .. } => Exit::Undecided,
+            StoreError::NotALayout { .. }
+            | StoreError::NotAnArchive { .. }
+            | StoreError::Selection { .. } => Exit::Usage,
+            _ => Exit::Mismatch,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            StoreError::NotFound { .. } => Some(
+                "name a directory with an OCI image layout or an image archive; images in registries and daemons are \
+                 not supported by this version"
+                    .into(),
+            ),
+            StoreError::NotALayout { .. } => Some("write oci-archive:FILE or docker-archive:FILE for an archive".into()),
+            StoreError::NotAnArchive { .. } => Some("write oci:DIR for a directory".into()),
+            StoreError::Selection { help, .. } if !help.is_empty() => Some(help.clone()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Choosing images in a store, and reading their documents strictly.
+//!
+//! Here the first thing that is wrong is an error: these functions serve commands that use an image. `verify` walks
+//! the same documents itself and collects everything.
+
+use dmoci_layers::Digest;
+use serde_json::Value;
+
+use super::{ImageStore, StoreError};
+use crate::limits;
+use crate::oci::config::Config;
+use crate::oci::index::Index;
+use crate::oci::manifest::Manifest;
+use crate::oci::media_type::Kind;
+use crate::oci::platform::Platform;
+use crate::oci::{Descriptor, PlatformFields, Problem, Raw, Severity, json};
+
+/// What `index.json` lists: a manifest or an index, with all names that it has.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// Its first descriptor.
+    pub descriptor: Descriptor,
+    /// Values of `org.opencontainers.image.ref.name`.
+    pub tags: Vec<String>,
+    /// Values of `io.containerd.image.name`.
+    pub names: Vec<String>,
+}
+
+/// An image of one platform: its documents with their digests checked, and the bytes as they came.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The descriptor that leads to the manifest.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Raw<Manifest>,
+    /// The configuration.
+    pub config: Raw<Config>,
+}
+
+impl Image {
+    /// The platform that the configuration says.
+    pub fn platform(&self) -> &PlatformFields {
+        &self.config.value().platform
+    }
+
+    /// True when the image is for this platform.
+    pub fn is_for(&self, wanted: &Platform) -> bool {
+        let fields = self.platform();
+        Platform::new(&fields.os, &fields.architecture, fields.variant.as_deref())
+            .is_ok_and(|own| own == *wanted)
+    }
+}
+
+impl Root {
+    /// True when `wanted` is one of the tags, one of the full names, or the tag at the end of one.
+    pub fn has_tag(&self, wanted: &str) -> bool {
+        self.tags.iter().chain(&self.names).any(|name| {
+            let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+            name == wanted || tag == Some(wanted)
+        })
+    }
+}
+
+impl ImageStore {
+    /// What `index.json` lists, each digest once, in its order.
+    pub fn roots(&self) -> Result<Vec<Root>, StoreError> {
+        let index = read("index.json", self.index_bytes(), Index::read)?;
+        let mut roots: Vec<Root> = Vec::new();
+        for descriptor in index.manifests {
+            let position = roots.iter().position(|root| root.descriptor.digest == descriptor.digest);
+            let position = position.unwrap_or_else(|| {
+                roots.push(Root { descriptor: descriptor.clone(), tags: Vec::new(), names: Vec::new() });
+                roots.len() - 1
+            });
+            let root = &mut roots[position];
+            root.tags.extend(descriptor.annotations.get("org.opencontainers.image.ref.name").cloned());
+            root.names.extend(descriptor.annotations.get("io.containerd.image.name").cloned());
+        }
+        Ok(roots)
+    }
+
+    /// The roots that a tag and a digest choose; the digest may also be that of a manifest below a root.
+    pub fn select(&self, tag: Option<&str>, digest: Option<&Digest>) -> Result<Vec<Root>, StoreError> {
+        let roots = self.roots()?;
+        let all: Vec<String> =
+            roots.iter().flat_map(|root| [&root.tags[..], &root.names[..]].concat()).collect();
+        let mut chosen = Vec::new();
+        for root in roots.into_iter().filter(|root| tag.is_none_or(|tag| root.has_tag(tag))) {
+            match digest {
+                Some(digest) if root.descriptor.digest != *digest => {
+                    let below = self.images(&root.descriptor)?.into_iter();
+                    let image = below.map(|image| image.descriptor).find(|below| below.digest == *digest);
+                    chosen.extend(image.map(|descriptor| Root { descriptor, ..root }));
+                }
+                _ => chosen.push(root),
+            }
+        }
+        if chosen.is_empty() {
+            let asked = match (tag, digest) {
+                (Some(tag), Some(digest)) => format!("no image {tag:?} with the digest {digest}"),
+                (Some(tag), None) => format!("no image {tag:?}"),
+                (None, Some(digest)) => format!("no image with the digest {digest}"),
+                (None, None) => "no image at all".to_owned(),
+            };
+            let help = if all.is_empty() { String::new() } else { format!("there are: {}", all.join(", ")) };
+            return Err(StoreError::Selection { place: self.place().to_owned(), why: asked, help });
+        }
+        Ok(chosen)
+    }
+
+    /// The images at and below a descriptor, in the order of the indexes. Artifacts that are no images are left
+    /// out, and so are manifests of an index that are not in this store.
+    pub fn images(&self, descriptor: &Descriptor) -> Result<Vec<Image>, StoreError> {
+        let mut images = Vec::new();
+        let mut left = limits::DESCRIPTORS;
+        self.collect(descriptor, 0, &mut left, &mut images)?;
+        Ok(images)
+    }
+
+    /// The one image that tag, digest and platform choose.
+    pub fn one_image(
+        &self,
+        tag: Option<&str>,
+        digest: Option<&Digest>,
+        platform: Option<&Platform>,
+    ) -> Result<Image, StoreError> {
+        let mut images = Vec::new();
+        for root in self.select(tag, digest)? {
+            images.extend(self.images(&root.descriptor)?);
+        }
+        let there: Vec<String> = images.iter().map(|image| image.platform().to_string()).collect();
+        images.retain(|image| platform.is_none_or(|platform| image.is_for(platform)));
+        images.dedup_by(|a, b| a.manifest.digest() == b.manifest.digest());
+        let mut images = images.into_iter();
+        let refuse =
+            |why: String, help: String| StoreError::Selection { place: self.place().to_owned(), why, help };
+        let there = format!("there are: {}", there.join(", "));
+        match (images.next(), images.next()) {
+            (Some(image), None) => Ok(image),
+            (None, _) => Err(refuse("no image for this platform".into(), there)),
+            (Some(_), Some(_)) => Err(refuse("several images fit; name a tag or a platform".into(), there)),
+        }
+    }
+
+    fn collect(
+        &self,
+        descriptor: &Descriptor,
+        depth: usize,
+        left: &mut usize,
+        images: &mut Vec<Image>,
+    ) -> Result<(), StoreError> {
+        let what = format!("the document {}", descriptor.digest);
+        let too_much =
+            |why: &str| StoreError::Document { what: what.clone(), code: "E-GRAPH", why: why.into() };
+        *left = left.checked_sub(1).ok_or_else(|| too_much("the indexes list too many descriptors"))?;
+        if depth > limits::INDEX_DEPTH {
+            return Err(too_much("the indexes are nested too deep"));
+        }
+        let kind = descriptor.kind();
+        if !matches!(kind, Kind::Index | Kind::Manifest)
+            || (depth > 0 && self.blob_size(&descriptor.digest).is_none())
+        {
+            return Ok(());
+        }
+        let bytes = self.read_json_blob(&descriptor.digest)?;
+        if bytes.len() as u64 != descriptor.size {
+            let why = format!("its size is {}, its descriptor says {}", bytes.len(), descriptor.size);
+            return Err(StoreError::Document { what, code: "E-SIZE", why });
+        }
+        if kind == Kind::Index {
+            for below in read(&what, &bytes, Index::read)?.manifests {
+                self.collect(&below, depth + 1, left, images)?;
+            }
+            return Ok(());
+        }
+        let manifest = read(&what, &bytes, Manifest::read)?;
+        if !manifest.is_image() {
+            return Ok(());
+        }
+        let config_bytes = self.read_json_blob(&manifest.config.digest)?;
+        let what = format!("the configuration {}", manifest.config.digest);
+        let config = read(&what, &config_bytes, Config::read)?;
+        if config.diff_ids.len() != manifest.layers.len() {
+            let why =
+                format!("it lists {} layers, the manifest {}", config.diff_ids.len(), manifest.layers.len());
+            return Err(StoreError::Document { what, code: "E-DIFFID-COUNT", why });
+        }
+        let (manifest, config) = (Raw::new(bytes, manifest), Raw::new(config_bytes, config));
+        images.push(Image { descriptor: descriptor.clone(), manifest, config });
+        Ok(())
+    }
+}
+
+/// Parses and checks one document; its first error-severity problem is the error.
+fn read<T>(
+    what: &str,
+    bytes: &[u8],
+    check: impl FnOnce(&Value, &mut Vec<Problem>) -> Option<T>,
+) -> Result<T, StoreError> {
+    use crate::diagnostic::Diagnostic as _;
+    let refuse = |code, why| StoreError::Document { what: what.to_owned(), code, why };
+    let value = json::parse(bytes).map_err(|error| refuse(error.code(), error.to_string()))?;
+    let mut problems = Vec::new();
+    let document = check(&value, &mut problems);
+    if let Some(problem) = problems.iter().find(|problem| problem.severity == Severity::Error) {
+        let mut why = format!("{} at {:?}", problem.message, problem.pointer);
+        if !problem.expected.is_empty() {
+            why += &format!(": expected {}, found {}", problem.expected, problem.found);
+        }
+        return Err(refuse(problem.code, why));
+    }
+    document.ok_or_else(|| refuse("E-OCI-MISSING", "a required part is missing".into()))
+}

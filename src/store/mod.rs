@@ -1,0 +1,255 @@
+//! Where images lie: OCI layouts in directories, and archives of `docker save`, podman, skopeo and dmoci.
+//!
+//! [`ImageStore`] is one view of all of them: `index.json` and blobs by digest. What is not as it should be but lets
+//! the rest be read is kept as a problem for `verify`; only what leaves nothing to read is an error.
+
+pub mod archive;
+pub mod error;
+pub mod image;
+pub mod layout;
+pub mod subject;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dmoci_layers::{Algorithm, Digest, Hasher};
+
+pub use error::StoreError;
+pub use subject::{Subject, Transport};
+
+use crate::limits;
+use crate::oci::{Problem, Severity};
+
+/// How an image is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An OCI image layout in a directory.
+    Layout,
+    /// An OCI image layout in a tar archive, with or without a `manifest.json` for Docker.
+    Archive,
+    /// An archive of an older `docker save`, which has no OCI documents: `index.json` and the manifests are made
+    /// here from `manifest.json`, and digests of layers are those of what was found.
+    LegacyArchive,
+}
+
+/// An image store that was opened for reading.
+///
+/// Can be shared by threads. Nothing in it has been verified unless a method says so.
+pub struct ImageStore {
+    form: Form,
+    place: PathBuf,
+    layout_file: Option<Vec<u8>>,
+    index: Vec<u8>,
+    docker_manifest: Option<Vec<u8>>,
+    blobs: BTreeMap<Digest, Blob>,
+    strays: Vec<String>,
+    problems: Vec<(String, Problem)>,
+    members: Vec<archive::ArchiveMember>,
+    backing: Backing,
+    whole_compressed: bool,
+}
+
+/// Where the bytes of a blob are.
+enum Blob {
+    /// A file of a layout.
+    File { size: u64 },
+    /// A part of an archive.
+    Range { offset: u64, size: u64 },
+    /// Made here.
+    Memory(Arc<[u8]>),
+}
+
+enum Backing {
+    Directory(Arc<OwnedFd>),
+    Archive(Arc<File>),
+}
+
+impl ImageStore {
+    /// Opens what a subject names. The tag or digest of the subject plays no part here.
+    pub fn open(subject: &Subject) -> Result<ImageStore, StoreError> {
+        let path = subject.path();
+        let io = |source| StoreError::Io { path: path.to_owned(), source };
+        let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if subject.transport() == Transport::Bare => {
+                StoreError::NotFound { path: path.to_owned() }
+            }
+            _ => io(source),
+        })?;
+        match (subject.transport(), metadata.is_dir()) {
+            (Transport::Oci | Transport::Bare, true) => layout::open(path),
+            (Transport::Oci, false) => Err(StoreError::NotALayout { path: path.to_owned() }),
+            (_, true) => Err(StoreError::NotAnArchive { path: path.to_owned() }),
+            (_, false) => archive::open(path),
+        }
+    }
+
+    /// Opens what a subject names for use, not for examination: a container with anything wrong is refused.
+    pub fn open_sound(subject: &Subject) -> Result<ImageStore, StoreError> {
+        let store = ImageStore::open(subject)?;
+        match store.problems.iter().find(|(_, problem)| problem.severity == Severity::Error) {
+            None => Ok(store),
+            Some((place, problem)) => Err(StoreError::Document {
+                what: format!("{} in {}", place, store.place.display()),
+                code: problem.code,
+                why: problem.message.clone(),
+            }),
+        }
+    }
+
+    /// How the image is stored.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The directory or file.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// The bytes of `index.json`; made here for [`Form::LegacyArchive`].
+    pub fn index_bytes(&self) -> &[u8] {
+        &self.index
+    }
+
+    /// The bytes of `oci-layout`, when it is there.
+    pub fn layout_file(&self) -> Option<&[u8]> {
+        self.layout_file.as_deref()
+    }
+
+    /// The bytes of an archive's `manifest.json`, when it is there.
+    pub fn docker_manifest(&self) -> Option<&[u8]> {
+        self.docker_manifest.as_deref()
+    }
+
+    /// The digests that name the blobs that are there, sorted.
+    pub fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        self.blobs.keys()
+    }
+
+    /// The size of a blob as it lies there, or nothing when it does not.
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.blobs.get(digest).map(|blob| match blob {
+            Blob::File { size } | Blob::Range { size, .. } => *size,
+            Blob::Memory(bytes) => bytes.len() as u64,
+        })
+    }
+
+    /// Names that no part of the specification accounts for, escaped for printing.
+    pub fn strays(&self) -> &[String] {
+        &self.strays
+    }
+
+    /// What is wrong with the container itself: where, and what.
+    pub fn problems(&self) -> &[(String, Problem)] {
+        &self.problems
+    }
+
+    /// The members of an archive in their order; none for a layout.
+    pub fn members(&self) -> &[archive::ArchiveMember] {
+        &self.members
+    }
+
+    /// True when the whole archive was compressed (and is read from a temporary file).
+    pub fn is_whole_compressed(&self) -> bool {
+        self.whole_compressed
+    }
+
+    /// Opens a blob. Reads at most [`limits::BLOB_BYTES`]; the bytes are not compared with the digest.
+    pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
+        let missing = || StoreError::Missing { place: self.place.clone(), digest: digest.clone() };
+        let blob = self.blobs.get(digest).ok_or_else(missing)?;
+        Ok(BlobReader(match (blob, &self.backing) {
+            (Blob::Memory(bytes), _) => Source::Memory(Cursor::new(Arc::clone(bytes))),
+            (Blob::File { .. }, Backing::Directory(root)) => {
+                Source::File(layout::open_blob(root, &self.place, digest)?.take(limits::BLOB_BYTES))
+            }
+            (Blob::Range { offset, size }, Backing::Archive(file)) => {
+                Source::Range { file: Arc::clone(file), at: *offset, left: (*size).min(limits::BLOB_BYTES) }
+            }
+            _ => return Err(missing()),
+        }))
+    }
+
+    /// Reads a JSON document of at most [`limits::JSON_BYTES`], and checks that its bytes have this digest.
+    pub fn read_json_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let bytes = self.read_unverified(digest)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        let found = hasher.finish();
+        match found == *digest {
+            true => Ok(bytes),
+            false => Err(StoreError::Digest {
+                place: self.place.clone(),
+                expected: digest.clone(),
+                found: Box::new(found),
+            }),
+        }
+    }
+
+    /// Reads a JSON document of at most [`limits::JSON_BYTES`] without looking at its digest.
+    pub fn read_unverified(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        let reader = self.open_blob(digest)?;
+        let read = reader.take(limits::JSON_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|source| StoreError::Io { path: self.place.clone(), source })?;
+        if bytes.len() as u64 > limits::JSON_BYTES {
+            return Err(StoreError::DocumentSize { digest: digest.clone(), limit: limits::JSON_BYTES });
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes of the archive from `offset`, fewer at its end; nothing for a layout.
+    pub fn archive_bytes(&self, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+        let Backing::Archive(file) = &self.backing else { return Ok(Vec::new()) };
+        let mut bytes = vec![0; length];
+        let mut done = 0;
+        while done < length {
+            match file.read_at(&mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(StoreError::Io { path: self.place.clone(), source }),
+            }
+        }
+        bytes.truncate(done);
+        Ok(bytes)
+    }
+}
+
+/// Reads the bytes of one blob. Reading it twice means opening it twice.
+pub struct BlobReader(Source);
+
+enum Source {
+    File(io::Take<File>),
+    Range { file: Arc<File>, at: u64, left: u64 },
+    Memory(Cursor<Arc<[u8]>>),
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Source::File(file) => file.read(out),
+            Source::Memory(bytes) => bytes.read(out),
+            Source::Range { file, at, left } => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(out.len());
+                let n = file.read_at(&mut out[..most], *at)?;
+                *at += n as u64;
+                *left -= n as u64;
+                Ok(n)
+            }
+        }
+    }
+}
+
+/// The digest that a file name of `blobs/ALGORITHM/` stands for.
+fn blob_name(algorithm: &[u8], name: &[u8]) -> Option<Digest> {
+    let algorithm = std::str::from_utf8(algorithm).ok()?;
+    let name = std::str::from_utf8(name).ok()?;
+    [Algorithm::Sha256, Algorithm::Sha512].iter().any(|known| known.name() == algorithm).then_some(())?;
+    format!("{algorithm}:{name}").parse().ok()
+}

@@ -1,0 +1,204 @@
+//! How images are named on the command line, as in `containers-transports(5)`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dmoci_layers::Digest;
+
+use crate::diagnostic::{Diagnostic, Exit};
+
+/// What a subject says about where the image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `oci:DIR`, an OCI image layout.
+    Oci,
+    /// `oci-archive:FILE`.
+    OciArchive,
+    /// `docker-archive:FILE`.
+    DockerArchive,
+    /// A path alone, recognised by its content.
+    Bare,
+}
+
+/// An image, or all images, of a layout or archive: `oci:DIR[:tag][@digest]` and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    transport: Transport,
+    path: PathBuf,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+/// Why a text names no image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// There is no path.
+    #[error("the subject {0:?} names no path")]
+    Empty(String),
+    /// What follows `@` is no digest.
+    #[error("the subject {subject:?} ends in a digest that is none: {why}")]
+    Digest {
+        /// The subject.
+        subject: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A transport that this version cannot read.
+    #[error("subjects of the form {form} are not supported by this version")]
+    Unsupported {
+        /// The form.
+        form: String,
+    },
+}
+
+impl Diagnostic for SubjectError {
+    fn code(&self) -> &'static str {
+        match self {
+            SubjectError::Unsupported { .. } => "E-SUBJECT-UNSUPPORTED",
+            _ => "E-SUBJECT",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("write oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE or a path, each with @sha256:… if wanted".into())
+    }
+}
+
+/// Transports of `containers-transports(5)` that name something else than a local layout or archive.
+const UNSUPPORTED: &[&str] =
+    &["docker", "docker-daemon", "containers-storage", "dir", "ostree", "sif", "tarball"];
+
+impl FromStr for Subject {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Subject, SubjectError> {
+        let (rest, digest) = split_digest(text)?;
+        let (transport, rest) = match rest.split_once(':') {
+            Some(("oci", rest)) => (Transport::Oci, rest),
+            Some(("oci-archive", rest)) => (Transport::OciArchive, rest),
+            Some(("docker-archive", rest)) => (Transport::DockerArchive, rest),
+            Some((other, _)) if UNSUPPORTED.contains(&other) => {
+                let form = if other == "docker" { "docker://".to_owned() } else { format!("{other}:") };
+                return Err(SubjectError::Unsupported { form });
+            }
+            _ => (Transport::Bare, rest),
+        };
+        let (path, tag) = match transport {
+            Transport::Bare => (rest, None),
+            _ => match rest.split_once(':') {
+                Some((path, tag)) => (path, Some(tag).filter(|tag| !tag.is_empty())),
+                None => (rest, None),
+            },
+        };
+        if path.is_empty() {
+            return Err(SubjectError::Empty(text.to_owned()));
+        }
+        Ok(Subject { transport, path: path.into(), tag: tag.map(str::to_owned), digest })
+    }
+}
+
+impl Subject {
+    /// What a path alone says.
+    pub fn bare(path: impl Into<PathBuf>) -> Subject {
+        Subject { transport: Transport::Bare, path: path.into(), tag: None, digest: None }
+    }
+
+    /// Where the image is.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The directory or file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same image at another path: for paths that are meant relative to a project.
+    pub fn at(mut self, path: impl Into<PathBuf>) -> Subject {
+        self.path = path.into();
+        self
+    }
+
+    /// The tag or, for Docker archives, the full name.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest of the manifest or index that is meant.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.transport {
+            Transport::Oci => "oci:",
+            Transport::OciArchive => "oci-archive:",
+            Transport::DockerArchive => "docker-archive:",
+            Transport::Bare => "",
+        })?;
+        write!(f, "{}", self.path.display())?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The text before `@algorithm:hex`, and that digest. An `@` that no known algorithm follows belongs to the path.
+fn split_digest(text: &str) -> Result<(&str, Option<Digest>), SubjectError> {
+    let Some((rest, digest)) = text.rsplit_once('@') else { return Ok((text, None)) };
+    if !digest.starts_with("sha256:") && !digest.starts_with("sha512:") {
+        return Ok((text, None));
+    }
+    match digest.parse() {
+        Ok(digest) => Ok((rest.strip_suffix(':').unwrap_or(rest), Some(digest))),
+        Err(error) => Err(SubjectError::Digest { subject: text.to_owned(), why: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let digest = Digest::sha256(b"x");
+        for (text, transport, path, tag, digest) in [
+            ("oci:a/b".to_owned(), Transport::Oci, "a/b", None, None),
+            ("oci:a:1.0".into(), Transport::Oci, "a", Some("1.0"), None),
+            (format!("oci:a@{digest}"), Transport::Oci, "a", None, Some(digest.clone())),
+            (format!("oci:a:@{digest}"), Transport::Oci, "a", None, Some(digest.clone())),
+            (format!("oci:a:t@{digest}"), Transport::Oci, "a", Some("t"), Some(digest.clone())),
+            ("oci-archive:a.tar".into(), Transport::OciArchive, "a.tar", None, None),
+            ("docker-archive:a.tar:h/n:t".into(), Transport::DockerArchive, "a.tar", Some("h/n:t"), None),
+            ("./dist:x/image".into(), Transport::Bare, "./dist:x/image", None, None),
+            ("a@b".into(), Transport::Bare, "a@b", None, None),
+            (format!("a@{digest}"), Transport::Bare, "a", None, Some(digest.clone())),
+        ] {
+            let subject: Subject = text.parse().unwrap();
+            assert_eq!((subject.transport, subject.path.to_str().unwrap()), (transport, path), "{text}");
+            assert_eq!((subject.tag(), subject.digest()), (tag, digest.as_ref()), "{text}");
+            assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
+        }
+    }
+
+    #[test]
+    fn refused() {
+        for text in ["docker://host/name:tag", "docker-daemon:name:tag", "containers-storage:name", "dir:x"] {
+            assert_eq!(text.parse::<Subject>().unwrap_err().code(), "E-SUBJECT-UNSUPPORTED", "{text}");
+        }
+        for text in ["", "oci:", "oci::tag", "a@sha256:00", "docker-archive:"] {
+            assert_eq!(text.parse::<Subject>().unwrap_err().code(), "E-SUBJECT", "{text}");
+        }
+    }
+}
