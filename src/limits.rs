@@ -47,3 +47,6 @@ pub const LAYOUT_FILE_BYTES: u64 = 4 << 10;
 
 /// How many names a directory of a layout may hold.
 pub const LAYOUT_NAMES: usize = 1_000_000;
+
+/// What all strings of `dmoci.toml` may have together after expansion for one platform: 64 MiB.
+pub const SPEC_EXPANDED_BYTES: u64 = 64 << 20;

@@ -1,0 +1,207 @@
+//! The layers and what they are made of.
+
+use super::super::error::Problem;
+use super::super::suggest::nearest;
+use super::super::target::*;
+use super::super::template::cut;
+use super::super::tree::{Fields, Node, Value};
+use super::super::values::{self, Bad};
+use super::{Resolver, choice};
+
+impl Resolver<'_> {
+    pub(super) fn layers(&mut self) -> Option<Vec<Layer>> {
+        let mut layers: Vec<Layer> = Vec::new();
+        let mut complete = true;
+        for fields in self.root.tables("layer") {
+            let meant = self.is_meant(fields);
+            let name = self.required(fields, "name", values::layer_name);
+            let span = fields.get("name").map_or(&fields.span, |node| &node.span).clone();
+            let inputs = if meant { self.inputs(fields) } else { Some(Vec::new()) };
+            let (Some(name), Some(mut inputs)) = (name, inputs) else {
+                complete = false;
+                continue;
+            };
+            inputs.sort_by_key(|input| input.span().start);
+            if let Some(other) = layers.iter().find(|other| other.name == name) {
+                let problem =
+                    Problem::new("E-SPEC-DUPLICATE", &span, format!("two layers have the name `{name}`"));
+                self.problems.push(problem.expected("again here").other(&other.span, "first here"));
+            }
+            layers.push(Layer { name, inputs, span });
+        }
+        layers.retain(|layer| !layer.inputs.is_empty());
+        complete.then_some(layers)
+    }
+
+    pub(super) fn inputs(&mut self, layer: &Fields) -> Option<Vec<Input>> {
+        let mut inputs = Vec::new();
+        let mut entries = 0;
+        for (kind, _, node) in &layer.entries {
+            for fields in node.list().iter().filter_map(Node::table) {
+                entries += 1;
+                if !self.is_meant(fields) {
+                    continue;
+                }
+                inputs.push(match kind.as_str() {
+                    "copy" => self.copy(fields).map(Input::Copy),
+                    "file" => self.file(fields).map(Input::File),
+                    "directory" => self.directory(fields).map(Input::Directory),
+                    "symlink" => self.symlink(fields).map(Input::Symlink),
+                    "archive" => self.archive(fields).map(Input::Archive),
+                    _ => None,
+                });
+            }
+        }
+        if self.given.is_none() && entries == 0 && !layer.broken {
+            let problem = Problem::new("E-SPEC-VALUE", &layer.span, "the layer is empty");
+            self.problems
+                .push(problem.expected("expected one of `copy`, `file`, `directory`, `symlink`, `archive`"));
+        }
+        inputs.into_iter().collect()
+    }
+
+    pub(super) fn copy(&mut self, fields: &Fields) -> Option<Copy> {
+        let from = self.sources(fields.list("from"));
+        if let Some(node) = fields.get("from")
+            && node.list().is_empty()
+            && matches!(node.value, Value::List(_))
+        {
+            self.problems.push(
+                Problem::new("E-SPEC-VALUE", &node.span, "`from` is empty").expected("expected a path"),
+            );
+        }
+        let to =
+            self.required(fields, "to", |text| Ok((values::image_path_or_root(text)?, text.ends_with('/'))));
+        if let (Some(from), Some((path, false)), Some(node)) = (&from, &to, fields.get("to"))
+            && from.len() > 1
+        {
+            let problem = Problem::new("E-SPEC-VALUE", &node.span, "several `from` go to one `to`");
+            self.problems
+                .push(problem.expected("expected `/` at the end").help(format!("write to = \"{path}/\"")));
+        }
+        let include = self.each(fields.list("include"), values::pattern);
+        let exclude = self.each(fields.list("exclude"), values::pattern);
+        let owner = self.owner(fields);
+        let file_mode = self.optional(fields, "file-mode", values::mode);
+        let dir_mode = self.optional(fields, "dir-mode", values::mode);
+        let (to, into) = to?;
+        Some(Copy {
+            from: from?,
+            to,
+            into,
+            include: include?,
+            exclude: exclude?,
+            owner: owner?.unwrap_or_default(),
+            file_mode: file_mode?,
+            dir_mode: dir_mode?,
+            span: fields.span.clone(),
+        })
+    }
+
+    pub(super) fn file(&mut self, fields: &Fields) -> Option<File> {
+        let path = self.required(fields, "path", values::image_file);
+        let content = self.required(fields, "content", |text| Ok(text.to_owned()));
+        let mode = self.or(fields, "mode", 0o644, values::mode);
+        let owner = self.owner(fields);
+        Some(File {
+            path: path?,
+            content: content?,
+            mode: mode?,
+            owner: owner?.unwrap_or_default(),
+            span: fields.span.clone(),
+        })
+    }
+
+    pub(super) fn directory(&mut self, fields: &Fields) -> Option<Directory> {
+        let path = self.required(fields, "path", values::image_path);
+        let mode = self.or(fields, "mode", 0o755, values::mode);
+        let owner = self.owner(fields);
+        Some(Directory {
+            path: path?,
+            mode: mode?,
+            owner: owner?.unwrap_or_default(),
+            span: fields.span.clone(),
+        })
+    }
+
+    pub(super) fn symlink(&mut self, fields: &Fields) -> Option<Symlink> {
+        let path = self.required(fields, "path", values::image_file);
+        let target = self.required(fields, "target", values::link_target);
+        let owner = self.owner(fields);
+        Some(Symlink {
+            path: path?,
+            target: target?,
+            owner: owner?.unwrap_or_default(),
+            span: fields.span.clone(),
+        })
+    }
+
+    pub(super) fn archive(&mut self, fields: &Fields) -> Option<Archive> {
+        let source = fields.get("path").and_then(|node| self.source(node));
+        let to = self.required(fields, "to", values::image_path_or_root);
+        let include = self.each(fields.list("include"), values::pattern);
+        let exclude = self.each(fields.list("exclude"), values::pattern);
+        let owner = self.owner(fields);
+        let devices = self.or(fields, "devices", Devices::default(), |text| {
+            choice(text, &[("error", Devices::Error), ("skip", Devices::Skip), ("keep", Devices::Keep)])
+        });
+        Some(Archive {
+            source: source?,
+            to: to?,
+            strip_components: fields
+                .integer("strip-components")
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(0),
+            include: include?,
+            exclude: exclude?,
+            owner: owner?,
+            devices: devices?,
+            span: fields.span.clone(),
+        })
+    }
+
+    pub(super) fn sources(&mut self, list: &[Node]) -> Option<Vec<Source>> {
+        let sources: Vec<_> = list.iter().map(|node| self.source(node)).collect();
+        sources.into_iter().collect()
+    }
+
+    pub(super) fn source(&mut self, node: &Node) -> Option<Source> {
+        let path = self.checked(node, values::source_path)?;
+        Some(Source { path, span: node.span.clone() })
+    }
+
+    pub(super) fn owner(&mut self, fields: &Fields) -> Option<Option<Owner>> {
+        let users = std::mem::take(&mut self.users);
+        let owner = self.optional(fields, "owner", |text| owner(text, &users));
+        self.users = users;
+        owner
+    }
+}
+
+fn owner(text: &str, users: &[User]) -> Result<Owner, Bad> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let declared = |name: &str| users.iter().find(|user| user.name == name);
+    let unknown = |name: &str| {
+        let expected = match nearest(name, users.iter().map(|user| user.name.as_str())) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "expected numbers, \"uid:gid\", or a name in image.users".to_owned(),
+        };
+        let mut bad =
+            Bad::new(format!("the owner {:?} is no number and not in image.users", cut(name)), expected);
+        bad.help =
+            Some("names are not looked up in the base or on this machine; write the number".to_owned());
+        bad
+    };
+    let user_part = match values::id(user) {
+        Some(uid) => (uid, uid),
+        None => declared(user).map(|user| (user.uid, user.gid)).ok_or_else(|| unknown(user))?,
+    };
+    let gid = match group {
+        None => user_part.1,
+        Some(group) => match values::id(group) {
+            Some(gid) => gid,
+            None => declared(group).map(|user| user.gid).ok_or_else(|| unknown(group))?,
+        },
+    };
+    Ok(Owner { uid: user_part.0, gid })
+}

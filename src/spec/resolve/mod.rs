@@ -1,0 +1,190 @@
+//! From the tree to the target: expansion, defaults, and the check of every value.
+//!
+//! The same code runs twice. [`check`] runs it over all entries without platform and variables: values with
+//! placeholders are passed over (`None` without a problem). [`target`] runs it for one platform, where `None`
+//! always comes with a problem.
+
+mod expand;
+mod image;
+mod layers;
+
+use std::collections::BTreeMap;
+
+use super::Overrides;
+use super::error::{Problem, one_of};
+use super::suggest::nearest;
+use super::target::*;
+use super::template::cut;
+use super::tree::{Fields, Node, Value};
+use super::values::{self, Bad};
+use crate::limits;
+use crate::oci::platform::Platform;
+
+/// Checks all that needs no platform; the platforms, and what is wrong.
+pub(super) fn check(root: &Fields) -> (Vec<Platform>, Vec<Problem>) {
+    let mut resolver = Resolver::new(root, None);
+    resolver.check_vars();
+    let platforms = match root.table("image").and_then(|image| image.get("platforms")) {
+        Some(node) => resolver.image_platforms(node),
+        None => Vec::new(),
+    };
+    resolver.built = platforms.clone();
+    resolver.target();
+    (platforms, resolver.problems)
+}
+
+/// What is to be built for `platform`.
+pub(super) fn target(
+    root: &Fields,
+    built: &[Platform],
+    platform: &Platform,
+    overrides: &Overrides,
+) -> Result<Target, Vec<Problem>> {
+    let mut resolver = Resolver::new(root, Some((platform, overrides)));
+    resolver.built = built.to_vec();
+    match resolver.target() {
+        Some(target) if resolver.problems.is_empty() => Ok(target),
+        _ if resolver.problems.is_empty() => {
+            Err(vec![Problem::new("E-SPEC", &(0..0), "the specification cannot be resolved")])
+        }
+        _ => Err(resolver.problems),
+    }
+}
+
+struct Resolver<'a> {
+    root: &'a Fields,
+    /// Nothing while only checking.
+    given: Option<(&'a Platform, &'a Overrides)>,
+    built: Vec<Platform>,
+    /// Variables already expanded; nothing for those that cannot be.
+    vars: BTreeMap<String, Option<String>>,
+    /// Variables being expanded.
+    open: Vec<String>,
+    /// Bytes that expansion may still make.
+    budget: u64,
+    users: Vec<User>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(root: &'a Fields, given: Option<(&'a Platform, &'a Overrides)>) -> Resolver<'a> {
+        Resolver {
+            root,
+            given,
+            built: Vec::new(),
+            vars: BTreeMap::new(),
+            open: Vec::new(),
+            budget: limits::SPEC_EXPANDED_BYTES,
+            users: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn target(&mut self) -> Option<Target> {
+        let none = Fields::default();
+        let image = self.root.table("image").unwrap_or(&none);
+        let users = self.users(image);
+        self.users = users.clone().unwrap_or_default();
+        let version = self.known_version();
+        let name = self.optional(image, "name", values::image_name);
+        let tags = self.each_once(image.list("tags"), "tag", values::tag);
+        let base = self.or(image, "base", Base::Scratch, values::base);
+        let config = self.config(image);
+        let annotations = self.labels(image, "annotations");
+        let compression = self.or(image, "compression", Compression::default(), |text| {
+            choice(
+                text,
+                &[("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)],
+            )
+        });
+        let layers = self.layers();
+        Some(Target {
+            platform: self.given?.0.clone(),
+            version: version?,
+            name: name?,
+            tags: tags?,
+            base: base?,
+            base_span: image.get("base").map(|node| node.span.clone()).unwrap_or_default(),
+            config: config?,
+            annotations: annotations?,
+            compression: compression?,
+            users: users?,
+            layers: layers?,
+        })
+    }
+
+    fn image_platforms(&mut self, node: &Node) -> Vec<Platform> {
+        let platforms = self.platforms(node.list());
+        if node.list().is_empty() {
+            let problem = Problem::new("E-SPEC-VALUE", &node.span, "image.platforms is empty");
+            self.problems.push(problem.expected("expected at least one platform"));
+        }
+        platforms
+    }
+
+    /// Checked, each once.
+    fn platforms(&mut self, list: &[Node]) -> Vec<Platform> {
+        let mut platforms: Vec<(Platform, Span)> = Vec::new();
+        for node in list {
+            let Value::Literal(text) = &node.value else { continue };
+            let Some(platform) = self.good(&node.span, values::platform(text)) else { continue };
+            if let Some((_, first)) = platforms.iter().find(|(other, _)| *other == platform) {
+                let problem = Problem::new(
+                    "E-SPEC-DUPLICATE",
+                    &node.span,
+                    format!("the platform {platform} is named twice"),
+                );
+                self.problems.push(problem.expected("again here").other(first, "first here"));
+                continue;
+            }
+            platforms.push((platform, node.span.clone()));
+        }
+        platforms.into_iter().map(|(platform, _)| platform).collect()
+    }
+
+    /// Whether a layer or entry is for the platform at hand.
+    fn is_meant(&mut self, fields: &Fields) -> bool {
+        let Some(node) = fields.get("platforms") else { return true };
+        if let Some((platform, _)) = self.given {
+            let parsed = |node: &Node| match &node.value {
+                Value::Literal(text) => text.parse::<Platform>().ok(),
+                _ => None,
+            };
+            return node.list().iter().filter_map(parsed).any(|other| other == *platform);
+        }
+        if node.list().is_empty() {
+            let problem =
+                Problem::new("E-SPEC-VALUE", &node.span, "`platforms` is empty, so this would never be used");
+            self.problems.push(problem.expected("expected at least one platform"));
+        }
+        self.platforms(node.list());
+        for element in node.list() {
+            let Value::Literal(text) = &element.value else { continue };
+            let Ok(platform) = values::platform(text) else { continue };
+            if !self.built.is_empty() && !self.built.contains(&platform) {
+                let built: Vec<String> = self.built.iter().map(ToString::to_string).collect();
+                let problem =
+                    Problem::new("E-SPEC-PLATFORM", &element.span, format!("{platform} is not built"));
+                self.problems.push(
+                    problem.expected(format!(
+                        "image.platforms has {}",
+                        one_of(built.iter().map(String::as_str))
+                    )),
+                );
+            }
+        }
+        true
+    }
+}
+
+fn choice<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, Bad> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(value.clone());
+    }
+    let names = || choices.iter().map(|(name, _)| *name);
+    let expected = match nearest(text, names()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("expected one of {}", one_of(names())),
+    };
+    Err(Bad::new(format!("{:?} is not known here", cut(text)), expected))
+}

@@ -1,0 +1,183 @@
+//! Strings with `${…}` in them.
+
+use super::error::{Problem, one_of};
+use super::suggest::nearest;
+use super::target::Span;
+
+/// A string as written, its placeholders found and their names checked.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    /// Its parts in order; none for the empty string.
+    pub(super) parts: Vec<Part>,
+    /// Where it is written, with its quotes.
+    pub(super) span: Span,
+}
+
+/// A part of a [`Text`].
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    /// This text; `$$` has become `$`.
+    Literal(String),
+    /// A placeholder, and where it is written.
+    Open(Open, Span),
+}
+
+/// What a placeholder stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Open {
+    /// `${vars.NAME}`, which is declared.
+    Var(String),
+    /// `${version}`.
+    Version,
+    /// `${platform.oci}`: `linux/arm64`.
+    PlatformOci,
+    /// `${platform.debian}`: Debian's name of the architecture.
+    PlatformDebian,
+    /// `${platform.uname}`: what `uname -m` says.
+    PlatformUname,
+    /// `${base.NAME}`: the base image's value of an environment variable.
+    Base(String),
+}
+
+impl Text {
+    /// Finds the placeholders of `value`, which is written at `span` of `source`.
+    pub(super) fn parse(value: &str, span: &Span, source: &str, vars: &[String]) -> Result<Text, Problem> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = value;
+        while let Some(at) = rest.find('$') {
+            literal.push_str(&rest[..at]);
+            let tail = &rest[at..];
+            if let Some(tail) = tail.strip_prefix("$$") {
+                literal.push('$');
+                rest = tail;
+                continue;
+            }
+            if !tail.starts_with("${") {
+                let shown: String =
+                    tail.chars().take_while(|&c| c == '$' || c.is_ascii_alphanumeric() || c == '_').collect();
+                return Err(Problem::new(
+                    "E-SPEC-VAR",
+                    &find(&shown, span, source),
+                    "a `$` that names nothing",
+                )
+                .expected("expected `${NAME}`, or `$$` for a dollar sign"));
+            }
+            let Some(end) = tail.find('}') else {
+                return Err(Problem::new("E-SPEC-VAR", &find("${", span, source), "a `${` without its `}`")
+                    .expected("expected `${NAME}`, or `$$` for a dollar sign"));
+            };
+            let place = find(&tail[..=end], span, source);
+            let open = placeholder(&tail[2..end], &place, vars)?;
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            parts.push(Part::Open(open, place));
+            rest = &tail[end + 1..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Ok(Text { parts, span: span.clone() })
+    }
+}
+
+fn placeholder(name: &str, place: &Span, vars: &[String]) -> Result<Open, Problem> {
+    let fixed = ["version", "platform.oci", "platform.debian", "platform.uname"];
+    match name {
+        "version" => return Ok(Open::Version),
+        "platform.oci" => return Ok(Open::PlatformOci),
+        "platform.debian" => return Ok(Open::PlatformDebian),
+        "platform.uname" => return Ok(Open::PlatformUname),
+        _ => {}
+    }
+    if let Some(variable) = name.strip_prefix("base.")
+        && !variable.is_empty()
+        && !variable.contains('=')
+    {
+        return Ok(Open::Base(variable.to_owned()));
+    }
+    let declared: Vec<String> = vars.iter().map(|name| format!("vars.{name}")).collect();
+    if let Some(variable) = name.strip_prefix("vars.")
+        && vars.iter().any(|declared| declared == variable)
+    {
+        return Ok(Open::Var(variable.to_owned()));
+    }
+    let names = || fixed.into_iter().chain(declared.iter().map(String::as_str));
+    // `${engine}` for `${vars.engine}`.
+    let bare = declared.iter().map(String::as_str).find(|declared| declared["vars.".len()..] == *name);
+    let problem = Problem::new("E-SPEC-VAR", place, format!("`${{{}}}` is not defined", cut(name)));
+    Err(match bare.or_else(|| nearest(name, names())) {
+        Some(meant) => problem.expected(format!("did you mean `${{{meant}}}`?")),
+        None => problem
+            .expected("expected a name that is defined")
+            .help(format!("these are: {}, and `base.NAME` in image.env", one_of(names()))),
+    })
+}
+
+/// Where `needle` stands in the text at `span`; all of `span` when escapes hide it.
+fn find(needle: &str, span: &Span, source: &str) -> Span {
+    match source.get(span.clone()).and_then(|written| written.find(needle)) {
+        Some(at) => span.start + at..span.start + at + needle.len(),
+        None => span.clone(),
+    }
+}
+
+/// Not more than one line can show.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(value: &str) -> Result<Text, Problem> {
+        let source = format!("x = \"{value}\"");
+        Text::parse(value, &(4..source.len()), &source, &["engine".to_owned(), "version".to_owned()])
+    }
+
+    fn shown(value: &str) -> String {
+        let text = parse(value).unwrap();
+        let part = |part: &Part| match part {
+            Part::Literal(text) => format!("[{text}]"),
+            Part::Open(open, span) => format!("{open:?}@{}", span.start),
+        };
+        text.parts.iter().map(part).collect()
+    }
+
+    #[test]
+    fn parts() {
+        assert_eq!(shown(""), "");
+        assert_eq!(shown("a$$b"), "[a$b]");
+        assert_eq!(shown("$${version}"), "[${version}]");
+        assert_eq!(shown("a${version}b"), "[a]Version@6[b]");
+        assert_eq!(shown("${vars.engine}${base.PATH}"), "Var(\"engine\")@5Base(\"PATH\")@19");
+        assert_eq!(
+            shown("${platform.oci}${platform.debian}${platform.uname}"),
+            "PlatformOci@5PlatformDebian@20PlatformUname@38"
+        );
+    }
+
+    #[test]
+    fn names_that_are_not_there() {
+        for (value, expected) in [
+            ("a $HOME", "expected `${NAME}`, or `$$` for a dollar sign"),
+            ("a$", "expected `${NAME}`, or `$$` for a dollar sign"),
+            ("${version", "expected `${NAME}`, or `$$` for a dollar sign"),
+            ("${engine}", "did you mean `${vars.engine}`?"),
+            ("${vars.engin}", "did you mean `${vars.engine}`?"),
+            ("${platform.unam}", "did you mean `${platform.uname}`?"),
+            ("${}", "expected a name that is defined"),
+            ("${base.}", "expected a name that is defined"),
+            ("${something.else}", "expected a name that is defined"),
+        ] {
+            assert_eq!(parse(value).unwrap_err().expected, expected, "{value}");
+        }
+        assert_eq!(parse("a ${nope} b").unwrap_err().span, 7..14);
+    }
+}

@@ -1,0 +1,314 @@
+//! `dmoci.toml` held against the table of its keys: right types, no unknown and no missing keys.
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::error::{Problem, one_of};
+use super::keys::{self, Key, Kind, Table};
+use super::suggest::nearest;
+use super::target::Span;
+use super::template::{Text, cut};
+
+/// A value, and where it is written.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) span: Span,
+    pub(super) value: Value,
+}
+
+/// What a value is, by the [`Kind`] of its key.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Text(Text),
+    /// A string that is not expanded.
+    Literal(String),
+    Integer(i64),
+    List(Vec<Node>),
+    Fields(Fields),
+}
+
+/// A table: key, where the key is written, value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fields {
+    pub(super) span: Span,
+    /// Something in it is wrong and left out.
+    pub(super) broken: bool,
+    pub(super) entries: Vec<(String, Span, Node)>,
+}
+
+impl Fields {
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        self.entries.iter().find(|(name, ..)| name == key).map(|(_, _, node)| node)
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<&Text> {
+        self.get(key).and_then(Node::text)
+    }
+
+    pub(super) fn integer(&self, key: &str) -> Option<i64> {
+        match self.get(key)?.value {
+            Value::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn table(&self, key: &str) -> Option<&Fields> {
+        self.get(key).and_then(Node::table)
+    }
+
+    /// The elements of an array; none when the key is missing.
+    pub(super) fn list(&self, key: &str) -> &[Node] {
+        self.get(key).map(Node::list).unwrap_or_default()
+    }
+
+    /// The elements of an array of tables; none when the key is missing.
+    pub(super) fn tables(&self, key: &str) -> impl Iterator<Item = &Fields> {
+        self.list(key).iter().filter_map(Node::table)
+    }
+}
+
+impl Node {
+    pub(super) fn text(&self) -> Option<&Text> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn table(&self) -> Option<&Fields> {
+        match &self.value {
+            Value::Fields(fields) => Some(fields),
+            _ => None,
+        }
+    }
+
+    pub(super) fn list(&self) -> &[Node] {
+        match &self.value {
+            Value::List(list) => list,
+            _ => &[],
+        }
+    }
+}
+
+/// Reads the text; all problems that are found, and what is right. Without TOML's own grammar there is
+/// nothing: `Err`.
+pub(super) fn read(source: &str) -> Result<(Fields, Vec<Problem>), Problem> {
+    let parsed = DeTable::parse(source).map_err(|error| syntax(&error, source))?;
+    let mut walk = Walk { source, vars: Vec::new(), problems: Vec::new() };
+    let schema =
+        parsed.get_ref().get("schema").and_then(|value| integer(value.get_ref()).map(|n| (n, value.span())));
+    if let Some((number, span)) = schema
+        && number != 1
+    {
+        return Err(Problem::new(
+            "E-SPEC-VALUE",
+            &span,
+            format!("schema {number} is not known to this version of dmoci"),
+        )
+        .expected("expected 1"));
+    }
+    if let Some(vars) = parsed.get_ref().get("vars").and_then(|vars| vars.get_ref().as_table()) {
+        walk.vars = vars.keys().map(|name| name.get_ref().to_string()).collect();
+    }
+    let mut fields = walk.table(parsed.get_ref(), &(0..0), &keys::ROOT, "");
+    fields.span = 0..0;
+    Ok((fields, walk.problems))
+}
+
+fn syntax(error: &toml::de::Error, source: &str) -> Problem {
+    let span = error.span().unwrap_or(source.len()..source.len());
+    let mut message = error.message().lines();
+    let first = message.next().unwrap_or("not TOML").to_owned();
+    let rest = message.collect::<Vec<_>>().join(", ");
+    Problem::new("E-SPEC-SYNTAX", &span, format!("not TOML: {first}")).expected(rest)
+}
+
+struct Walk<'a> {
+    source: &'a str,
+    vars: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Walk<'_> {
+    /// `path` is how messages call the table, such as `image.healthcheck`.
+    fn table(&mut self, table: &DeTable<'_>, span: &Span, known: &Table, path: &str) -> Fields {
+        let before = self.problems.len();
+        let mut fields = Fields { span: span.clone(), ..Fields::default() };
+        for (name, value) in table {
+            let key_span = name.span();
+            let path = if path.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{path}.{}", name.get_ref())
+            };
+            match known.key(name.get_ref()) {
+                None => self.problems.push(unknown(name.get_ref(), &key_span, known)),
+                Some(Key { kind: Kind::Later, .. }) => self.problems.push(
+                    Problem::new(
+                        "E-SPEC-UNSUPPORTED",
+                        &key_span,
+                        format!("`{path}` is not supported by this version of dmoci"),
+                    )
+                    .expected("not read by this version"),
+                ),
+                Some(key) => {
+                    if let Some(node) = self.value(value, &key.kind, &path) {
+                        fields.entries.push((key.name.to_owned(), key_span, node));
+                    }
+                }
+            }
+        }
+        for key in known.keys.iter().filter(|key| key.required && !table.contains_key(key.name)) {
+            let mut problem =
+                Problem::new("E-SPEC-MISSING", span, format!("`{}` is missing in {}", key.name, known.name));
+            problem.help = Some(format!("{}: {}", key.name, key.doc));
+            self.problems.push(problem);
+        }
+        fields.broken = self.problems.len() > before;
+        fields
+    }
+
+    fn value(&mut self, value: &Spanned<DeValue<'_>>, kind: &Kind, path: &str) -> Option<Node> {
+        let span = value.span();
+        let value = match (kind, value.get_ref()) {
+            (Kind::Text, DeValue::String(text)) => Value::Text(self.text(text, &span)?),
+            (Kind::Choice(_), DeValue::String(text)) => Value::Text(self.text(text, &span)?),
+            (Kind::Integer(least, most), value @ DeValue::Integer(_)) => {
+                match integer(value).filter(|number| (least..=most).contains(&number)) {
+                    Some(number) => Value::Integer(number),
+                    None => {
+                        self.problems.push(
+                            Problem::new("E-SPEC-VALUE", &span, format!("`{path}` is out of range"))
+                                .expected(format!("expected a number from {least} to {most}")),
+                        );
+                        return None;
+                    }
+                }
+            }
+            (Kind::OneOrMoreTexts, DeValue::String(text)) => {
+                let text = Value::Text(self.text(text, &span)?);
+                Value::List(vec![Node { span: span.clone(), value: text }])
+            }
+            (Kind::Texts | Kind::OneOrMoreTexts, DeValue::Array(array)) => {
+                self.list(array, &Kind::Text, path)?
+            }
+            (Kind::Platforms, DeValue::Array(array)) => self.list(array, kind, path)?,
+            (Kind::TextMap, DeValue::Table(table)) => {
+                let mut fields = Fields { span: span.clone(), ..Fields::default() };
+                for (name, value) in table {
+                    let path = format!("{path}.{}", name.get_ref());
+                    if let Some(node) = self.value(value, &Kind::Text, &path) {
+                        fields.entries.push((name.get_ref().to_string(), name.span(), node));
+                    }
+                }
+                Value::Fields(fields)
+            }
+            (Kind::Table(known), DeValue::Table(table)) => {
+                Value::Fields(self.table(table, &span, known, path))
+            }
+            (Kind::Tables(_), DeValue::Array(array)) => self.list(array, kind, path)?,
+            (kind, other) => {
+                self.wrong(&span, path, kind, other, false);
+                return None;
+            }
+        };
+        Some(Node { span, value })
+    }
+
+    /// The elements; nothing when one of them is wrong, but tables, which are kept without what is wrong in them.
+    fn list(&mut self, array: &DeArray<'_>, kind: &Kind, path: &str) -> Option<Value> {
+        let mut list = Vec::new();
+        let mut complete = true;
+        for element in array {
+            let span = element.span();
+            let value = match (kind, element.get_ref()) {
+                (Kind::Tables(known), DeValue::Table(table)) => {
+                    Some(Value::Fields(self.table(table, &span, known, path)))
+                }
+                (Kind::Text, DeValue::String(text)) => self.text(text, &span).map(Value::Text),
+                (Kind::Platforms, DeValue::String(text)) => Some(Value::Literal(text.to_string())),
+                (_, other) => {
+                    self.wrong(&span, path, kind, other, true);
+                    None
+                }
+            };
+            match value {
+                Some(value) => list.push(Node { span, value }),
+                None => complete = false,
+            }
+        }
+        complete.then_some(Value::List(list))
+    }
+
+    fn text(&mut self, text: &str, span: &Span) -> Option<Text> {
+        match Text::parse(text, span, self.source, &self.vars) {
+            Ok(text) => Some(text),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn wrong(&mut self, span: &Span, path: &str, kind: &Kind, found: &DeValue<'_>, element: bool) {
+        let expected = match (kind, element) {
+            (Kind::Tables(_), true) => "a table",
+            (Kind::Text | Kind::Choice(_), _) | (Kind::Platforms, true) => "a string",
+            (Kind::Integer(..), _) => "a whole number",
+            (Kind::Texts | Kind::Platforms, _) => "an array of strings",
+            (Kind::OneOrMoreTexts, _) => "a string or an array of strings",
+            (Kind::TextMap, _) => "a table of strings",
+            (Kind::Table(_), _) => "a table",
+            (Kind::Tables(_), false) => "an array of tables",
+            (Kind::Later, _) => "nothing",
+        };
+        let subject = if element { format!("an element of `{path}`") } else { format!("`{path}`") };
+        let mut problem = Problem::new(
+            "E-SPEC-TYPE",
+            span,
+            format!("{subject} must be {expected}, not {}", article(found.type_str())),
+        )
+        .expected(format!("expected {expected}"));
+        let written = self.source.get(span.clone()).unwrap_or_default();
+        problem.help = match (kind, found) {
+            (Kind::Texts | Kind::Platforms, DeValue::String(_)) if !element => {
+                Some(format!("write [{written}]"))
+            }
+            (Kind::Tables(_), DeValue::Table(_)) if written.starts_with('{') => {
+                Some("put the table in brackets: [{ … }]".to_owned())
+            }
+            (Kind::Text | Kind::Choice(_), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => {
+                Some(format!("write \"{written}\""))
+            }
+            _ => None,
+        };
+        self.problems.push(problem);
+    }
+}
+
+fn unknown(name: &str, span: &Span, known: &Table) -> Problem {
+    let problem = Problem::new("E-SPEC-KEY", span, format!("unknown key `{}` in {}", cut(name), known.name));
+    if let Some(meant) = nearest(name, known.names()) {
+        return problem.expected(format!("did you mean `{meant}`?"));
+    }
+    let homes: Vec<&str> = keys::tables()
+        .into_iter()
+        .filter(|table| table.names().any(|key| key == name))
+        .map(|table| table.name)
+        .collect();
+    let problem = match homes[..] {
+        [] => problem.expected("no such key"),
+        _ => problem.expected(format!("this key belongs to {}", homes.join(" or "))),
+    };
+    problem.help(format!("{} has the keys {}", known.name, one_of(known.names())))
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn article(kind: &str) -> String {
+    let vowel = kind.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {kind}", if vowel { "an" } else { "a" })
+}
