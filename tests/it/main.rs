@@ -4,4 +4,5 @@
 mod cli;
 mod hello;
 mod house;
+mod schema;
 mod support;

@@ -98,3 +98,15 @@ impl Run {
         self
     }
 }
+
+/// Fails the test unless the committed file has this content. With `DMOCI_BLESS=1` in the environment the file is
+/// written instead.
+#[track_caller]
+pub(crate) fn committed(path: &str, content: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("DMOCI_BLESS").is_some() {
+        fs::write(&file, content).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(expected, content, "{path} is not what there is now; DMOCI_BLESS=1 writes it anew");
+}
