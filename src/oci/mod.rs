@@ -12,6 +12,7 @@ pub mod platform;
 pub mod problem;
 mod read;
 pub mod reference;
+pub mod timestamp;
 
 pub use descriptor::{Descriptor, PlatformFields};
 pub use problem::{Problem, Severity};

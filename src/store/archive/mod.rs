@@ -132,9 +132,8 @@ impl Listing {
             };
             listing.error.get_or_insert(error);
             let Some((member, next)) = resume else { return Ok(listing) };
-            listing.members.extend(member.map(|member| {
+            listing.members.extend(member.inspect(|member| {
                 listing.names.entry(member.name.clone()).or_insert(listing.members.len());
-                member
             }));
             base = next;
         }

@@ -4,6 +4,8 @@
 //! (`blobs`, `sha256`, hexadecimal digits), so that this is all that RESOLVE_BENEATH would give, on every system and
 //! in sandboxes that do not know `openat2`. A pipe or device is never opened for longer than it takes to see it.
 
+pub mod write;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};

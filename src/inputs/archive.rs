@@ -1,0 +1,321 @@
+//! The content of archives: tar (plain, gzip, xz, zstd) and zip, from a file of the project.
+//!
+//! Archives are hostile until read: paths are checked, nothing is written under a member's name, and the
+//! bounds of [`crate::limits`] hold.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dmoci_layers::decompress::{DecodeLimits, Decoder, sniff};
+use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
+use dmoci_layers::{Compression, Entry, EntryKind, SafePath};
+
+use super::files::Project;
+use super::pattern::Patterns;
+use super::spool::Spool;
+use super::unpack::{Loose, caused, error};
+use super::{InputError, zip};
+use crate::limits;
+
+/// What is done with character and block devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// They are an error.
+    Error,
+    /// They are left out.
+    Skip,
+    /// They are kept.
+    Keep,
+}
+
+/// Which members are taken, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory that everything goes to.
+    pub to: SafePath,
+    /// So many leading components are cut off every path; shorter paths are left out.
+    pub strip_components: u32,
+    /// Which of the paths, after cutting, are taken.
+    pub patterns: Patterns,
+    /// Owner of everything; without it the archive's own numbers.
+    pub owner: Option<(u64, u64)>,
+    /// What is done with devices.
+    pub devices: Devices,
+}
+
+/// An archive that has been read once.
+#[derive(Debug)]
+pub struct Archive {
+    /// Its members, in no order.
+    pub members: Vec<Loose>,
+    /// Where their contents are.
+    pub spool: Arc<File>,
+    /// The file, as the user wrote it.
+    pub path: PathBuf,
+}
+
+/// Decompression bounds for archives and layers.
+pub const DECODE: DecodeLimits = DecodeLimits {
+    max_output: limits::LAYER_BYTES,
+    max_ratio: limits::COMPRESSION_RATIO,
+    ratio_free: limits::RATIO_FREE_BYTES,
+};
+
+impl Archive {
+    /// Reads an archive of the project. What is compressed, is unpacked into a nameless file in `scratch`.
+    pub fn read(
+        project: &Project,
+        path: &Path,
+        options: &Options,
+        scratch: &Path,
+    ) -> Result<Archive, InputError> {
+        let mut file = project.open_file(path)?;
+        let io = |source| InputError::Io { path: path.to_owned(), source };
+        let mut head = [0u8; 512];
+        let length = read_up_to(&file, &mut head).map_err(io)?;
+        let head = &head[..length];
+        let mut members = Members { path, options, list: Vec::new(), index: HashMap::new() };
+        if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+            let spool = zip::read(file, &mut members, scratch)?;
+            return Ok(members.finish(spool));
+        }
+        // Contents are read again when the layer is written, so they must not change until then.
+        let mut spool = Spool::new(scratch).map_err(io)?;
+        file.rewind().map_err(io)?;
+        let unpacked: Box<dyn Read> = match () {
+            () if head.starts_with(b"\xfd7zXZ\0") => Box::new(xz(file, path)?),
+            () => match sniff(head) {
+                Compression::None if head.get(257..262) != Some(b"ustar") && !is_old_tar(head) => {
+                    let known = "expected tar, tar.gz, tar.xz, tar.zst or zip";
+                    return Err(error(path, format!("it is no archive of a known form ({known})")));
+                }
+                compression => Box::new(
+                    Decoder::new(BufReader::with_capacity(1 << 18, file), compression, DECODE)
+                        .map_err(|source| caused(path, "it cannot be decompressed", source))?,
+                ),
+            },
+        };
+        read_tar(unpacked, &mut members, &mut spool)?;
+        let spool = spool.finish().map_err(io)?;
+        Ok(members.finish(spool))
+    }
+}
+
+/// Fills `out` from the start of a file, as far as there is something.
+fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < out.len() {
+        match file.read_at(&mut out[length..], length as u64)? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    Ok(length)
+}
+
+/// A V7 tar has no magic: its first header's checksum must be right. An empty archive is zeros.
+fn is_old_tar(head: &[u8]) -> bool {
+    let Some(field) = head.get(148..156).filter(|_| head.len() == 512) else { return false };
+    let text: String = field.iter().map(|&b| char::from(b)).collect();
+    let expected = u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok();
+    let sum: u64 = head.iter().map(|&b| u64::from(b)).sum::<u64>()
+        - field.iter().map(|&b| u64::from(b)).sum::<u64>()
+        + 8 * 32;
+    expected == Some(sum) || head.iter().all(|&b| b == 0)
+}
+
+/// An xz stream, bounded in memory, ratio and output.
+fn xz(file: File, path: &Path) -> Result<impl Read + use<>, InputError> {
+    let size = file.metadata().map(|m| m.len()).unwrap_or(0);
+    let most = size.saturating_mul(limits::XZ_RATIO).clamp(limits::RATIO_FREE_BYTES, limits::LAYER_BYTES);
+    let stream =
+        liblzma::stream::Stream::new_stream_decoder(limits::XZ_MEMORY, liblzma::stream::CONCATENATED)
+            .map_err(|source| caused(path, "it cannot be decompressed", source))?;
+    let reader = liblzma::bufread::XzDecoder::new_stream(BufReader::with_capacity(1 << 18, file), stream);
+    Ok(Capped { reader, left: most })
+}
+
+/// Fails, instead of ending, after so many bytes.
+struct Capped<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(out)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "it unpacks to more than is allowed")
+        })?;
+        Ok(count)
+    }
+}
+
+/// Members as they are read, and what the options make of them.
+pub(super) struct Members<'a> {
+    pub(super) path: &'a Path,
+    options: &'a Options,
+    list: Vec<Loose>,
+    /// Every file by its path in the archive, for hard links.
+    index: HashMap<SafePath, Loose>,
+}
+
+impl Members<'_> {
+    /// The path that a member has in the layer, or none when it is not taken.
+    fn place(&self, path: &SafePath, directory: bool) -> Result<Option<SafePath>, InputError> {
+        let strip = self.options.strip_components as usize;
+        if path.components().count() < strip || (strip > 0 && path.components().count() == strip) {
+            return Ok(None);
+        }
+        let rest = path.components().skip(strip).collect::<Vec<_>>().join(&b'/');
+        if !self.options.patterns.takes(&rest, directory) {
+            return Ok(None);
+        }
+        let joined = self.options.to.join(&rest);
+        joined.map(Some).map_err(|source| caused(self.path, format!("{path} cannot be placed"), source))
+    }
+
+    /// The path of a member as the archive has it, checked.
+    pub(super) fn check(&self, raw: &[u8]) -> Result<SafePath, InputError> {
+        let path = SafePath::parse(raw).map_err(|source| {
+            caused(self.path, "a member leads out of the archive or has no usable name", source)
+        })?;
+        if path.components().any(|name| name.starts_with(b".wh.")) {
+            return Err(error(
+                self.path,
+                format!("{path} has a name that begins with .wh., which marks deletions"),
+            ));
+        }
+        Ok(path)
+    }
+
+    /// True when something stands at this path of the archive as a file.
+    pub(super) fn has_file(&self, path: &SafePath) -> bool {
+        self.index.contains_key(path)
+    }
+
+    /// Adds a member that is no hard link.
+    pub(super) fn add(&mut self, mut entry: Entry, offset: u64) -> Result<(), InputError> {
+        if let Some((uid, gid)) = self.options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        let inode = self.list.len();
+        if matches!(entry.kind, EntryKind::File { .. }) {
+            // Numbers beyond the list are files that are not taken themselves.
+            let loose = Loose { entry: entry.clone(), offset, inode: usize::MAX - self.index.len() };
+            self.index.insert(entry.path.clone(), loose);
+        }
+        let directory = entry.kind == EntryKind::Directory;
+        let archive_path = entry.path.clone();
+        if let Some(path) = self.place(&entry.path, directory)? {
+            // The root of the archive says nothing about the directory it is unpacked to, unless that is the root.
+            if archive_path.is_root() && !path.is_root() {
+                return Ok(());
+            }
+            entry.path = path;
+            let inode = self.index.get(&archive_path).map_or(inode, |file| file.inode);
+            self.list.push(Loose { entry, offset, inode });
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: SafePath, target: &[u8]) -> Result<(), InputError> {
+        let target = self.check(target)?;
+        let Some(file) = self.index.get(&target).cloned() else {
+            return Err(error(
+                self.path,
+                format!("{path} is a hard link to {target}, which is no file before it"),
+            ));
+        };
+        let mut loose = file.clone();
+        self.index.insert(path.clone(), file);
+        if let Some(place) = self.place(&path, false)? {
+            loose.entry.path = place;
+            self.list.push(loose);
+        }
+        Ok(())
+    }
+
+    fn finish(self, spool: File) -> Archive {
+        Archive { members: self.list, spool: Arc::new(spool), path: self.path.to_owned() }
+    }
+}
+
+fn read_tar(reader: Box<dyn Read>, members: &mut Members<'_>, spool: &mut Spool) -> Result<(), InputError> {
+    let archive = members.path.to_owned();
+    let bounds = TarLimits { max_entries: limits::TAR_ENTRIES, ..TarLimits::default() };
+    let mut tar = TarReader::new(BufReader::with_capacity(1 << 18, reader), bounds);
+    while let Some(mut member) = tar.next().map_err(|e| caused(&archive, "it is damaged", e))? {
+        if let Some((header, record)) = member.size_disagreement {
+            let what = format!("a member has the size {header} and {record} at once");
+            return Err(error(&archive, what));
+        }
+        let path = members.check(&member.raw_path)?;
+        if let MemberKind::HardLink { target } = &member.kind {
+            let target = target.clone();
+            members.link(path, &target)?;
+            continue;
+        }
+        let Some(kind) = kind(&member, &path, members)? else { continue };
+        let entry = Entry {
+            path,
+            kind,
+            mode: member.mode & 0o7777,
+            uid: member.uid,
+            gid: member.gid,
+            xattrs: allowed(&member.xattrs),
+        };
+        let offset = match entry.kind {
+            EntryKind::File { .. } => {
+                spool.append(&mut member).map_err(|e| caused(&archive, "it cannot be unpacked", e))?.0
+            }
+            _ => 0,
+        };
+        members.add(entry, offset)?;
+    }
+    Ok(())
+}
+
+/// What a member becomes; none for devices that are to be left out.
+fn kind(
+    member: &Member<'_>,
+    path: &SafePath,
+    members: &Members<'_>,
+) -> Result<Option<EntryKind>, InputError> {
+    let taken = members.place(path, member.kind == MemberKind::Directory)?.is_some();
+    let device = |kind| match members.options.devices {
+        _ if !taken => Ok(None),
+        Devices::Error => Err(InputError::Device { archive: members.path.to_owned(), path: path.clone() }),
+        Devices::Skip => Ok(None),
+        Devices::Keep => Ok(Some(kind)),
+    };
+    match &member.kind {
+        MemberKind::File => Ok(Some(EntryKind::File { size: member.size })),
+        MemberKind::Directory => Ok(Some(EntryKind::Directory)),
+        MemberKind::Symlink { target } => Ok(Some(EntryKind::Symlink { target: target.clone() })),
+        &MemberKind::CharDevice { major, minor } => device(EntryKind::CharDevice { major, minor }),
+        &MemberKind::BlockDevice { major, minor } => device(EntryKind::BlockDevice { major, minor }),
+        MemberKind::HardLink { .. } => Ok(None),
+        _ if !taken => Ok(None),
+        MemberKind::Fifo => {
+            Err(error(members.path, format!("{path} is a FIFO; leave it out with `exclude`")))
+        }
+        MemberKind::Other(flag) => {
+            let flag = char::from(*flag).escape_default().to_string();
+            Err(error(
+                members.path,
+                format!("{path} is of the unknown kind {flag}; leave it out with `exclude`"),
+            ))
+        }
+    }
+}
+
+/// Only attributes that mean the same on every machine.
+fn allowed(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let keep = |name: &[u8]| name == b"security.capability" || name.starts_with(b"user.");
+    xattrs.iter().filter(|(name, _)| keep(name)).cloned().collect()
+}

@@ -1,0 +1,352 @@
+//! What lies below a layer: the merged tree of the base image and the layers before it.
+//!
+//! Only what later layers depend on is kept: directories with their metadata, symbolic links, that a path
+//! is taken by something else, and the contents of `/etc/passwd` and `/etc/group`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
+use dmoci_layers::{Entry, EntryKind, SafePath};
+
+use super::{InputError, Item};
+use crate::limits;
+
+/// How many symbolic links are followed on one path, as Linux does.
+const LINKS: usize = 40;
+
+/// Something in the merged tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A directory, and the metadata that it is given again with when a layer has something in it.
+    Directory(Directory),
+    /// A symbolic link and its target.
+    Symlink(Vec<u8>),
+    /// A file, device or anything else that nothing can be in.
+    Other,
+}
+
+/// The metadata of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u64,
+    /// Numeric group.
+    pub gid: u64,
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Default for Directory {
+    /// What a directory has that nobody described: 0755, owner 0:0.
+    fn default() -> Directory {
+        Directory { mode: 0o755, uid: 0, gid: 0, xattrs: Vec::new() }
+    }
+}
+
+impl Directory {
+    /// The entry of this directory at `path`.
+    pub fn entry(&self, path: SafePath) -> Entry {
+        let Directory { mode, uid, gid, xattrs } = self.clone();
+        Entry { path, kind: EntryKind::Directory, mode, uid, gid, xattrs }
+    }
+}
+
+/// The files whose content is kept.
+pub const KEPT: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
+
+/// The merged tree.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    nodes: BTreeMap<SafePath, Node>,
+    contents: BTreeMap<SafePath, Vec<u8>>,
+}
+
+/// Why a path cannot be used above a tree.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// A file stands where a directory is needed.
+    #[error("{path} needs the directory {file}, which is a file in the layers below")]
+    NotDirectory {
+        /// The path wanted.
+        path: SafePath,
+        /// What is in the way.
+        file: SafePath,
+    },
+    /// Symbolic links lead in a circle.
+    #[error("{path} lies behind symbolic links that lead in a circle in the layers below")]
+    Circle {
+        /// The path wanted.
+        path: SafePath,
+    },
+    /// A link of the layers below cannot be followed.
+    #[error("{path} lies behind the symbolic link {link} of the layers below, which cannot be followed")]
+    Link {
+        /// The path wanted.
+        path: SafePath,
+        /// The link.
+        link: SafePath,
+    },
+}
+
+impl Tree {
+    /// What stands at this path.
+    pub fn get(&self, path: &SafePath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// The content of one of [`KEPT`], when there is such a file.
+    pub fn content(&self, path: &SafePath) -> Option<&[u8]> {
+        self.contents.get(path).map(Vec::as_slice)
+    }
+
+    /// The metadata that a directory is given again with.
+    pub fn directory(&self, path: &SafePath) -> Directory {
+        match self.nodes.get(path) {
+            Some(Node::Directory(directory)) => directory.clone(),
+            _ => Directory::default(),
+        }
+    }
+
+    /// The paths of the symbolic links at or below a directory.
+    pub fn links_below<'a>(&'a self, path: &'a SafePath) -> impl Iterator<Item = &'a SafePath> {
+        self.nodes
+            .range(path.clone()..)
+            .take_while(|(inner, _)| inner.starts_with(path))
+            .filter(|(_, node)| matches!(node, Node::Symlink(_)))
+            .map(|(inner, _)| inner)
+    }
+
+    /// The path with every symbolic link above its last component followed inside the root; the last one too
+    /// when `last` is set and it leads to a directory or to nothing.
+    pub fn resolve(&self, path: &SafePath, last: bool) -> Result<SafePath, TreeError> {
+        let mut pending: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
+        let mut at = SafePath::root();
+        let mut followed = 0;
+        while let Some(name) = pending.pop() {
+            if name == b".." {
+                at = at.parent().unwrap_or_else(SafePath::root);
+                continue;
+            }
+            let bad = |link: &SafePath| TreeError::Link { path: path.clone(), link: link.clone() };
+            let next = at.join(&name).map_err(|_| bad(&at))?;
+            match self.nodes.get(&next) {
+                Some(Node::Symlink(target)) if last || !pending.is_empty() => {
+                    followed += 1;
+                    if followed > LINKS || target.len() > 4095 {
+                        return Err(TreeError::Circle { path: path.clone() });
+                    }
+                    if target.starts_with(b"/") {
+                        at = SafePath::root();
+                    }
+                    let parts = target.split(|&b| b == b'/').filter(|p| !matches!(*p, b"" | b"."));
+                    pending.extend(parts.rev().map(<[u8]>::to_vec));
+                }
+                Some(Node::Other) if !pending.is_empty() => {
+                    return Err(TreeError::NotDirectory { path: path.clone(), file: next });
+                }
+                _ => at = next,
+            }
+        }
+        Ok(at)
+    }
+
+    /// Puts the entry of a layer that dmoci makes into the tree.
+    pub fn apply(&mut self, item: &Item) -> Result<(), InputError> {
+        let entry = &item.entry;
+        match &entry.kind {
+            EntryKind::Whiteout => self.remove(&entry.path, true),
+            EntryKind::Opaque => self.remove(&entry.path, false),
+            EntryKind::Directory => self.put_directory(entry),
+            EntryKind::Symlink { target } => self.put(entry.path.clone(), Node::Symlink(target.clone())),
+            _ => self.put(entry.path.clone(), Node::Other),
+        }
+        if let EntryKind::File { size } = entry.kind
+            && KEPT.contains(&entry.path.as_bytes())
+            && size <= limits::PASSWD_BYTES
+        {
+            let mut content = Vec::new();
+            let mut reader = item.content.open()?;
+            reader
+                .read_to_end(&mut content)
+                .map_err(|source| InputError::Io { path: entry.path.to_string().into(), source })?;
+            reader.finish()?;
+            self.contents.insert(entry.path.clone(), content);
+        }
+        Ok(())
+    }
+
+    /// Puts a layer that others made into the tree, from its tar, whiteouts applied
+    /// (OCI image-spec 1.1, `layer.md`).
+    ///
+    /// Reads to the end of `reader`. Checks no digest.
+    pub fn apply_tar(&mut self, reader: impl Read) -> Result<(), InputError> {
+        let failed = |message: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| {
+            InputError::Base { message, source }
+        };
+        // Whiteouts hide what lower layers have, never what their own layer has.
+        let mut above = Tree::default();
+        let bounds = TarLimits { max_entries: limits::TAR_ENTRIES, ..TarLimits::default() };
+        let mut tar = TarReader::new(reader, bounds);
+        while let Some(mut member) =
+            tar.next().map_err(|e| failed("a layer is damaged".into(), Some(Box::new(e))))?
+        {
+            let path = member.path().map_err(|e| {
+                failed("a layer has a member without a usable name".into(), Some(Box::new(e)))
+            })?;
+            let name = path.name();
+            if name == b".wh..wh..opq" {
+                self.remove(&path.parent().unwrap_or_else(SafePath::root), false);
+            } else if name.starts_with(b".wh..wh.") {
+                // Bookkeeping of aufs, not part of the image.
+            } else if let Some(hidden) = name.strip_prefix(b".wh.") {
+                let parent = path.parent().unwrap_or_else(SafePath::root);
+                let hidden = parent.join(hidden);
+                self.remove(
+                    &hidden.map_err(|e| failed("a whiteout has no name".into(), Some(Box::new(e))))?,
+                    true,
+                );
+            } else {
+                above
+                    .put_member(path, &mut member)
+                    .map_err(|e| failed("a layer cannot be read".into(), Some(Box::new(e))))?;
+            }
+        }
+        for (path, node) in above.nodes {
+            match node {
+                Node::Directory(directory) => self.put_directory(&directory.entry(path)),
+                node => self.put(path, node),
+            }
+        }
+        self.contents.extend(above.contents);
+        Ok(())
+    }
+
+    fn put_member(&mut self, path: SafePath, member: &mut Member<'_>) -> io::Result<()> {
+        let node = match &member.kind {
+            MemberKind::Directory => Node::Directory(Directory {
+                mode: member.mode & 0o7777,
+                uid: member.uid,
+                gid: member.gid,
+                xattrs: member.xattrs.clone(),
+            }),
+            MemberKind::Symlink { target } => Node::Symlink(target.clone()),
+            _ => Node::Other,
+        };
+        if member.kind == MemberKind::File
+            && KEPT.contains(&path.as_bytes())
+            && member.size <= limits::PASSWD_BYTES
+        {
+            let mut content = Vec::new();
+            member.read_to_end(&mut content)?;
+            self.contents.insert(path.clone(), content);
+        }
+        self.nodes.insert(path, node);
+        Ok(())
+    }
+
+    fn put_directory(&mut self, entry: &Entry) {
+        let (mode, uid, gid, xattrs) = (entry.mode, entry.uid, entry.gid, entry.xattrs.clone());
+        let node = Node::Directory(Directory { mode, uid, gid, xattrs });
+        match self.nodes.get(&entry.path) {
+            // A directory over a directory keeps what is in it.
+            Some(Node::Directory(_)) | None => {
+                self.nodes.insert(entry.path.clone(), node);
+            }
+            Some(_) => self.put(entry.path.clone(), node),
+        }
+    }
+
+    /// Puts something in the place of whatever was there, with all that was in it.
+    fn put(&mut self, path: SafePath, node: Node) {
+        self.remove(&path, true);
+        self.nodes.insert(path, node);
+    }
+
+    /// Takes away all below `path`, and the path itself when `whole`.
+    fn remove(&mut self, path: &SafePath, whole: bool) {
+        let gone: Vec<SafePath> = self
+            .nodes
+            .range(path.clone()..)
+            .take_while(|(inner, _)| inner.starts_with(path))
+            .filter(|(inner, _)| whole || *inner != path)
+            .map(|(inner, _)| inner.clone())
+            .collect();
+        for path in gone {
+            self.nodes.remove(&path);
+            self.contents.remove(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inputs::Content;
+
+    fn path(text: &str) -> SafePath {
+        SafePath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn tree(entries: &[(&str, EntryKind)]) -> Tree {
+        let mut tree = Tree::default();
+        for (name, kind) in entries {
+            let entry =
+                Entry { path: path(name), kind: kind.clone(), mode: 0o700, uid: 1, gid: 2, xattrs: vec![] };
+            tree.apply(&Item { entry, content: Content::None }).unwrap();
+        }
+        tree
+    }
+
+    fn link(target: &str) -> EntryKind {
+        EntryKind::Symlink { target: target.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        let tree = tree(&[
+            ("usr", EntryKind::Directory),
+            ("usr/lib", EntryKind::Directory),
+            ("lib", link("usr/lib")),
+            ("a", EntryKind::Directory),
+            ("a/up", link("../../../../lib")),
+            ("abs", link("/usr/./lib/")),
+            ("dangling", link("var/run")),
+            ("x", link("y")),
+            ("y", link("x")),
+            ("file", EntryKind::File { size: 0 }),
+        ]);
+        let resolve = |p: &str| tree.resolve(&path(p), false).map(|p| p.to_string());
+        assert_eq!(resolve("lib/x").unwrap(), "/usr/lib/x");
+        assert_eq!(resolve("a/up/x").unwrap(), "/usr/lib/x");
+        assert_eq!(resolve("abs/x/y").unwrap(), "/usr/lib/x/y");
+        assert_eq!(resolve("dangling/x").unwrap(), "/var/run/x");
+        assert_eq!(resolve("lib").unwrap(), "/lib");
+        assert_eq!(tree.resolve(&path("lib"), true).unwrap(), path("usr/lib"));
+        assert!(matches!(tree.resolve(&path("x/z"), false), Err(TreeError::Circle { .. })));
+        assert!(matches!(tree.resolve(&path("file/z"), false), Err(TreeError::NotDirectory { .. })));
+    }
+
+    #[test]
+    fn later_layers_hide_and_replace() {
+        let mut below = tree(&[
+            ("d", EntryKind::Directory),
+            ("d/a", EntryKind::File { size: 0 }),
+            ("d/b", EntryKind::Directory),
+            ("d/b/c", EntryKind::File { size: 0 }),
+            ("d-e", EntryKind::File { size: 0 }),
+        ]);
+        let hide =
+            Entry { path: path("d/b"), kind: EntryKind::Whiteout, mode: 0, uid: 0, gid: 0, xattrs: vec![] };
+        below.apply(&Item { entry: hide.clone(), content: Content::None }).unwrap();
+        assert!(below.get(&path("d/b/c")).is_none() && below.get(&path("d/a")).is_some());
+        let opaque = Entry { path: path("d"), kind: EntryKind::Opaque, ..hide };
+        below.apply(&Item { entry: opaque, content: Content::None }).unwrap();
+        assert!(below.get(&path("d/a")).is_none() && below.get(&path("d")).is_some());
+        assert!(below.get(&path("d-e")).is_some());
+        assert_eq!(below.directory(&path("d")).mode, 0o700);
+        assert_eq!(below.directory(&path("elsewhere")), Directory::default());
+    }
+}

@@ -1,0 +1,402 @@
+//! Folders and files of the project.
+//!
+//! Everything is opened relative to the project directory and beneath it; symbolic links inside a copied
+//! folder are entries, never followed.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dmoci_layers::{Entry, EntryKind, SafePath};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat};
+
+use super::pattern::Patterns;
+use super::{Content, InputError, Item};
+
+/// The project directory.
+#[derive(Clone, Debug)]
+pub struct Project {
+    directory: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+impl Project {
+    /// Opens the directory.
+    pub fn open(path: &Path) -> Result<Project, InputError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(path, e))?;
+        Ok(Project { directory: Arc::new(directory), path: path.to_owned() })
+    }
+
+    /// Opens a path that must stay beneath the project; symbolic links on the way are followed within it.
+    fn resolve(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, InputError> {
+        let flags = flags | OFlags::CLOEXEC;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&*self.directory, path, flags, Mode::empty(), beneath).map_err(
+            |error| match error {
+                rustix::io::Errno::XDEV => InputError::Outside(path.to_owned()),
+                error => failed(path, error),
+            },
+        )
+    }
+
+    /// Opens a file of the project for reading.
+    pub fn open_file(&self, path: &Path) -> Result<File, InputError> {
+        let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
+        let metadata = file.metadata().map_err(|source| InputError::Io { path: path.to_owned(), source })?;
+        if !metadata.is_file() {
+            return Err(InputError::Special { path: path.to_owned(), what: "not a regular file" });
+        }
+        Ok(file)
+    }
+
+    /// The path of something in the project, for readers that need a name.
+    pub fn path_of(&self, path: &Path) -> PathBuf {
+        self.path.join(path)
+    }
+}
+
+/// What of the project is copied, and to where.
+#[derive(Clone, Debug)]
+pub struct CopySource {
+    /// The project.
+    pub project: Project,
+    /// The file or folder, relative to the project.
+    pub from: PathBuf,
+    /// Where the file, or what is in the folder, goes.
+    pub to: SafePath,
+    /// What of a folder is taken.
+    pub patterns: Patterns,
+    /// Folders below `from` that are left out because they are copied elsewhere, as paths from `from`.
+    pub without: Vec<Vec<u8>>,
+    /// Path of `from` inside the folder that the patterns are about.
+    pub below: Vec<u8>,
+    /// Owner of everything.
+    pub owner: (u64, u64),
+    /// Permission bits of files; without it 0755 when the owner may execute it, else 0644.
+    pub file_mode: Option<u32>,
+    /// Permission bits of directories.
+    pub dir_mode: u32,
+}
+
+impl CopySource {
+    /// True when `from` is a folder. A symbolic link to a folder counts as one.
+    pub fn is_directory(&self) -> Result<bool, InputError> {
+        let fd = self.project.resolve(&self.from, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| failed(&self.from, e))?;
+        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+
+    /// True when this path below `from` is a folder itself.
+    pub fn has_directory(&self, path: &[u8]) -> Result<bool, InputError> {
+        let inner = self.from.join(std::ffi::OsStr::from_bytes(path));
+        match self.project.resolve(&inner, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY) {
+            Ok(_) => Ok(true),
+            Err(InputError::Missing(_)) => Ok(false),
+            Err(InputError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The entries, in the order of a layer.
+    pub fn items(&self) -> Result<Walk<'_>, InputError> {
+        let mut walk = Walk { source: self, levels: Vec::new(), held: Vec::new(), ready: Vec::new() };
+        if self.is_directory()? {
+            let fd = self.project.resolve(&self.from, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let included = self.below.is_empty() && self.patterns.includes(b"", true)
+                || !self.below.is_empty() && self.patterns.takes(&self.below, true);
+            if !self.to.is_root() {
+                walk.hold(walk.directory(self.to.clone()), included);
+            }
+            walk.enter(fd, Vec::new(), included)?;
+        } else {
+            let (parent, name) = split(&self.from);
+            let directory = Arc::new(self.project.resolve(&parent, OFlags::RDONLY | OFlags::DIRECTORY)?);
+            walk.single(directory, &name)?;
+        }
+        Ok(walk)
+    }
+}
+
+/// One pass over a [`CopySource`].
+pub struct Walk<'a> {
+    source: &'a CopySource,
+    levels: Vec<Level>,
+    /// Directories that are given once something in them is.
+    held: Vec<(usize, Item)>,
+    /// What comes next, last first.
+    ready: Vec<Item>,
+}
+
+/// A folder that is being read. Only its names are held.
+struct Level {
+    fd: Arc<OwnedFd>,
+    /// Path from `from`.
+    path: Vec<u8>,
+    /// Names still to come, the next one last.
+    names: Vec<CString>,
+    included: bool,
+}
+
+impl Walk<'_> {
+    fn directory(&self, path: SafePath) -> Item {
+        let (uid, gid) = self.source.owner;
+        let mode = self.source.dir_mode;
+        let entry = Entry { path, kind: EntryKind::Directory, mode, uid, gid, xattrs: Vec::new() };
+        Item { entry, content: Content::None }
+    }
+
+    /// Gives a directory now when it is taken itself, else with the first thing in it that is.
+    fn hold(&mut self, item: Item, included: bool) {
+        match included {
+            true => self.give(item),
+            false => self.held.push((self.levels.len(), item)),
+        }
+    }
+
+    fn give(&mut self, item: Item) {
+        self.ready.insert(0, item);
+        for (_, held) in self.held.drain(..).rev() {
+            self.ready.push(held);
+        }
+    }
+
+    fn enter(&mut self, fd: OwnedFd, path: Vec<u8>, included: bool) -> Result<(), InputError> {
+        let shown = shown(&self.source.from, &path);
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd).map_err(|e| failed(&shown, e))? {
+            let entry = entry.map_err(|e| failed(&shown, e))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        names.sort_unstable_by(|a, b| b.as_bytes().cmp(a.as_bytes()));
+        self.levels.push(Level { fd: Arc::new(fd), path, names, included });
+        Ok(())
+    }
+
+    /// Takes the next name of the deepest folder; `false` when all are done.
+    fn step(&mut self) -> Result<bool, InputError> {
+        let Some(level) = self.levels.last_mut() else { return Ok(false) };
+        let Some(name) = level.names.pop() else {
+            self.levels.pop();
+            let depth = self.levels.len();
+            self.held.retain(|(level, _)| *level < depth);
+            return Ok(true);
+        };
+        let path = match level.path.is_empty() {
+            true => name.as_bytes().to_vec(),
+            false => [&level.path, &b"/"[..], name.as_bytes()].concat(),
+        };
+        let (fd, included) = (Arc::clone(&level.fd), level.included);
+        let source = self.source;
+        let seen = shown(&source.from, &path);
+        let stat =
+            rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(&seen, e))?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+
+        let full = match source.below.is_empty() {
+            true => path.clone(),
+            false => [&source.below, &b"/"[..], &path].concat(),
+        };
+        if source.without.contains(&path) || source.patterns.excludes(&full, is_directory) {
+            return Ok(true);
+        }
+        let included = included || source.patterns.includes(&full, is_directory);
+        if !included && !is_directory {
+            return Ok(true);
+        }
+        if name.as_bytes().starts_with(b".wh.") {
+            return Err(InputError::Whiteout(seen));
+        }
+        let to = source.to.join(&path).map_err(|source| InputError::Path { path: seen.clone(), source })?;
+        if is_directory {
+            self.hold(self.directory(to), included);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let inner =
+                rustix::fs::openat(&*fd, &*name, flags, Mode::empty()).map_err(|e| failed(&seen, e))?;
+            self.enter(inner, path, included)?;
+        } else {
+            let item = self.leaf(fd, &name, to, &stat, seen)?;
+            self.give(item);
+        }
+        Ok(true)
+    }
+
+    /// A file or symbolic link.
+    fn leaf(
+        &self,
+        fd: Arc<OwnedFd>,
+        name: &CStr,
+        to: SafePath,
+        stat: &Stat,
+        shown: PathBuf,
+    ) -> Result<Item, InputError> {
+        let (uid, gid) = self.source.owner;
+        let special = |what| InputError::Special { path: shown.clone(), what };
+        let (kind, mode, content) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let executable = stat.st_mode & RawMode::from(Mode::XUSR) != 0;
+                let mode = self.source.file_mode.unwrap_or(if executable { 0o755 } else { 0o644 });
+                let size = u64::try_from(stat.st_size).unwrap_or_default();
+                let handle = Handle { fd, name: name.to_owned(), stamp: Stamp::of(stat), shown };
+                (EntryKind::File { size }, mode, Content::Project(handle))
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&*fd, name, Vec::new()).map_err(|e| failed(&shown, e))?;
+                (EntryKind::Symlink { target: target.into_bytes() }, 0o777, Content::None)
+            }
+            FileType::Fifo => return Err(special("a FIFO")),
+            FileType::Socket => return Err(special("a socket")),
+            FileType::CharacterDevice | FileType::BlockDevice => return Err(special("a device")),
+            _ => return Err(special("of an unknown kind")),
+        };
+        Ok(Item { entry: Entry { path: to, kind, mode, uid, gid, xattrs: Vec::new() }, content })
+    }
+
+    /// `from` is one file; a symbolic link to one is followed, since it was named.
+    fn single(&mut self, directory: Arc<OwnedFd>, name: &CStr) -> Result<(), InputError> {
+        let shown = self.source.from.clone();
+        let fd = self.source.project.resolve(&shown, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| failed(&shown, e))?;
+        let mut item = self.leaf(directory, name, self.source.to.clone(), &stat, shown)?;
+        if let Content::Project(handle) = &mut item.content {
+            handle.fd = Arc::new(self.source.project.resolve(&self.source.from, OFlags::RDONLY)?);
+            handle.name = CString::default();
+        }
+        self.give(item);
+        Ok(())
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Item, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.ready.pop() {
+                return Some(Ok(item));
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.levels.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// A file that was seen and may be opened.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    fd: Arc<OwnedFd>,
+    /// Its name in the directory `fd`, or empty when `fd` is the file itself.
+    name: CString,
+    stamp: Stamp,
+    shown: PathBuf,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "the types differ by architecture"
+    )]
+    fn of(stat: &Stat) -> Stamp {
+        Stamp {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as i64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+impl Handle {
+    /// Opens the file when it is still the one that was seen.
+    pub fn open(&self) -> Result<Opened, InputError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match self.name.is_empty() {
+            // The descriptor is the file itself, and shares its offset with every copy.
+            true => rustix::fs::seek(&*self.fd, rustix::fs::SeekFrom::Start(0))
+                .and_then(|_| rustix::io::dup(&*self.fd)),
+            false => rustix::fs::openat(&*self.fd, &*self.name, flags | OFlags::NOFOLLOW, Mode::empty()),
+        };
+        let file = File::from(fd.map_err(|error| match error {
+            rustix::io::Errno::NOENT | rustix::io::Errno::LOOP => InputError::Changed(self.shown.clone()),
+            error => failed(&self.shown, error),
+        })?);
+        let opened = Opened { file, stamp: self.stamp, shown: self.shown.clone() };
+        opened.check()?;
+        Ok(opened)
+    }
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+pub struct Opened {
+    file: File,
+    stamp: Stamp,
+    shown: PathBuf,
+}
+
+impl Opened {
+    fn check(&self) -> Result<(), InputError> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|e| failed(&self.shown, e))?;
+        match Stamp::of(&stat) == self.stamp {
+            true => Ok(()),
+            false => Err(InputError::Changed(self.shown.clone())),
+        }
+    }
+
+    /// Says whether the file is still as it was when it was seen first.
+    pub fn finish(self) -> Result<(), InputError> {
+        self.check()
+    }
+}
+
+impl Read for Opened {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read(out)
+    }
+}
+
+fn failed(path: &Path, error: rustix::io::Errno) -> InputError {
+    match error {
+        rustix::io::Errno::NOENT => InputError::Missing(path.to_owned()),
+        error => InputError::Io { path: path.to_owned(), source: error.into() },
+    }
+}
+
+fn shown(from: &Path, path: &[u8]) -> PathBuf {
+    from.join(std::ffi::OsStr::from_bytes(path))
+}
+
+/// The directory of a path and the name in it.
+fn split(path: &Path) -> (PathBuf, CString) {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    // A path of the spec holds no NUL.
+    let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    (parent, CString::new(name).unwrap_or_default())
+}

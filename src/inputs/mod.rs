@@ -1,0 +1,219 @@
+//! Where layer entries come from: folders of the project, archives, base images.
+//!
+//! Every source gives its entries in the order of a layer and can give them again: once for planning, which
+//! looks at names and metadata, and once for writing, which reads contents.
+
+pub mod archive;
+pub mod base;
+pub mod files;
+pub mod pattern;
+pub mod spool;
+pub mod unpack;
+mod zip;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dmoci_layers::{Entry, PathError, SafePath};
+
+use crate::diagnostic::{Diagnostic, Exit};
+
+/// An entry of a layer, and how to get at its content.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What goes into the tar header.
+    pub entry: Entry,
+    /// Where the content is.
+    pub content: Content,
+}
+
+/// Where the content of a file is.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// There is none: the entry is no file.
+    None,
+    /// Here.
+    Bytes(Arc<[u8]>),
+    /// In a file of the project.
+    Project(files::Handle),
+    /// In a file that nobody else changes, from this offset.
+    Spool(Arc<File>, u64),
+}
+
+/// Sources of entries in the order of a layer.
+pub type Items<'a> = Box<dyn Iterator<Item = Result<Item, InputError>> + 'a>;
+
+/// Why an input cannot be used. Paths are as the user wrote them, or inside an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// A file of the project is not there.
+    #[error("{} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// Reading failed.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A path leads out of the project directory.
+    #[error("{} leads out of the project directory", .0.display())]
+    Outside(PathBuf),
+    /// A socket, FIFO or device stands in a copied folder.
+    #[error("{} is {what}, which an image cannot hold", path.display())]
+    Special {
+        /// The file.
+        path: PathBuf,
+        /// "a FIFO", "a socket", …
+        what: &'static str,
+    },
+    /// A file was not the same at the end of reading as at the beginning, or not the same as when planning.
+    #[error("{} changed while it was read", .0.display())]
+    Changed(PathBuf),
+    /// A name begins with `.wh.`, which would delete files of lower layers.
+    #[error("{} has a name that begins with .wh., which marks deletions in a layer", .0.display())]
+    Whiteout(PathBuf),
+    /// A path cannot stand in a layer.
+    #[error("{}: {source}", path.display())]
+    Path {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+    /// A pattern of `include` or `exclude` is malformed.
+    #[error("{0:?} is not a pattern: {1}")]
+    Pattern(String, String),
+    /// An archive is damaged, hostile or of an unknown form.
+    #[error("{}: {message}", archive.display())]
+    Archive {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong with it.
+        message: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// An archive holds a device and the spec does not say what to do with it.
+    #[error("{}: {path} is a device", archive.display())]
+    Device {
+        /// The archive.
+        archive: PathBuf,
+        /// The member.
+        path: SafePath,
+    },
+    /// The base image cannot be used.
+    #[error("the base image cannot be used: {message}")]
+    Base {
+        /// What is wrong.
+        message: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl Diagnostic for InputError {
+    fn code(&self) -> &'static str {
+        match self {
+            InputError::Missing(_) => "E-SOURCE-MISSING",
+            InputError::Io { .. } => "E-SOURCE-READ",
+            InputError::Outside(_) => "E-SOURCE-OUTSIDE",
+            InputError::Special { .. } => "E-SOURCE-SPECIAL",
+            InputError::Changed(_) => "E-SOURCE-CHANGED",
+            InputError::Whiteout(_) => "E-SOURCE-WHITEOUT",
+            InputError::Path { .. } => "E-SOURCE-PATH",
+            InputError::Pattern(..) => "E-SPEC-PATTERN",
+            InputError::Archive { .. } => "E-ARCHIVE",
+            InputError::Device { .. } => "E-ARCHIVE-DEVICE",
+            InputError::Base { .. } => "E-BASE",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            InputError::Io { .. } | InputError::Changed(_) => Exit::Undecided,
+            InputError::Archive { .. } | InputError::Base { .. } => Exit::Mismatch,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            InputError::Missing(_) => {
+                "paths are relative to the project directory, which -C names; check the spelling".into()
+            }
+            InputError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "let this user read it, or leave it out with `exclude`".into()
+            }
+            InputError::Outside(_) => {
+                "copy the target into the project, or name a directory above both with -C".into()
+            }
+            InputError::Special { .. } => "leave it out with `exclude`".into(),
+            InputError::Changed(_) => "run the build again when nothing writes to the project".into(),
+            InputError::Whiteout(_) => "rename it, or leave it out with `exclude`".into(),
+            InputError::Pattern(..) => {
+                "patterns are `*.md` (a name at any depth), `docs/*.md` or `docs/**` (a path from the top)"
+                    .into()
+            }
+            InputError::Device { .. } => {
+                "say `devices = \"skip\"` to leave devices out, or `devices = \"keep\"` to keep them".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl Content {
+    /// Opens the content for reading.
+    pub fn open(&self) -> Result<Reader<'_>, InputError> {
+        Ok(match self {
+            Content::None => Reader::Bytes(&[]),
+            Content::Bytes(bytes) => Reader::Bytes(bytes),
+            Content::Project(handle) => Reader::Project(handle.open()?),
+            Content::Spool(file, offset) => Reader::Spool(file, *offset),
+        })
+    }
+}
+
+/// Reads a content. A file of the project is checked for changes by [`Reader::finish`].
+#[derive(Debug)]
+pub enum Reader<'a> {
+    /// From memory.
+    Bytes(&'a [u8]),
+    /// From a file of the project.
+    Project(files::Opened),
+    /// From a spool, at this offset.
+    Spool(&'a File, u64),
+}
+
+impl Reader<'_> {
+    /// Says whether what was read is what was planned.
+    pub fn finish(self) -> Result<(), InputError> {
+        match self {
+            Reader::Project(opened) => opened.finish(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Reader::Bytes(bytes) => bytes.read(out),
+            Reader::Project(opened) => opened.read(out),
+            Reader::Spool(file, offset) => {
+                let count = file.read_at(out, *offset)?;
+                *offset += count as u64;
+                Ok(count)
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Writing an OCI image layout (image-spec 1.1, `image-layout.md`) into an output directory.
+//!
+//! One writer at a time holds the directory's lock. Blobs come first, then `index.json` is renamed into
+//! place, which is the moment the new image is there; then `digests.json`; then blobs that nothing refers
+//! to are removed. What is half written lies in `.tmp` and is removed by the next run.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::{Digest, RULES};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde_json::Value;
+
+use crate::diagnostic::{Diagnostic, Exit};
+use crate::files;
+use crate::oci::json;
+
+/// The only content that `oci-layout` has in layouts that dmoci writes.
+pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+const SCRATCH: &str = ".tmp";
+const IMAGE: &str = "image";
+
+/// Why an output directory cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Writing failed.
+    #[error("cannot write {}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `image` holds something that is no part of an image layout.
+    #[error("{} is no image layout: it holds {name:?}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds.
+        name: String,
+    },
+}
+
+impl Diagnostic for OutputError {
+    fn code(&self) -> &'static str {
+        match self {
+            OutputError::Io { .. } => "E-OUTPUT",
+            OutputError::Foreign { .. } => "E-OUTPUT-FOREIGN",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            OutputError::Io { .. } => Exit::Undecided,
+            OutputError::Foreign { .. } => Exit::Usage,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            OutputError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
+                "free some space, or name another output directory with -o; the last complete image is still there"
+                    .into(),
+            ),
+            OutputError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("name a directory that this user may write with -o".into())
+            }
+            OutputError::Io { .. } => None,
+            OutputError::Foreign { .. } => {
+                Some("name another output directory with -o, or move what is there".into())
+            }
+        }
+    }
+}
+
+/// The bytes of an `index.json`, marked as dmoci's and with its own digest: the annotation
+/// `dev.dmoci.index.digest` is the sha256 of these bytes with its 64 digits replaced by 64 zeros.
+pub fn seal_index(mut index: Value) -> Vec<u8> {
+    let zeros = "0".repeat(64);
+    index["annotations"]["dev.dmoci.rules"] = RULES.to_string().into();
+    index["annotations"]["dev.dmoci.index.digest"] = format!("sha256:{zeros}").into();
+    let unsealed = json::canonical(&index);
+    let digest = Digest::sha256(&unsealed);
+    index["annotations"]["dev.dmoci.index.digest"] = digest.to_string().into();
+    json::canonical(&index)
+}
+
+/// An output directory that this process alone writes.
+#[derive(Debug)]
+pub struct LayoutWriter {
+    root: PathBuf,
+    /// Blobs that are complete, waiting for their names.
+    blobs: BTreeSet<Digest>,
+    /// Holds the lock until it is closed.
+    _lock: OwnedFd,
+}
+
+impl LayoutWriter {
+    /// Opens or makes the output directory, waiting for other writers; `on_wait` is called before waiting.
+    ///
+    /// Remains of runs that were killed are removed. The image that is there stays as it is.
+    pub fn open(root: &Path, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| OutputError::Io { path, source }
+        };
+        fs::create_dir_all(root).map_err(at(root))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(root, flags, Mode::empty()).map_err(|e| at(root)(e.into()))?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            on_wait();
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| at(root)(e.into()))?;
+        }
+        let writer = LayoutWriter { root: root.to_owned(), blobs: BTreeSet::new(), _lock: lock };
+        let image = writer.image();
+        match fs::read_dir(&image) {
+            Ok(entries) => {
+                for entry in entries {
+                    let name = entry.map_err(at(&image))?.file_name();
+                    if !["blobs", "index.json", "oci-layout"].iter().any(|known| name == *known) {
+                        let name = name.to_string_lossy().into_owned();
+                        return Err(OutputError::Foreign { path: image, name });
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(&image)(error)),
+        }
+        writer.clean()?;
+        let scratch = writer.scratch();
+        fs::create_dir(&scratch).map_err(at(&scratch))?;
+        Ok(writer)
+    }
+
+    /// The image layout.
+    pub fn image(&self) -> PathBuf {
+        self.root.join(IMAGE)
+    }
+
+    /// Where unfinished files lie.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join(SCRATCH)
+    }
+
+    /// A blob that has no name yet.
+    pub fn begin(&self) -> io::Result<tempfile::NamedTempFile> {
+        tempfile::Builder::new().prefix("blob").tempfile_in(self.scratch())
+    }
+
+    /// Takes a complete blob. It gets its name in the layout only when the image is complete.
+    pub fn commit(&mut self, blob: tempfile::NamedTempFile, digest: &Digest) -> io::Result<()> {
+        files::publish(blob, &self.waiting(digest))?;
+        self.blobs.insert(digest.clone());
+        Ok(())
+    }
+
+    fn waiting(&self, digest: &Digest) -> PathBuf {
+        self.scratch().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    /// Names all blobs, makes `index` the content of the layout and `digests` that of `digests.json`; removes
+    /// other blobs and everything unfinished. A blob of the same name that was there is replaced, not trusted.
+    pub fn finish(self, index: &[u8], digests: &[u8]) -> Result<(), OutputError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| OutputError::Io { path, source }
+        };
+        let (image, scratch) = (self.image(), self.scratch());
+        let mut directories = BTreeSet::new();
+        for digest in &self.blobs {
+            let directory = self.directory(digest);
+            fs::create_dir_all(&directory).map_err(at(&directory))?;
+            let path = directory.join(digest.hex());
+            fs::rename(self.waiting(digest), &path).map_err(at(&path))?;
+            directories.insert(directory);
+        }
+        for directory in directories {
+            files::sync(&directory).map_err(at(&directory))?;
+        }
+        if fs::read(image.join("oci-layout")).ok().as_deref() != Some(OCI_LAYOUT) {
+            files::replace(&scratch, &image, "oci-layout", OCI_LAYOUT)
+                .map_err(at(&image.join("oci-layout")))?;
+        }
+        files::replace(&scratch, &image, "index.json", index).map_err(at(&image.join("index.json")))?;
+        files::replace(&scratch, &self.root, "digests.json", digests)
+            .map_err(at(&self.root.join("digests.json")))?;
+        self.sweep()?;
+        self.clean()
+    }
+
+    fn directory(&self, digest: &Digest) -> PathBuf {
+        self.image().join("blobs").join(digest.algorithm().name())
+    }
+
+    /// Removes blobs that nothing refers to.
+    fn sweep(&self) -> Result<(), OutputError> {
+        for algorithm in ["sha256", "sha512"] {
+            let directory = self.image().join("blobs").join(algorithm);
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            for entry in entries.flatten() {
+                let digest = format!("{algorithm}:{}", entry.file_name().to_string_lossy()).parse::<Digest>();
+                if digest.is_ok_and(|digest| !self.blobs.contains(&digest)) {
+                    let path = entry.path();
+                    fs::remove_file(&path).map_err(|source| OutputError::Io { path, source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything unfinished.
+    fn clean(&self) -> Result<(), OutputError> {
+        let scratch = self.scratch();
+        match fs::remove_dir_all(&scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(OutputError::Io { path: scratch, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up: nothing unfinished stays, and what was there before is as it was.
+    pub fn abandon(self) {
+        // The error that led here is the one to report; the next run tries again.
+        let _ = self.clean();
+        // Goes away only when it is empty, which it is when this run made it.
+        let _ = fs::remove_dir(&self.root);
+    }
+}
