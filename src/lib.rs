@@ -18,7 +18,12 @@
 
 pub mod cli;
 pub mod diagnostic;
+pub mod engine;
+pub mod files;
+pub mod inputs;
 pub mod limits;
 pub mod oci;
+pub mod ops;
 pub mod spec;
 pub mod store;
+pub mod vcs;

@@ -2,6 +2,7 @@
 //!
 //! Only this module and what is in it prints, reads the environment or the clock, and exits.
 
+mod build;
 mod completions;
 mod report;
 
@@ -41,7 +42,7 @@ struct Global {
 // then `mod NAME;` above, one variant here and one arm in `run`. Help shows the variants in this order.
 #[derive(Debug, Subcommand)]
 enum Command {
-    // build: core
+    Build(build::Args),
     // inspect: store
     // verify: store
     // export: store
@@ -50,11 +51,19 @@ enum Command {
 
 fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
     match command {
-        // build: core
+        Command::Build(args) => build::run(args, report),
         // inspect: store
         // verify: store
         // export: store
         Command::Completions(args) => completions::run(args, report),
+    }
+}
+
+/// `NAME=VALUE` of `--set`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 

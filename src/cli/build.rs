@@ -1,0 +1,115 @@
+//! `dmoci build`
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use clap::Args as ClapArgs;
+
+use super::Report;
+use super::report::Progress;
+use crate::diagnostic::{Exit, Failure};
+use crate::oci::platform::Platform;
+use crate::ops::build::{self, Built, Request, Watch};
+
+/// Build the image that dmoci.toml describes
+///
+/// Writes an OCI image layout to OUTPUT/image and all digests to OUTPUT/digests.json, and prints one line for
+/// each artifact: kind, name, digest. Needs no daemon, no root and no network. The same spec and sources give
+/// the same digests on every machine. When it fails, what was in OUTPUT is still there.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// The project directory; every path in the spec is relative to it
+    #[arg(short = 'C', long = "directory", value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    /// The spec, relative to the project directory
+    #[arg(short, long, value_name = "FILE", default_value = "dmoci.toml")]
+    file: PathBuf,
+    /// The output directory [default: dist in the project directory]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Build for this platform of the spec only; can be repeated
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Vec<Platform>,
+    /// Set a variable of [vars], or `version`; can be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::assignment)]
+    set: Vec<(String, String)>,
+    /// When the image was created, in seconds since 1970-01-01T00:00:00Z [default: the commit's time, else
+    /// 1980-01-02]
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    epoch: Option<u64>,
+    /// The revision that the image is built from [default: git's, with -dirty when the tree is]
+    #[arg(long, value_name = "TEXT")]
+    revision: Option<String>,
+    /// Print digests.json instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    let request = Request {
+        spec: args.directory.join(&args.file),
+        output: args.output.unwrap_or_else(|| args.directory.join("dist")),
+        project: args.directory,
+        platforms: args.platform,
+        set: args.set.into_iter().collect(),
+        epoch: args.epoch,
+        revision: args.revision,
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let watch = Watcher { report, progress: Mutex::new(None) };
+    let built = build::build(&request, &watch)?;
+    drop(watch);
+    report.status("Finished", built.layout.display());
+    match args.json {
+        true => report.json(&built.digests),
+        false => lines(&built).iter().for_each(|line| report.data(line)),
+    }
+    Ok(Exit::Done)
+}
+
+/// One line for each artifact: kind, name, digest.
+fn lines(built: &Built) -> Vec<String> {
+    let mut rows: Vec<(&str, String, String)> = Vec::new();
+    let root = built.image.root.digest.to_string();
+    match built.names.as_slice() {
+        [] => rows.push(("image", "(unnamed)".into(), root)),
+        names => rows.extend(names.iter().map(|name| ("image", name.clone(), root.clone()))),
+    }
+    for platform in &built.image.platforms {
+        let on = platform.platform.to_string();
+        rows.push(("manifest", on.clone(), platform.manifest.digest.to_string()));
+        rows.push(("config", on.clone(), platform.config.digest.to_string()));
+        for layer in &platform.layers {
+            rows.push(("layer", format!("{on} {}", layer.name), layer.descriptor.digest.to_string()));
+        }
+    }
+    let width = rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(kind, name, digest)| format!("{kind:<8}  {name:<width$}  {digest}")).collect()
+}
+
+/// Tells the report what the build does.
+struct Watcher<'a> {
+    report: &'a Report,
+    progress: Mutex<Option<Progress>>,
+}
+
+impl Watch for Watcher<'_> {
+    fn status(&self, verb: &str, message: &str) {
+        self.report.status(verb, message);
+    }
+
+    fn total(&self, bytes: u64) {
+        if let Ok(mut progress) = self.progress.lock() {
+            *progress = Some(self.report.progress("Writing", bytes));
+        }
+    }
+
+    fn wrote(&self, bytes: u64) {
+        if let Ok(progress) = self.progress.lock()
+            && let Some(progress) = progress.as_ref()
+        {
+            progress.inc(bytes);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The image that another one stands on.
+
+use std::io::{self, BufReader, Read};
+
+use dmoci_layers::Digest;
+use dmoci_layers::decompress::Decoder;
+use dmoci_layers::digest::Hasher;
+use serde_json::Value;
+
+use super::error::{BuildError, BuildErrorKind};
+use crate::diagnostic::Failure;
+use crate::inputs::archive::DECODE;
+use crate::inputs::base::Tree;
+use crate::inputs::files::Project;
+use crate::oci::config::Config;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::json;
+use crate::oci::media_type::{self, Kind};
+use crate::oci::platform::Platform;
+use crate::spec::target::{Base, Select, Target};
+use crate::store::{Form, ImageStore, StoreError, Subject};
+
+/// A base image for one platform.
+pub struct BaseImage {
+    /// Its name as the spec has it.
+    pub name: String,
+    /// Digest of its manifest, when it has one.
+    pub digest: Option<Digest>,
+    /// Its configuration, as it came.
+    pub config: Value,
+    /// The same, read.
+    pub run: Config,
+    /// Its layers, from the bottom up; a layer's descriptor is kept as it came.
+    pub layers: Vec<Descriptor>,
+    store: ImageStore,
+}
+
+impl std::fmt::Debug for BaseImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BaseImage")
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BaseImage {
+    /// Opens the base that the spec names; nothing for `scratch`. Its documents are checked, its layers not yet.
+    pub fn open(target: &Target, project: &Project) -> Result<Option<BaseImage>, BuildError> {
+        let (transport, path, select) = match &target.base {
+            Base::Scratch => return Ok(None),
+            Base::OciDir { dir, select } => ("oci", dir, select),
+            Base::OciArchive { file, select } => ("oci-archive", file, select),
+            Base::DockerArchive { file, select } => ("docker-archive", file, select),
+        };
+        let failed = |error: StoreError| {
+            let failure = Failure::from(error);
+            let causes: Vec<String> = [vec![failure.message], failure.causes].concat();
+            BuildError::new(BuildErrorKind::Base(causes.join(": ")))
+        };
+        let (tag, digest) = match select {
+            Select::Only => (None, None),
+            Select::Name(name) => (Some(name.as_str()), None),
+            Select::Digest(digest) => (None, Some(digest)),
+        };
+        let store =
+            ImageStore::open_sound(&Subject::bare(project.path_of(path.as_path()))).map_err(failed)?;
+        let image = store.one_image(tag, digest, Some(&target.platform)).map_err(failed)?;
+        let config = json::parse(image.config.bytes())
+            .map_err(|error| BuildError::new(BuildErrorKind::Base(error.to_string())))?;
+        // The name is what the spec says, never where it lies on this machine.
+        let mut name = format!("{transport}:{}", path.as_path().display());
+        if let Some(tag) = tag {
+            name = format!("{name}:{tag}");
+        }
+        let digest = (store.form() != Form::LegacyArchive).then(|| image.manifest.digest().clone());
+        let base = BaseImage {
+            name,
+            digest,
+            config,
+            run: image.config.value().clone(),
+            layers: image.manifest.value().layers.clone(),
+            store,
+        };
+        base.check(&target.platform)?;
+        Ok(Some(base))
+    }
+
+    /// Opens a blob. The bytes are not yet known to be those of the digest.
+    pub(super) fn blob(&self, digest: &Digest) -> io::Result<impl Read + use<>> {
+        self.store.open_blob(digest).map_err(io::Error::other)
+    }
+
+    /// Checks that the image can carry layers for `platform`.
+    fn check(&self, platform: &Platform) -> Result<(), BuildError> {
+        let base = |why: String| Err(BuildError::new(BuildErrorKind::Base(why)));
+        let found = &self.run.platform;
+        let own = Platform::new(&found.os, &found.architecture, found.variant.as_deref());
+        if own.as_ref() != Ok(platform) {
+            let variant = found.variant.as_deref().map(|v| format!("/{v}")).unwrap_or_default();
+            return base(format!("it is for {}/{}{variant}, not {platform}", found.os, found.architecture));
+        }
+        if self.layers.len() != self.run.diff_ids.len() {
+            return base(format!(
+                "its manifest has {} layers, its config {}",
+                self.layers.len(),
+                self.run.diff_ids.len()
+            ));
+        }
+        for layer in &self.layers {
+            if media_type::is_foreign(&layer.media_type) {
+                return base(format!("its layer {} may only be fetched from its own source", layer.digest));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every layer into a tree; digests, sizes and diff_ids are checked on the way.
+    pub fn tree(&self) -> Result<Tree, BuildError> {
+        let mut tree = Tree::default();
+        for (layer, diff_id) in self.layers.iter().zip(&self.run.diff_ids) {
+            let base = |why: String| BuildError::new(BuildErrorKind::Base(why));
+            let Kind::Layer(compression) = layer.kind() else {
+                return Err(base(format!("its layer {} has the type {}", layer.digest, layer.media_type)));
+            };
+            let io = |source: io::Error| {
+                let message = format!("its layer {} cannot be read", layer.digest);
+                BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
+            };
+            let blob = Hashed::new(self.blob(&layer.digest).map_err(io)?, &layer.digest);
+            let decoder =
+                Decoder::new(BufReader::with_capacity(1 << 18, blob), compression, DECODE).map_err(io)?;
+            let mut content = Hashed::new(decoder, diff_id);
+            tree.apply_tar(BufReader::with_capacity(1 << 18, &mut content))?;
+            io::copy(&mut content, &mut io::sink()).map_err(io)?;
+            let (found, _, decoder) = content.finish();
+            if found != *diff_id {
+                return Err(base(format!(
+                    "its layer {} unpacks to {found}, expected {diff_id}",
+                    layer.digest
+                )));
+            }
+            let mut blob = decoder.into_inner();
+            io::copy(&mut blob, &mut io::sink()).map_err(io)?;
+            let (found, size, _) = blob.into_inner().finish();
+            if found != layer.digest || size != layer.size {
+                return Err(base(format!(
+                    "its layer has {found} and {size} bytes, expected {} and {}",
+                    layer.digest, layer.size
+                )));
+            }
+        }
+        Ok(tree)
+    }
+}
+
+/// Hashes what is read through it.
+struct Hashed<R> {
+    reader: R,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<R: Read> Hashed<R> {
+    fn new(reader: R, like: &Digest) -> Hashed<R> {
+        Hashed { reader, hasher: Hasher::new(like.algorithm()), size: 0 }
+    }
+
+    fn finish(self) -> (Digest, u64, R) {
+        (self.hasher.finish(), self.size, self.reader)
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(out)?;
+        self.hasher.update(&out[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+}

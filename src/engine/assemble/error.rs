@@ -1,0 +1,168 @@
+//! Why an image cannot be built.
+
+use std::fmt;
+
+use dmoci_layers::{LayerError, SafePath};
+
+use crate::diagnostic::{Diagnostic, Exit, Place};
+use crate::inputs::InputError;
+use crate::inputs::base::TreeError;
+
+/// Why an image cannot be built, and the places in the spec that it is about.
+#[derive(Debug)]
+pub struct BuildError {
+    /// What is wrong.
+    pub kind: Box<BuildErrorKind>,
+    /// Where in the spec, the main place first.
+    pub places: Vec<Place>,
+}
+
+/// What can be wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildErrorKind {
+    /// An input cannot be used.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A path leads through something below that is no directory.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Two inputs of one layer give the same path with different content.
+    #[error("two inputs of the layer {layer:?} give {path}: {what}")]
+    Conflict {
+        /// The layer.
+        layer: String,
+        /// The path.
+        path: SafePath,
+        /// In what they differ.
+        what: &'static str,
+    },
+    /// A file would take the place of a directory of the layers below, or the other way round.
+    #[error("{path} is {below} in the layers below, and {above} in the layer {layer:?}")]
+    Kind {
+        /// The layer.
+        layer: String,
+        /// The path.
+        path: SafePath,
+        /// What it is below.
+        below: &'static str,
+        /// What it would become.
+        above: &'static str,
+    },
+    /// A layer cannot be written for what is in it.
+    #[error(transparent)]
+    Layer(LayerError),
+    /// A user is there already with other numbers.
+    #[error("{file} has {found:?} already, which is not {expected:?}")]
+    User {
+        /// `/etc/passwd` or `/etc/group`.
+        file: String,
+        /// The line there.
+        found: String,
+        /// The line to be added.
+        expected: String,
+    },
+    /// `/etc/passwd` or `/etc/group` cannot be added to.
+    #[error("users cannot be added: {0}")]
+    Users(String),
+    /// `${base.NAME}` of a variable that the base image does not have.
+    #[error("the base image has no environment variable {0}")]
+    BaseEnv(String),
+    /// The base image does not fit.
+    #[error("the base image cannot be used: {0}")]
+    Base(String),
+}
+
+impl BuildError {
+    /// An error without a place.
+    pub fn new(kind: impl Into<BuildErrorKind>) -> BuildError {
+        BuildError { kind: Box::new(kind.into()), places: Vec::new() }
+    }
+
+    /// The same error at a place.
+    pub fn at(mut self, place: Place) -> BuildError {
+        self.places.push(place);
+        self
+    }
+}
+
+impl<K: Into<BuildErrorKind>> From<K> for BuildError {
+    fn from(kind: K) -> BuildError {
+        BuildError::new(kind)
+    }
+}
+
+impl From<LayerError> for BuildErrorKind {
+    fn from(error: LayerError) -> BuildErrorKind {
+        BuildErrorKind::Layer(error)
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.kind, f)
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.kind.source()
+    }
+}
+
+impl Diagnostic for BuildError {
+    fn code(&self) -> &'static str {
+        match &*self.kind {
+            BuildErrorKind::Input(error) => error.code(),
+            BuildErrorKind::Tree(_) => "E-PATH-BELOW",
+            BuildErrorKind::Conflict { .. } => "E-PATH-CONFLICT",
+            BuildErrorKind::Kind { .. } => "E-PATH-KIND",
+            BuildErrorKind::Layer(LayerError::Write(_)) => "E-OUTPUT",
+            BuildErrorKind::Layer(LayerError::Size { .. }) => "E-SOURCE-CHANGED",
+            BuildErrorKind::Layer(_) => "E-LAYER",
+            BuildErrorKind::User { .. } | BuildErrorKind::Users(_) => "E-USERS",
+            BuildErrorKind::BaseEnv(_) => "E-BASE-ENV",
+            BuildErrorKind::Base(_) => "E-BASE",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match &*self.kind {
+            BuildErrorKind::Input(error) => error.exit(),
+            BuildErrorKind::Layer(
+                LayerError::Write(_) | LayerError::Read { .. } | LayerError::Size { .. },
+            ) => Exit::Undecided,
+            BuildErrorKind::Base(_) => Exit::Mismatch,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match &*self.kind {
+            BuildErrorKind::Input(error) => return error.help(),
+            BuildErrorKind::Conflict { .. } => {
+                "leave it out of one of them with `exclude`, or put the later one into a layer of its own".into()
+            }
+            BuildErrorKind::Kind { .. } => {
+                "choose another path, or leave it out with `exclude`; a layer does not replace what it stands on \
+                 by something of another kind"
+                    .into()
+            }
+            BuildErrorKind::Layer(LayerError::Write(source))
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                "free some space, or name another output directory with -o; the last complete image is still there"
+                    .into()
+            }
+            BuildErrorKind::Layer(LayerError::Size { .. }) => {
+                "run the build again when nothing writes to the project".into()
+            }
+            BuildErrorKind::User { .. } => "use the numbers of the base image, or another name".into(),
+            BuildErrorKind::BaseEnv(_) => "write the value out instead of `${base.…}`".into(),
+            _ => return None,
+        })
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.places.clone()
+    }
+}

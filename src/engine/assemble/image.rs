@@ -1,0 +1,258 @@
+//! Writing a planned image: layers, config, manifest, and the index over several platforms.
+
+use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroUsize;
+
+use dmoci_layers::{Compression, Digest, LayerWriter, RULES};
+use serde_json::{Map, Value, json};
+use tempfile::NamedTempFile;
+
+use super::RULES_ANNOTATION;
+use super::base::BaseImage;
+use super::config::config;
+use super::error::{BuildError, BuildErrorKind};
+use super::merge::Merge;
+use super::plan::{ImagePlan, LayerPlan};
+use crate::oci::descriptor::{Descriptor, PlatformFields};
+use crate::oci::platform::Platform;
+use crate::oci::{json as oci_json, media_type};
+use crate::spec::target;
+
+/// What is known of a build beside its spec.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `created` of config and manifest, RFC 3339 in UTC.
+    pub created: String,
+    /// The commit, with `-dirty` when the tree is.
+    pub revision: Option<String>,
+    /// Threads that compress.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Where blobs go.
+pub trait Output {
+    /// Begins a blob.
+    fn begin(&mut self) -> io::Result<NamedTempFile>;
+    /// Ends it: from now on it is there under its digest.
+    fn commit(&mut self, file: NamedTempFile, digest: &Digest) -> io::Result<()>;
+    /// Something was written, this many bytes; for progress.
+    fn wrote(&mut self, bytes: u64);
+}
+
+/// A layer of a finished image.
+#[derive(Clone, Debug)]
+pub struct BuiltLayer {
+    /// Its name; of a base's layer, the base's.
+    pub name: String,
+    /// True when it is a layer of the base.
+    pub base: bool,
+    /// Its descriptor in the manifest.
+    pub descriptor: Descriptor,
+    /// Digest of its tar.
+    pub diff_id: Digest,
+    /// Bytes of its tar; nothing for the base's layers.
+    pub tar_size: Option<u64>,
+    /// Number of its entries; nothing for the base's layers.
+    pub entries: Option<u64>,
+}
+
+/// A finished image for one platform.
+#[derive(Clone, Debug)]
+pub struct BuiltPlatform {
+    /// The platform.
+    pub platform: Platform,
+    /// Descriptor of the manifest, with the platform.
+    pub manifest: Descriptor,
+    /// Descriptor of the config; its digest is what Docker calls the image ID.
+    pub config: Descriptor,
+    /// All layers, from the bottom up.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A finished image.
+#[derive(Clone, Debug)]
+pub struct BuiltImage {
+    /// The manifest of the only platform, or the index over all.
+    pub root: Descriptor,
+    /// Every platform, in the order of the spec.
+    pub platforms: Vec<BuiltPlatform>,
+}
+
+/// Writes the image of one platform.
+pub fn assemble(
+    plan: &ImagePlan,
+    facts: &Facts,
+    output: &mut dyn Output,
+) -> Result<BuiltPlatform, BuildError> {
+    let target = &plan.target;
+    let mut layers = Vec::new();
+    if let Some(base) = &plan.base {
+        for (layer, diff_id) in base.layers.iter().zip(&base.run.diff_ids) {
+            layers.push(copy_layer(base, layer, diff_id, output)?);
+        }
+    }
+    let own = layers.len();
+    for layer in &plan.layers {
+        layers.push(write_layer(layer, target, facts, output)?);
+    }
+
+    let config = config(target, plan.base.as_ref(), &layers[own..], facts)?;
+    let config = put(output, media_type::CONFIG, &config)?;
+    let descriptors: Vec<Value> = layers.iter().map(|layer| layer.descriptor.to_value()).collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::MANIFEST,
+        "config": config.to_value(),
+        "layers": descriptors,
+        "annotations": annotations(target, plan.base.as_ref(), facts),
+    });
+    let mut manifest = put(output, media_type::MANIFEST, &manifest)?;
+    manifest.platform = Some(PlatformFields {
+        os: target.platform.os().to_owned(),
+        architecture: target.platform.architecture().to_owned(),
+        variant: target.platform.variant().map(str::to_owned),
+        ..PlatformFields::default()
+    });
+    Ok(BuiltPlatform { platform: target.platform.clone(), manifest, config, layers })
+}
+
+/// Joins platforms: the manifest itself when there is one, else an index over all.
+///
+/// `target` is that of the first platform.
+pub fn index(
+    platforms: Vec<BuiltPlatform>,
+    target: &target::Target,
+    facts: &Facts,
+    output: &mut dyn Output,
+) -> Result<BuiltImage, BuildError> {
+    if let [only] = platforms.as_slice() {
+        return Ok(BuiltImage { root: only.manifest.clone(), platforms });
+    }
+    let manifests: Vec<Value> = platforms.iter().map(|platform| platform.manifest.to_value()).collect();
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::INDEX,
+        "manifests": manifests,
+        "annotations": annotations(target, None, facts),
+    });
+    let root = put(output, media_type::INDEX, &index)?;
+    Ok(BuiltImage { root, platforms })
+}
+
+/// The spec's annotations, and those that OCI defines (image-spec 1.1, `annotations.md`) filled in.
+fn annotations(target: &target::Target, base: Option<&BaseImage>, facts: &Facts) -> Value {
+    let mut map = Map::new();
+    let mut fill = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            map.insert(name.to_owned(), value.into());
+        }
+    };
+    fill("org.opencontainers.image.created", Some(facts.created.clone()));
+    fill("org.opencontainers.image.version", target.version.clone());
+    fill("org.opencontainers.image.revision", facts.revision.clone());
+    fill("org.opencontainers.image.base.name", base.map(|base| base.name.clone()));
+    fill(
+        "org.opencontainers.image.base.digest",
+        base.and_then(|base| base.digest.as_ref()).map(ToString::to_string),
+    );
+    map.extend(target.annotations.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
+    map.insert(RULES_ANNOTATION.into(), RULES.to_string().into());
+    map.into()
+}
+
+fn put(output: &mut dyn Output, media_type: &str, document: &Value) -> Result<Descriptor, BuildError> {
+    let bytes = oci_json::canonical(document);
+    let descriptor = Descriptor::of(media_type, &bytes);
+    let mut file = output.begin().map_err(write_error)?;
+    file.write_all(&bytes).map_err(write_error)?;
+    output.commit(file, &descriptor.digest).map_err(write_error)?;
+    Ok(descriptor)
+}
+
+fn write_error(source: io::Error) -> BuildError {
+    BuildError::new(dmoci_layers::LayerError::Write(source))
+}
+
+/// Takes a layer of the base as it is; its bytes were checked when the tree was read, and are again.
+fn copy_layer(
+    base: &BaseImage,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    output: &mut dyn Output,
+) -> Result<BuiltLayer, BuildError> {
+    let read = |source: io::Error| {
+        let message = format!("its layer {} cannot be read", layer.digest);
+        BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
+    };
+    let mut blob = base.blob(&layer.digest).map_err(read)?;
+    let mut file = output.begin().map_err(write_error)?;
+    let mut hasher = dmoci_layers::Hasher::new(layer.digest.algorithm());
+    let mut buffer = vec![0; 256 << 10];
+    let mut size = 0;
+    loop {
+        let count = blob.read(&mut buffer).map_err(read)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(write_error)?;
+        size += count as u64;
+        output.wrote(count as u64);
+    }
+    let found = hasher.finish();
+    if found != layer.digest || size != layer.size {
+        let why = format!("its layer {} changed while it was read", layer.digest);
+        return Err(BuildError::new(BuildErrorKind::Base(why)));
+    }
+    output.commit(file, &layer.digest).map_err(write_error)?;
+    Ok(BuiltLayer {
+        name: base.name.clone(),
+        base: true,
+        descriptor: layer.clone(),
+        diff_id: diff_id.clone(),
+        tar_size: None,
+        entries: None,
+    })
+}
+
+fn write_layer(
+    plan: &LayerPlan,
+    target: &target::Target,
+    facts: &Facts,
+    output: &mut dyn Output,
+) -> Result<BuiltLayer, BuildError> {
+    let compression = match target.compression {
+        target::Compression::Gzip => Compression::Gzip,
+        target::Compression::Zstd => Compression::Zstd,
+        target::Compression::None => Compression::None,
+    };
+    let at = |origins: &[usize], mut error: BuildError| {
+        error.places.extend(plan.places(origins));
+        error
+    };
+    let threads = facts.threads.unwrap_or(NonZeroUsize::MIN);
+    let file = output.begin().map_err(write_error)?;
+    let mut writer = LayerWriter::new(file, compression, threads);
+    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origin, error)| at(&[origin], error))?;
+    while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
+        let item = &merged.item;
+        let here = |error: BuildError| at(&[merged.origin], error);
+        let mut content = item.content.open().map_err(|error| here(error.into()))?;
+        writer.add(&item.entry, &mut content).map_err(|error| here(error.into()))?;
+        content.finish().map_err(|error| here(error.into()))?;
+        if let dmoci_layers::EntryKind::File { size } = item.entry.kind {
+            output.wrote(size);
+        }
+    }
+    let (layer, file) = writer.finish()?;
+    output.commit(file, &layer.digest).map_err(write_error)?;
+    let descriptor = Descriptor::new(media_type::layer(compression), layer.digest, layer.size);
+    Ok(BuiltLayer {
+        name: plan.name.clone(),
+        base: false,
+        descriptor,
+        diff_id: layer.diff_id,
+        tar_size: Some(layer.tar_size),
+        entries: Some(layer.entries),
+    })
+}

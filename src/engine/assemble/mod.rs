@@ -1,0 +1,21 @@
+//! From a target to an image: `plan` says what every layer consists of, `image` writes it.
+//!
+//! ```text
+//! image > config, plan > users, merge > error
+//! ```
+
+mod base;
+mod config;
+mod error;
+mod image;
+mod merge;
+mod plan;
+mod users;
+
+pub use base::BaseImage;
+pub use error::{BuildError, BuildErrorKind};
+pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Output, assemble, index};
+pub use plan::{ImagePlan, LayerPlan, plan};
+
+/// Prefix of the annotations that dmoci defines.
+pub const RULES_ANNOTATION: &str = "dev.dmoci.rules";

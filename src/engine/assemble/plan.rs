@@ -1,0 +1,322 @@
+//! What every layer of an image consists of. After this only input and output can fail.
+
+use std::path::Path;
+
+use dmoci_layers::{Entry, EntryKind, SafePath};
+
+use super::base::BaseImage;
+use super::error::{BuildError, BuildErrorKind};
+use super::merge::{Merge, Origin, Rank, Source};
+use super::users;
+use crate::diagnostic::Place;
+use crate::inputs::archive::{Archive, Devices, Options};
+use crate::inputs::base::{Node, Tree};
+use crate::inputs::files::{CopySource, Project};
+use crate::inputs::pattern::Patterns;
+use crate::inputs::unpack::{Loose, settle};
+use crate::inputs::{Content, Item};
+use crate::spec::target::{self, Input, Span, Target};
+
+/// An image that can be written.
+#[derive(Debug)]
+pub struct ImagePlan {
+    /// What was asked for.
+    pub target: Target,
+    /// What it stands on; nothing for `scratch`.
+    pub base: Option<BaseImage>,
+    /// Its own layers, from the bottom up.
+    pub layers: Vec<LayerPlan>,
+    /// Bytes that writing it reads: contents of files, and layers of the base.
+    pub bytes: u64,
+}
+
+/// A layer that can be written.
+#[derive(Debug)]
+pub struct LayerPlan {
+    /// Its name.
+    pub name: String,
+    /// Sources, the parents that they need among them.
+    pub origins: Vec<Origin>,
+    /// Where in the spec the inputs are.
+    pub places: Vec<Place>,
+}
+
+impl LayerPlan {
+    /// The places of origins, for an error about these.
+    pub fn places(&self, origins: &[usize]) -> Vec<Place> {
+        let input = |&origin: &usize| self.origins.get(origin).and_then(|origin| origin.input);
+        let mut places: Vec<Place> = Vec::new();
+        for place in origins.iter().filter_map(input).filter_map(|input| self.places.get(input)) {
+            if !places.contains(place) {
+                places.push(place.clone());
+            }
+        }
+        places
+    }
+}
+
+/// Plans a target on `base`. Reads names and metadata of the project, archives and the base's layers.
+///
+/// `locate` makes a place of the spec out of a span; what archives hold is unpacked in `scratch`.
+pub fn plan(
+    target: Target,
+    base: Option<BaseImage>,
+    mut tree: Tree,
+    project: &Project,
+    scratch: &Path,
+    locate: &dyn Fn(&Span, &str) -> Place,
+) -> Result<ImagePlan, BuildError> {
+    let mut layers = Vec::with_capacity(target.layers.len() + 1);
+    let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
+    for (number, layer) in target.layers.iter().enumerate() {
+        let last = number + 1 == target.layers.len() && target.users.is_empty();
+        let context = Context { tree: &tree, project, scratch, locate };
+        let mut plan = LayerPlan { name: layer.name.clone(), origins: Vec::new(), places: Vec::new() };
+        for (number, input) in layer.inputs.iter().enumerate() {
+            plan.places.push(locate(input.span(), ""));
+            let origins = context.sources(number, input).map_err(|mut error| {
+                if error.places.is_empty() {
+                    error = error.at(locate(input.span(), ""));
+                }
+                error
+            })?;
+            plan.origins.extend(origins);
+        }
+        let parents = walk(&plan, &mut tree, last, &mut bytes)?;
+        plan.origins.push(Origin { input: None, rank: Rank::Parent, source: Source::List(parents) });
+        layers.push(plan);
+    }
+    if !target.users.is_empty() {
+        layers.push(users::plan(&target.users, &tree, locate)?);
+    }
+    Ok(ImagePlan { target, base, layers, bytes })
+}
+
+struct Context<'a> {
+    tree: &'a Tree,
+    project: &'a Project,
+    scratch: &'a Path,
+    locate: &'a dyn Fn(&Span, &str) -> Place,
+}
+
+impl Context<'_> {
+    /// The sources that an input stands for.
+    fn sources(&self, number: usize, input: &Input) -> Result<Vec<Origin>, BuildError> {
+        let origin = |rank, source| Origin { input: Some(number), rank, source };
+        Ok(match input {
+            Input::Copy(copy) => {
+                let mut origins = Vec::new();
+                for from in &copy.from {
+                    let sources = self
+                        .copy(copy, &from.path, copy.from.len() > 1)
+                        .map_err(|error| error.at((self.locate)(&from.span, "")))?;
+                    origins.extend(sources.into_iter().map(|s| origin(Rank::Content, Source::Copy(s))));
+                }
+                origins
+            }
+            Input::File(file) => {
+                let content = Content::Bytes(file.content.as_bytes().into());
+                let size = file.content.len() as u64;
+                let item =
+                    self.item(&file.path, EntryKind::File { size }, file.mode, &file.owner, content)?;
+                vec![origin(Rank::Explicit, Source::List(vec![item]))]
+            }
+            Input::Directory(directory) => {
+                let kind = EntryKind::Directory;
+                let item =
+                    self.item(&directory.path, kind, directory.mode, &directory.owner, Content::None)?;
+                vec![origin(Rank::Explicit, Source::List(vec![item]))]
+            }
+            Input::Symlink(link) => {
+                let kind = EntryKind::Symlink { target: link.target.as_bytes().to_vec() };
+                let item = self.item(&link.path, kind, 0o777, &link.owner, Content::None)?;
+                vec![origin(Rank::Explicit, Source::List(vec![item]))]
+            }
+            Input::Archive(archive) => {
+                let items = self
+                    .archive(archive)
+                    .map_err(|error| error.at((self.locate)(&archive.source.span, "")))?;
+                vec![origin(Rank::Content, Source::List(items))]
+            }
+        })
+    }
+
+    fn item(
+        &self,
+        path: &SafePath,
+        kind: EntryKind,
+        mode: u32,
+        owner: &target::Owner,
+        content: Content,
+    ) -> Result<Item, BuildError> {
+        let path = self.tree.resolve(path, kind == EntryKind::Directory)?;
+        let (uid, gid) = numbers(owner);
+        Ok(Item { entry: Entry { path, kind, mode, uid, gid, xattrs: Vec::new() }, content })
+    }
+
+    /// A copied file or folder; parts of it that lie behind symbolic links of the layers below go where
+    /// these lead.
+    fn copy(
+        &self,
+        copy: &target::Copy,
+        from: &target::SourcePath,
+        several: bool,
+    ) -> Result<Vec<CopySource>, BuildError> {
+        let mut source = CopySource {
+            project: self.project.clone(),
+            from: from.as_path().to_owned(),
+            to: copy.to.clone(),
+            patterns: Patterns::new(&copy.include, &copy.exclude)?,
+            without: Vec::new(),
+            below: Vec::new(),
+            owner: numbers(&copy.owner),
+            file_mode: copy.file_mode,
+            dir_mode: copy.dir_mode.unwrap_or(0o755),
+        };
+        if !source.is_directory()? {
+            if copy.into || several {
+                let name = from.as_path().file_name().unwrap_or_default();
+                source.to = self.join(&copy.to, std::os::unix::ffi::OsStrExt::as_bytes(name))?;
+            }
+            source.to = self.tree.resolve(&source.to, false)?;
+            return Ok(vec![source]);
+        }
+        source.to = self.tree.resolve(&copy.to, true)?;
+        let mut sources = vec![source];
+        let mut done = 0;
+        // A part that goes elsewhere may meet further links there.
+        while let Some(current) = sources.get(done).cloned() {
+            done += 1;
+            for link in self.tree.links_below(&current.to) {
+                let rest = link.as_bytes()[current.to.as_bytes().len()..].to_vec();
+                let rest = rest.strip_prefix(b"/").unwrap_or(&rest).to_vec();
+                if rest.is_empty() || !current.has_directory(&rest)? {
+                    continue;
+                }
+                let mut part = current.clone();
+                part.from =
+                    current.from.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&rest));
+                part.to = self.tree.resolve(link, true)?;
+                part.without = Vec::new();
+                part.below = match current.below.is_empty() {
+                    true => rest.clone(),
+                    false => [&current.below, &b"/"[..], &rest].concat(),
+                };
+                sources[done - 1].without.push(rest);
+                sources.push(part);
+            }
+        }
+        Ok(sources)
+    }
+
+    fn join(&self, to: &SafePath, name: &[u8]) -> Result<SafePath, BuildError> {
+        to.join(name).map_err(|source| {
+            let path = std::ffi::OsStr::new(&String::from_utf8_lossy(name).into_owned()).into();
+            crate::inputs::InputError::Path { path, source }.into()
+        })
+    }
+
+    fn archive(&self, archive: &target::Archive) -> Result<Vec<Item>, BuildError> {
+        let options = Options {
+            to: archive.to.clone(),
+            strip_components: archive.strip_components,
+            patterns: Patterns::new(&archive.include, &archive.exclude)?,
+            owner: archive.owner.as_ref().map(numbers),
+            devices: match archive.devices {
+                target::Devices::Error => Devices::Error,
+                target::Devices::Skip => Devices::Skip,
+                target::Devices::Keep => Devices::Keep,
+            },
+        };
+        let path = archive.source.path.as_path();
+        let read = Archive::read(self.project, path, &options, self.scratch)?;
+        let mut members: Vec<Loose> = read.members;
+        for member in &mut members {
+            let directory = member.entry.kind == EntryKind::Directory;
+            member.entry.path = self.tree.resolve(&member.entry.path, directory)?;
+        }
+        Ok(settle(members, read.spool, &read.path)?)
+    }
+}
+
+fn numbers(owner: &target::Owner) -> (u64, u64) {
+    (owner.uid.into(), owner.gid.into())
+}
+
+/// Goes once through the merged entries: every conflict is found here, before anything is written.
+///
+/// Gives the directories that entries need and no input gives. The layer is put into the tree unless it is
+/// the last, which nothing stands on.
+fn walk(plan: &LayerPlan, tree: &mut Tree, last: bool, bytes: &mut u64) -> Result<Vec<Item>, BuildError> {
+    let at = |origins: &[usize], mut error: BuildError| {
+        for place in plan.places(origins) {
+            if !error.places.contains(&place) {
+                error = error.at(place);
+            }
+        }
+        error
+    };
+    let mut parents = Vec::new();
+    // The chain of entries above the current one, outermost first.
+    let mut above: Vec<(SafePath, bool, usize)> = Vec::new();
+    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origin, error)| at(&[origin], error))?;
+    while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
+        let entry = &merged.item.entry;
+        if let EntryKind::File { size } = entry.kind {
+            *bytes += size;
+        }
+        while above.last().is_some_and(|(path, ..)| !entry.path.starts_with(path)) {
+            above.pop();
+        }
+        if let Some((path, false, origin)) = above.last() {
+            let layer = plan.name.clone();
+            let kind = BuildErrorKind::Conflict {
+                layer,
+                path: path.clone(),
+                what: "one as a directory, the other as something else",
+            };
+            return Err(at(&[merged.origin, *origin], BuildError::new(kind)));
+        }
+        for parent in missing(&above, &entry.path) {
+            let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
+            check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
+            if !last {
+                tree.apply(&item)?;
+            }
+            parents.push(item);
+            above.push((parent, true, merged.origin));
+        }
+        check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
+        above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
+        if !last {
+            tree.apply(&merged.item).map_err(|error| at(&[merged.origin], error.into()))?;
+        }
+    }
+    Ok(parents)
+}
+
+/// The directories between the deepest known one and the path, outermost first. The root is never one.
+fn missing(above: &[(SafePath, bool, usize)], path: &SafePath) -> Vec<SafePath> {
+    let known = above.last().map(|(path, ..)| path.clone()).unwrap_or_else(SafePath::root);
+    let mut missing = Vec::new();
+    let mut parent = path.parent();
+    while let Some(directory) = parent.filter(|directory| !directory.is_root() && *directory != known) {
+        parent = directory.parent();
+        missing.push(directory);
+    }
+    missing.reverse();
+    missing
+}
+
+/// Nothing may take the place of something of another kind below: it would be lost without a word.
+fn check_kind(layer: &str, entry: &Entry, tree: &Tree) -> Result<(), BuildError> {
+    let directory = entry.kind == EntryKind::Directory;
+    let (below, above) = match tree.get(&entry.path) {
+        Some(Node::Directory(_)) if !directory => ("a directory", "something else"),
+        Some(Node::Symlink(_)) if directory => ("a symbolic link", "a directory"),
+        Some(Node::Other) if directory => ("a file", "a directory"),
+        _ => return Ok(()),
+    };
+    let kind = BuildErrorKind::Kind { layer: layer.to_owned(), path: entry.path.clone(), below, above };
+    Err(BuildError::new(kind))
+}

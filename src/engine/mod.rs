@@ -1,0 +1,3 @@
+//! What joins the columns: planning and assembling images, and judging them.
+
+pub mod assemble;

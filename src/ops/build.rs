@@ -1,0 +1,292 @@
+//! `dmoci build`: from `dmoci.toml` to `dist/`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::{Digest, MTIME, RULES};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use crate::diagnostic::{Diagnostic, Exit, Failure};
+use crate::engine::assemble::{self, BaseImage, BuiltImage, Facts, ImagePlan, Output};
+use crate::inputs::base::Tree;
+use crate::inputs::files::Project;
+use crate::oci::platform::Platform;
+use crate::oci::{Descriptor, timestamp};
+use crate::spec::target::Target;
+use crate::spec::{self, Overrides, Spec};
+use crate::store::layout::write::{LayoutWriter, seal_index};
+use crate::vcs;
+
+/// What to build, and from what.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The project directory: every path of the spec is relative to it.
+    pub project: PathBuf,
+    /// The spec; relative to the current directory.
+    pub spec: PathBuf,
+    /// The output directory.
+    pub output: PathBuf,
+    /// Platforms of the spec to build; empty for all.
+    pub platforms: Vec<Platform>,
+    /// Variables that the caller sets.
+    pub set: BTreeMap<String, String>,
+    /// `created`, in seconds since 1970-01-01T00:00:00Z, instead of the commit's time.
+    pub epoch: Option<u64>,
+    /// The revision, instead of git's.
+    pub revision: Option<String>,
+    /// Threads that compress.
+    pub threads: NonZeroUsize,
+}
+
+/// Who is told what a build does.
+pub trait Watch {
+    /// A step begins.
+    fn status(&self, verb: &str, message: &str);
+    /// So many bytes are to be written.
+    fn total(&self, bytes: u64);
+    /// So many bytes more were written.
+    fn wrote(&self, bytes: u64);
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Built {
+    /// The image.
+    pub image: BuiltImage,
+    /// Full names with tags, or nothing when the spec gives no name.
+    pub names: Vec<String>,
+    /// The content of `digests.json`.
+    pub digests: Value,
+    /// The image layout that was written.
+    pub layout: PathBuf,
+}
+
+/// What is wrong with the request itself.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("the spec does not build for {0}")]
+    Platform(Platform, String),
+    #[error("the time {0} is after the year 9999")]
+    Epoch(u64),
+}
+
+impl Diagnostic for RequestError {
+    fn code(&self) -> &'static str {
+        match self {
+            RequestError::Platform(..) => "E-PLATFORM",
+            RequestError::Epoch(_) => "E-EPOCH",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            RequestError::Platform(_, all) => Some(format!("it builds for {all}; add to `platforms`")),
+            RequestError::Epoch(_) => Some("the unit is seconds since 1970-01-01T00:00:00Z".into()),
+        }
+    }
+}
+
+/// Builds an image. On an error the output directory is as it was.
+pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
+    let spec = spec::load(&request.spec)?;
+    let platforms = chosen(&spec, &request.platforms)?;
+    let overrides = Overrides { vars: request.set.clone(), version: version(&request.project)? };
+    let targets =
+        platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
+    let project = Project::open(&request.project)?;
+    let facts = facts(request)?;
+
+    let mut writer = LayoutWriter::open(&request.output, || {
+        let shown = request.output.display();
+        watch.status("Blocking", &format!("waiting for another build into {shown}"));
+    })?;
+    match write(&spec, targets, &project, &facts, &mut writer, watch) {
+        Ok((image, target)) => {
+            let names = names(&target);
+            let digests = digests(&image, &names, &facts);
+            let index = seal_index(index(&image, &target));
+            let layout = writer.image();
+            writer.finish(&index, &crate::oci::json::canonical(&digests))?;
+            Ok(Built { image, names, digests, layout })
+        }
+        Err(failure) => {
+            writer.abandon();
+            Err(failure)
+        }
+    }
+}
+
+/// Plans everything, then writes everything.
+fn write(
+    spec: &Spec,
+    targets: Vec<Target>,
+    project: &Project,
+    facts: &Facts,
+    writer: &mut LayoutWriter,
+    watch: &dyn Watch,
+) -> Result<(BuiltImage, Target), Failure> {
+    let scratch = writer.scratch();
+    let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
+    for target in targets {
+        watch.status("Planning", &target.platform.to_string());
+        let base =
+            BaseImage::open(&target, project).map_err(|error| error.at(spec.place(&target.base_span, "")))?;
+        let tree = match &base {
+            Some(base) => base.tree().map_err(|error| error.at(spec.place(&target.base_span, "")))?,
+            None => Tree::default(),
+        };
+        let locate = |span: &spec::Span, label: &str| spec.place(span, label);
+        plans.push(assemble::plan(target, base, tree, project, &scratch, &locate)?);
+    }
+    watch.total(plans.iter().map(|plan| plan.bytes).sum());
+    let mut output = ToLayout { writer, watch };
+    let mut built = Vec::with_capacity(plans.len());
+    for plan in &plans {
+        let own = plan.layers.len();
+        let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
+        watch.status("Writing", &format!("{} ({layers})", plan.target.platform));
+        built.push(assemble::assemble(plan, facts, &mut output)?);
+    }
+    let Some(first) = plans.into_iter().next() else {
+        // The spec has at least one platform, and a choice of none is all.
+        return Err(assemble::BuildError::new(assemble::BuildErrorKind::Base("no platform".into())).into());
+    };
+    let image = assemble::index(built, &first.target, facts, &mut output)?;
+    Ok((image, first.target))
+}
+
+struct ToLayout<'a> {
+    writer: &'a mut LayoutWriter,
+    watch: &'a dyn Watch,
+}
+
+impl Output for ToLayout<'_> {
+    fn begin(&mut self) -> io::Result<NamedTempFile> {
+        self.writer.begin()
+    }
+
+    fn commit(&mut self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
+        self.writer.commit(file, digest)
+    }
+
+    fn wrote(&mut self, bytes: u64) {
+        self.watch.wrote(bytes);
+    }
+}
+
+fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestError> {
+    let all = spec.platforms();
+    if let Some(other) = wanted.iter().find(|platform| !all.contains(platform)) {
+        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        return Err(RequestError::Platform(other.clone(), names.join(", ")));
+    }
+    // In the order of the spec, whatever the order asked for.
+    Ok(all.iter().filter(|platform| wanted.is_empty() || wanted.contains(platform)).cloned().collect())
+}
+
+fn facts(request: &Request) -> Result<Facts, Failure> {
+    let commit = match (&request.epoch, &request.revision) {
+        (Some(_), Some(_)) => None,
+        _ => vcs::commit(&request.project, &request.output)?,
+    };
+    let epoch = request.epoch.or(commit.as_ref().map(|commit| commit.time)).unwrap_or(MTIME);
+    Ok(Facts {
+        created: timestamp::rfc3339(epoch).ok_or(RequestError::Epoch(epoch))?,
+        revision: request.revision.clone().or(commit.map(|commit| commit.revision)),
+        threads: Some(request.threads),
+    })
+}
+
+/// `project.version` of a `pyproject.toml` (PEP 621), when there is one.
+fn version(project: &Path) -> Result<Option<String>, Failure> {
+    let path = project.join("pyproject.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(crate::inputs::InputError::Io { path, source }.into()),
+    };
+    // A file that is malformed is the business of the tools that it is for; then no version is known.
+    let table: Option<toml::Table> = text.parse().ok();
+    let version = table.as_ref().and_then(|table| table.get("project")?.get("version")?.as_str());
+    Ok(version.map(str::to_owned))
+}
+
+/// Full names with tags. A name without tags is `latest`.
+fn names(target: &Target) -> Vec<String> {
+    let Some(name) = &target.name else { return Vec::new() };
+    let mut names: Vec<String> = target.tags.iter().map(|tag| format!("{name}:{tag}")).collect();
+    if names.is_empty() {
+        names.push(format!("{name}:latest"));
+    }
+    names
+}
+
+/// The content of `index.json`: one descriptor for each tag.
+fn index(image: &BuiltImage, target: &Target) -> Value {
+    let mut tags: Vec<String> = target.tags.iter().map(ToString::to_string).collect();
+    if tags.is_empty() && target.name.is_some() {
+        tags.push("latest".into());
+    }
+    let mut manifests: Vec<Value> = Vec::new();
+    for tag in &tags {
+        let mut descriptor = image.root.clone();
+        if let Some(name) = &target.name {
+            descriptor = descriptor.annotate("io.containerd.image.name", format!("{name}:{tag}"));
+        }
+        manifests.push(descriptor.annotate("org.opencontainers.image.ref.name", tag.as_str()).to_value());
+    }
+    if manifests.is_empty() {
+        manifests.push(image.root.to_value());
+    }
+    json!({"schemaVersion": 2, "mediaType": crate::oci::media_type::INDEX, "manifests": manifests})
+}
+
+/// The content of `digests.json`.
+fn digests(image: &BuiltImage, names: &[String], facts: &Facts) -> Value {
+    let short = |descriptor: &Descriptor| {
+        json!({
+            "digest": descriptor.digest.to_string(),
+            "mediaType": descriptor.media_type,
+            "size": descriptor.size,
+        })
+    };
+    let platforms: Vec<Value> = image
+        .platforms
+        .iter()
+        .map(|platform| {
+            let layers: Vec<Value> = platform
+                .layers
+                .iter()
+                .map(|layer| {
+                    let mut value = short(&layer.descriptor);
+                    value["name"] = layer.name.as_str().into();
+                    value["base"] = layer.base.into();
+                    value["diffId"] = layer.diff_id.to_string().into();
+                    value
+                })
+                .collect();
+            json!({
+                "platform": platform.platform.to_string(),
+                "manifest": short(&platform.manifest),
+                "config": short(&platform.config),
+                "layers": layers,
+            })
+        })
+        .collect();
+    json!({
+        "schema": 1,
+        "rules": RULES,
+        "created": facts.created,
+        "revision": facts.revision,
+        "image": short(&image.root),
+        "names": names,
+        "platforms": platforms,
+    })
+}

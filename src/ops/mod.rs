@@ -1,0 +1,3 @@
+//! What the commands do: each joins the rooms below it, and prints nothing.
+
+pub mod build;
