@@ -19,17 +19,17 @@ use crate::oci::{Descriptor, PlatformFields, Problem, json};
 const IMAGES: usize = 1000;
 
 /// One image of `manifest.json`.
-pub(crate) struct DockerImage {
+pub struct DockerImage {
     /// Name of the configuration's member.
-    pub(crate) config: String,
+    pub config: String,
     /// Names such as `host/name:tag`.
-    pub(crate) tags: Vec<String>,
+    pub tags: Vec<String>,
     /// Names of the layers' members, the lowest first.
-    pub(crate) layers: Vec<String>,
+    pub layers: Vec<String>,
 }
 
 /// Reads `manifest.json`.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<DockerImage>, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<DockerImage>, String> {
     let value = json::parse(bytes).map_err(|error| error.to_string())?;
     let items = value.as_array().ok_or("it is not an array")?;
     if items.len() > IMAGES {

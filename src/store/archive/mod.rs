@@ -4,6 +4,9 @@
 //! next sound one, so that the damage can be named; such an archive is never usable, only examinable.
 
 mod legacy;
+pub mod write;
+
+pub use legacy::DockerImage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
@@ -132,9 +135,10 @@ impl Listing {
             };
             listing.error.get_or_insert(error);
             let Some((member, next)) = resume else { return Ok(listing) };
-            listing.members.extend(member.inspect(|member| {
+            if let Some(member) = member {
                 listing.names.entry(member.name.clone()).or_insert(listing.members.len());
-            }));
+                listing.members.push(member);
+            }
             base = next;
         }
     }
@@ -421,6 +425,11 @@ impl ImageStore {
         let (digest, _) = Digest::of_reader(dmoci_layers::Algorithm::Sha256, &mut whole).map_err(io)?;
         Ok((digest, first))
     }
+}
+
+/// The images that Docker's `manifest.json` lists, or why it cannot be read.
+pub fn docker_images(bytes: &[u8]) -> Result<Vec<DockerImage>, String> {
+    legacy::parse(bytes)
 }
 
 /// A name without the leading slash of a printed path.
