@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use clap::Args as ClapArgs;
 
 use super::Report;
+use super::project::ProjectArgs;
 use super::report::Progress;
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
@@ -19,21 +20,14 @@ use crate::ops::build::{self, Built, Request, Watch};
 /// the same digests on every machine. When it fails, what was in OUTPUT is still there.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// The project directory; every path in the spec is relative to it
-    #[arg(short = 'C', long = "directory", value_name = "DIR", default_value = ".")]
-    directory: PathBuf,
-    /// The spec, relative to the project directory
-    #[arg(short, long, value_name = "FILE", default_value = "dmoci.toml")]
-    file: PathBuf,
+    #[command(flatten)]
+    project: ProjectArgs,
     /// The output directory [default: dist in the project directory]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Build for this platform of the spec only; can be repeated
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Vec<Platform>,
-    /// Set a variable of [vars], or `version`; can be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = super::assignment)]
-    set: Vec<(String, String)>,
     /// When the image was created, in seconds since 1970-01-01T00:00:00Z [default: the commit's time, else
     /// 1980-01-02]
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
@@ -48,11 +42,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let request = Request {
-        spec: args.directory.join(&args.file),
-        output: args.output.unwrap_or_else(|| args.directory.join("dist")),
-        project: args.directory,
+        spec: args.project.spec(),
+        output: args.output.unwrap_or_else(|| args.project.directory.join("dist")),
         platforms: args.platform,
-        set: args.set.into_iter().collect(),
+        set: args.project.set(),
+        project: args.project.directory,
         epoch: args.epoch,
         revision: args.revision,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),

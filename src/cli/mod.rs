@@ -3,8 +3,12 @@
 //! Only this module and what is in it prints, reads the environment or the clock, and exits.
 
 mod build;
+mod check;
 mod completions;
+mod man;
+mod project;
 mod report;
+mod schema;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, ColorChoice, Parser, Subcommand};
@@ -42,28 +46,26 @@ struct Global {
 // then `mod NAME;` above, one variant here and one arm in `run`. Help shows the variants in this order.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Build(build::Args),
     // inspect: store
     // verify: store
     // export: store
+    Schema(schema::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
     match command {
+        Command::Check(args) => check::run(args, report),
         Command::Build(args) => build::run(args, report),
         // inspect: store
         // verify: store
         // export: store
+        Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),
-    }
-}
-
-/// `NAME=VALUE` of `--set`.
-fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE".to_owned()),
+        Command::Man(args) => man::run(args, report),
     }
 }
 
@@ -81,6 +83,11 @@ pub fn main() -> i32 {
     let mut report = Report::new(cli.global.quiet, cli.global.verbose, cli.global.color);
     let outcome = run(cli.command, &mut report);
     report.end(outcome) as i32
+}
+
+/// A number and what it counts.
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 const STYLES: Styles = Styles::styled()

@@ -205,7 +205,7 @@ fn facts(request: &Request) -> Result<Facts, Failure> {
 }
 
 /// `project.version` of a `pyproject.toml` (PEP 621), when there is one.
-fn version(project: &Path) -> Result<Option<String>, Failure> {
+pub(super) fn version(project: &Path) -> Result<Option<String>, Failure> {
     let path = project.join("pyproject.toml");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

@@ -1,3 +1,4 @@
 //! What the commands do: each joins the rooms below it, and prints nothing.
 
 pub mod build;
+pub mod check;

@@ -82,7 +82,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(code: &'static str, span: &Span, message: impl Into<String>) -> Problem {
+    /// A problem with nothing but its code, place and message.
+    pub fn new(code: &'static str, span: &Span, message: impl Into<String>) -> Problem {
         Problem {
             code,
             span: span.clone(),
@@ -93,17 +94,20 @@ impl Problem {
         }
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Problem {
+    /// With what belongs there.
+    pub fn expected(mut self, expected: impl Into<String>) -> Problem {
         self.expected = expected.into();
         self
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Problem {
+    /// With what to do.
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
     }
 
-    pub(super) fn other(mut self, span: &Span, label: impl Into<String>) -> Problem {
+    /// With another place that matters.
+    pub fn other(mut self, span: &Span, label: impl Into<String>) -> Problem {
         self.other = Some(Box::new((span.clone(), label.into())));
         self
     }
@@ -162,6 +166,7 @@ impl Diagnostic for SpecError {
     fn exit(&self) -> Exit {
         match self {
             SpecError::Read { source, .. } if source.kind() != io::ErrorKind::NotFound => Exit::Undecided,
+            SpecError::Problems(_) if self.code() == "E-SOURCE-READ" => Exit::Undecided,
             _ => Exit::Usage,
         }
     }

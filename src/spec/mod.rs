@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use error::{Problem, Problems, SpecError};
 pub use schema::json_schema;
+pub use suggest::nearest;
 pub use target::{Span, Target};
 
 use crate::diagnostic::Place;

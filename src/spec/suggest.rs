@@ -1,7 +1,7 @@
 //! The nearest of several names.
 
 /// The candidate that a writer of `word` most likely meant, if one is near enough.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, best) = candidates.into_iter().map(|name| (distance(word, name), name)).min()?;
     let length = word.chars().count().max(best.chars().count());
     (distance <= length.div_ceil(4).min(3) && distance < length).then_some(best)

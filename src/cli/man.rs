@@ -1,0 +1,77 @@
+//! `dmoci man`.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+use clap_mangen::Man;
+
+use super::{Cli, Report};
+use crate::diagnostic::{Diagnostic, Exit, Failure};
+
+/// Print the manual page of dmoci, or write the pages of all commands.
+///
+/// The pages depend on nothing but the version. To read one: dmoci man | man -l -
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Write dmoci.1 and one page for each command into this directory, which is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Why there are no pages.
+#[derive(Debug, thiserror::Error)]
+enum ManError {
+    /// A page or its directory cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl Diagnostic for ManError {
+    fn code(&self) -> &'static str {
+        "E-WRITE"
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Undecided
+    }
+}
+
+pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let Some(dir) = args.out else {
+        report.raw(&page(&command));
+        return Ok(Exit::Done);
+    };
+    let failed = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| ManError::Write { path, source }
+    };
+    fs::create_dir_all(&dir).map_err(failed(&dir))?;
+    for page in pages(&command) {
+        let path = dir.join(&page.0);
+        fs::write(&path, page.1).map_err(failed(&path))?;
+        report.status("Wrote", path.display());
+    }
+    Ok(Exit::Done)
+}
+
+/// File name and content of every page.
+fn pages(command: &clap::Command) -> Vec<(String, Vec<u8>)> {
+    let subs = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    [command]
+        .into_iter()
+        .chain(subs)
+        .map(|command| (Man::new(command.clone()).get_filename(), page(command)))
+        .collect()
+}
+
+fn page(command: &clap::Command) -> Vec<u8> {
+    let mut page = Vec::new();
+    let source = format!("dmoci {}", env!("CARGO_PKG_VERSION"));
+    // Writing to memory does not fail. There is no date: it would be that of the run.
+    let _ = Man::new(command.clone()).source(source).manual("dmoci").render(&mut page);
+    page
+}

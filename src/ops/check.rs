@@ -1,0 +1,115 @@
+//! Whether a specification can be built, as far as can be known without building.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::diagnostic::Failure;
+use crate::spec::target::{Base, Input, Source, SourcePath};
+use crate::spec::{Overrides, Problem, Problems, Spec, SpecError, Target, nearest};
+
+/// What a good specification holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// One for each platform, in the order of the specification.
+    pub targets: Vec<Target>,
+    /// How many different files and directories of the project are named.
+    pub sources: usize,
+}
+
+/// Resolves the specification for all its platforms, and looks whether every source is there in the project
+/// directory `dir`. No source is opened: what is in them is not checked. `set` are variables that the caller sets.
+pub fn check(dir: &Path, spec: &Spec, set: BTreeMap<String, String>) -> Result<Checked, Failure> {
+    let overrides = Overrides { vars: set, version: super::build::version(dir)? };
+    let mut targets = Vec::new();
+    for platform in spec.platforms() {
+        targets.push(spec.target(platform, &overrides)?);
+    }
+    let mut sources: Vec<(Source, Kind)> = targets.iter().flat_map(named).collect();
+    sources.sort_by(|(a, _), (b, _)| (a.span.start, &a.path).cmp(&(b.span.start, &b.path)));
+    sources.dedup();
+    let problems: Vec<Problem> =
+        sources.iter().filter_map(|(source, kind)| look(dir, source, *kind)).collect();
+    if !problems.is_empty() {
+        let problems = Problems { file: spec.file().to_owned(), text: spec.text().clone(), problems };
+        return Err(SpecError::from(problems).into());
+    }
+    let mut paths: Vec<&SourcePath> = sources.iter().map(|(source, _)| &source.path).collect();
+    paths.sort();
+    paths.dedup();
+    Ok(Checked { sources: paths.len(), targets })
+}
+
+/// What a source must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Anything,
+    File,
+    Directory,
+}
+
+fn named(target: &Target) -> Vec<(Source, Kind)> {
+    let base = |path: &SourcePath| Source { path: path.clone(), span: target.base_span.clone() };
+    let mut all = match &target.base {
+        Base::Scratch => Vec::new(),
+        Base::OciDir { dir, .. } => vec![(base(dir), Kind::Directory)],
+        Base::OciArchive { file, .. } | Base::DockerArchive { file, .. } => vec![(base(file), Kind::File)],
+    };
+    for input in target.layers.iter().flat_map(|layer| &layer.inputs) {
+        match input {
+            Input::Copy(copy) => all.extend(copy.from.iter().map(|source| (source.clone(), Kind::Anything))),
+            Input::Archive(archive) => all.push((archive.source.clone(), Kind::File)),
+            Input::File(_) | Input::Directory(_) | Input::Symlink(_) => {}
+        }
+    }
+    all
+}
+
+fn look(dir: &Path, source: &Source, kind: Kind) -> Option<Problem> {
+    let path = dir.join(source.path.as_path());
+    let shown = source.path.as_path().display();
+    let metadata = match kind {
+        // A symbolic link is copied as one, wherever it points.
+        Kind::Anything => fs::symlink_metadata(&path),
+        Kind::File | Kind::Directory => fs::metadata(&path),
+    };
+    match metadata {
+        Ok(metadata) if kind == Kind::File && !metadata.is_file() => Some(
+            Problem::new("E-SOURCE-KIND", &source.span, format!("{shown} is not a regular file"))
+                .expected("expected a file"),
+        ),
+        Ok(metadata) if kind == Kind::Directory && !metadata.is_dir() => Some(
+            Problem::new("E-SOURCE-KIND", &source.span, format!("{shown} is not a directory"))
+                .expected("expected a directory"),
+        ),
+        Ok(_) => None,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            let problem = Problem::new(
+                "E-SOURCE-MISSING",
+                &source.span,
+                format!("{shown} is not in the project directory"),
+            );
+            Some(match neighbour(&path) {
+                Some(name) => problem.expected(format!("did you mean `{name}`?")),
+                None => problem.expected("not there"),
+            })
+        }
+        Err(error) => Some(Problem::new(
+            "E-SOURCE-READ",
+            &source.span,
+            format!("cannot look at {}: {error}", path.display()),
+        )),
+    }
+}
+
+/// A name beside `path` that is much like it.
+fn neighbour(path: &Path) -> Option<String> {
+    let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let names: Vec<String> = fs::read_dir(parent)
+        .ok()?
+        .take(10_000)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+}
