@@ -278,7 +278,11 @@ impl Walk<'_> {
                 Some("put the table in brackets: [{ … }]".to_owned())
             }
             (Kind::Text | Kind::Choice(_), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => {
-                Some(format!("write \"{written}\""))
+                // Octal numbers are modes.
+                match written.strip_prefix("0o") {
+                    Some(digits) => Some(format!("write \"0{digits}\"")),
+                    None => Some(format!("write \"{written}\"")),
+                }
             }
             _ => None,
         };

@@ -1,8 +1,10 @@
 //! Tests of the built program, one module per command; the fixtures, and the house itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says so")]
 
+mod check;
 mod cli;
 mod hello;
 mod house;
 mod schema;
+mod spec;
 mod support;

@@ -179,7 +179,7 @@ impl Resolver<'_> {
             self.problems.push(
                 Problem::new("E-SPEC-VERSION", span, "the version is not known")
                     .expected("needs the version")
-                    .help("give --set version=VALUE, or write version = \"VALUE\" in [vars]"),
+                    .help("give --set version=VALUE, or write version = \"VALUE\" in [vars] or in [project] of pyproject.toml"),
             );
         }
         version
