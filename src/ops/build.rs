@@ -97,11 +97,12 @@ impl Diagnostic for RequestError {
 pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
     let spec = spec::load(&request.spec)?;
     let platforms = chosen(&spec, &request.platforms)?;
-    let overrides = Overrides { vars: request.set.clone(), version: version(&request.project)? };
+    let python = PyProject::read(&request.project)?;
+    let overrides = Overrides { vars: request.set.clone(), version: python.version };
     let targets =
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let project = Project::open(&request.project)?;
-    let facts = facts(request)?;
+    let facts = Facts { source: python.source, ..facts(request)? };
 
     let mut writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
@@ -200,22 +201,39 @@ fn facts(request: &Request) -> Result<Facts, Failure> {
     Ok(Facts {
         created: timestamp::rfc3339(epoch).ok_or(RequestError::Epoch(epoch))?,
         revision: request.revision.clone().or(commit.map(|commit| commit.revision)),
+        source: None,
         threads: Some(request.threads),
     })
 }
 
-/// `project.version` of a `pyproject.toml` (PEP 621), when there is one.
-pub(super) fn version(project: &Path) -> Result<Option<String>, Failure> {
-    let path = project.join("pyproject.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(crate::inputs::InputError::Io { path, source }.into()),
-    };
-    // A file that is malformed is the business of the tools that it is for; then no version is known.
-    let table: Option<toml::Table> = text.parse().ok();
-    let version = table.as_ref().and_then(|table| table.get("project")?.get("version")?.as_str());
-    Ok(version.map(str::to_owned))
+/// What a `pyproject.toml` says of the project (PEP 621).
+#[derive(Default)]
+pub(super) struct PyProject {
+    pub(super) version: Option<String>,
+    /// The URL that `project.urls` labels as the source (well-known labels of the packaging specifications).
+    source: Option<String>,
+}
+
+impl PyProject {
+    pub(super) fn read(project: &Path) -> Result<PyProject, Failure> {
+        let path = project.join("pyproject.toml");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PyProject::default()),
+            Err(source) => return Err(crate::inputs::InputError::Io { path, source }.into()),
+        };
+        // A file that is malformed is the business of the tools that it is for; then nothing is known.
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let Some(project) = table.get("project") else { return Ok(PyProject::default()) };
+        let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(str::to_owned);
+        let label = |name: &str| name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
+        let urls = project.get("urls").and_then(toml::Value::as_table);
+        let is_source = |name: &str| {
+            ["source", "repository", "sourcecode", "github"].contains(&label(name).as_str())
+        };
+        let source = urls.and_then(|urls| urls.iter().find(|(name, _)| is_source(name)));
+        Ok(PyProject { version: text(project.get("version")), source: text(source.map(|(_, url)| url)) })
+    }
 }
 
 /// Full names with tags. A name without tags is `latest`.

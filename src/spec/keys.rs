@@ -321,8 +321,9 @@ static ARCHIVE: Table = Table {
         Key::new(
             "owner",
             Kind::Text,
-            "Owner of everything instead of the archive's own, written as elsewhere.",
-        ),
+            "Owner of everything, written as elsewhere; \"archive\" keeps the archive's own numbers.",
+        )
+        .default("\"0:0\""),
         Key::new(
             "devices",
             Kind::Choice(&["error", "skip", "keep"]),

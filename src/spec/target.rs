@@ -294,7 +294,7 @@ pub struct Archive {
     pub include: Vec<String>,
     /// Which of those are left out, as glob patterns.
     pub exclude: Vec<String>,
-    /// Owner of everything instead of the archive's own.
+    /// Owner of everything; `None` keeps the archive's own numbers.
     pub owner: Option<Owner>,
     /// What is done with devices.
     pub devices: Devices,

@@ -25,6 +25,8 @@ pub struct Facts {
     pub created: String,
     /// The commit, with `-dirty` when the tree is.
     pub revision: Option<String>,
+    /// Where the source is published.
+    pub source: Option<String>,
     /// Threads that compress.
     pub threads: Option<NonZeroUsize>,
 }
@@ -150,6 +152,7 @@ fn annotations(target: &target::Target, base: Option<&BaseImage>, facts: &Facts)
     fill("org.opencontainers.image.created", Some(facts.created.clone()));
     fill("org.opencontainers.image.version", target.version.clone());
     fill("org.opencontainers.image.revision", facts.revision.clone());
+    fill("org.opencontainers.image.source", facts.source.clone());
     fill("org.opencontainers.image.base.name", base.map(|base| base.name.clone()));
     fill(
         "org.opencontainers.image.base.digest",

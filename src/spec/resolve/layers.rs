@@ -141,7 +141,12 @@ impl Resolver<'_> {
         let to = self.required(fields, "to", values::image_path_or_root);
         let include = self.each(fields.list("include"), values::pattern);
         let exclude = self.each(fields.list("exclude"), values::pattern);
-        let owner = self.owner(fields);
+        let users = std::mem::take(&mut self.users);
+        let owner = self.optional(fields, "owner", |text| match text {
+            ARCHIVE_OWNERS => Ok(None),
+            text => owner(text, &users).map(Some),
+        });
+        self.users = users;
         let devices = self.or(fields, "devices", Devices::default(), |text| {
             choice(text, &[("error", Devices::Error), ("skip", Devices::Skip), ("keep", Devices::Keep)])
         });
@@ -154,7 +159,7 @@ impl Resolver<'_> {
                 .unwrap_or(0),
             include: include?,
             exclude: exclude?,
-            owner: owner?,
+            owner: owner?.unwrap_or(Some(Owner::default())),
             devices: devices?,
             span: fields.span.clone(),
         })
@@ -177,6 +182,9 @@ impl Resolver<'_> {
         owner
     }
 }
+
+/// What `owner` of an archive says when the archive's own numbers are wanted.
+const ARCHIVE_OWNERS: &str = "archive";
 
 fn owner(text: &str, users: &[User]) -> Result<Owner, Bad> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
