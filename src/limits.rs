@@ -51,10 +51,6 @@ pub const LAYOUT_NAMES: usize = 1_000_000;
 /// What all strings of `dmoci.toml` may have together after expansion for one platform: 64 MiB.
 pub const SPEC_EXPANDED_BYTES: u64 = 64 << 20;
 
-/// How many times larger than the archive the content of an xz archive may be. xz compresses runs far
-/// better than gzip.
-pub const XZ_RATIO: u64 = 10_000;
-
 /// The most memory that unpacking xz may take: 256 MiB, enough for every preset of `xz`.
 pub const XZ_MEMORY: u64 = 256 << 20;
 

@@ -131,7 +131,8 @@ fn is_old_tar(head: &[u8]) -> bool {
 /// An xz stream, bounded in memory, ratio and output.
 fn xz(file: File, path: &Path) -> Result<impl Read + use<>, InputError> {
     let size = file.metadata().map(|m| m.len()).unwrap_or(0);
-    let most = size.saturating_mul(limits::XZ_RATIO).clamp(limits::RATIO_FREE_BYTES, limits::LAYER_BYTES);
+    let most =
+        size.saturating_mul(limits::COMPRESSION_RATIO).clamp(limits::RATIO_FREE_BYTES, limits::LAYER_BYTES);
     let stream =
         liblzma::stream::Stream::new_stream_decoder(limits::XZ_MEMORY, liblzma::stream::CONCATENATED)
             .map_err(|source| caused(path, "it cannot be decompressed", source))?;

@@ -39,8 +39,15 @@ pub enum Content {
     Bytes(Arc<[u8]>),
     /// In a file of the project.
     Project(files::Handle),
-    /// In a file that nobody else changes, from this offset.
-    Spool(Arc<File>, u64),
+    /// In a file that nobody else changes.
+    Spool {
+        /// The file.
+        file: Arc<File>,
+        /// Where the content begins.
+        offset: u64,
+        /// How long it is.
+        size: u64,
+    },
 }
 
 /// Sources of entries in the order of a layer.
@@ -178,7 +185,7 @@ impl Content {
             Content::None => Reader::Bytes(&[]),
             Content::Bytes(bytes) => Reader::Bytes(bytes),
             Content::Project(handle) => Reader::Project(handle.open()?),
-            Content::Spool(file, offset) => Reader::Spool(file, *offset),
+            Content::Spool { file, offset, size } => Reader::Spool { file, offset: *offset, left: *size },
         })
     }
 }
@@ -190,8 +197,15 @@ pub enum Reader<'a> {
     Bytes(&'a [u8]),
     /// From a file of the project.
     Project(files::Opened),
-    /// From a spool, at this offset.
-    Spool(&'a File, u64),
+    /// From a spool.
+    Spool {
+        /// The file.
+        file: &'a File,
+        /// What comes next.
+        offset: u64,
+        /// Bytes of the content that are still to come.
+        left: u64,
+    },
 }
 
 impl Reader<'_> {
@@ -209,9 +223,11 @@ impl Read for Reader<'_> {
         match self {
             Reader::Bytes(bytes) => bytes.read(out),
             Reader::Project(opened) => opened.read(out),
-            Reader::Spool(file, offset) => {
-                let count = file.read_at(out, *offset)?;
+            Reader::Spool { file, offset, left } => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(out.len());
+                let count = file.read_at(&mut out[..most], *offset)?;
                 *offset += count as u64;
+                *left -= count as u64;
                 Ok(count)
             }
         }

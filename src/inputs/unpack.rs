@@ -37,12 +37,12 @@ pub fn settle(mut members: Vec<Loose>, spool: Arc<File>, archive: &Path) -> Resu
             continue;
         }
         let mut content = Content::None;
-        if let EntryKind::File { .. } = entry.kind {
+        if let EntryKind::File { size } = entry.kind {
             match first.get(&inode) {
                 Some(target) => entry.kind = EntryKind::HardLink { target: target.clone() },
                 None => {
                     first.insert(inode, entry.path.clone());
-                    content = Content::Spool(Arc::clone(&spool), offset);
+                    content = Content::Spool { file: Arc::clone(&spool), offset, size };
                 }
             }
         }

@@ -228,9 +228,8 @@ impl PyProject {
         let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(str::to_owned);
         let label = |name: &str| name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
         let urls = project.get("urls").and_then(toml::Value::as_table);
-        let is_source = |name: &str| {
-            ["source", "repository", "sourcecode", "github"].contains(&label(name).as_str())
-        };
+        let is_source =
+            |name: &str| ["source", "repository", "sourcecode", "github"].contains(&label(name).as_str());
         let source = urls.and_then(|urls| urls.iter().find(|(name, _)| is_source(name)));
         Ok(PyProject { version: text(project.get("version")), source: text(source.map(|(_, url)| url)) })
     }

@@ -21,7 +21,7 @@ pub struct Checked {
 /// Resolves the specification for all its platforms, and looks whether every source is there in the project
 /// directory `dir`. No source is opened: what is in them is not checked. `set` are variables that the caller sets.
 pub fn check(dir: &Path, spec: &Spec, set: BTreeMap<String, String>) -> Result<Checked, Failure> {
-    let overrides = Overrides { vars: set, version: super::build::version(dir)? };
+    let overrides = Overrides { vars: set, version: super::build::PyProject::read(dir)?.version };
     let mut targets = Vec::new();
     for platform in spec.platforms() {
         targets.push(spec.target(platform, &overrides)?);

@@ -1,6 +1,14 @@
 //! Tests of the built program, one module per command; the fixtures, and the house itself.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that fails says so"
+)]
 
+mod archive_input;
+mod build;
 mod check;
 mod cli;
 mod hello;

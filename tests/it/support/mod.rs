@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use it")]
 #![allow(dead_code, reason = "each module of tests uses a part")]
 
+pub(crate) mod layers;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
