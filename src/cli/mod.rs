@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod completions;
+mod doctor;
 mod man;
 mod project;
 mod report;
@@ -18,6 +19,7 @@ pub(crate) use report::Report;
 
 /// Builds OCI images without a daemon, the same bytes on every machine, and verifies them.
 #[derive(Debug, Parser)]
+#[command(after_help = EXIT_CODES)]
 #[command(name = "dmoci", version, styles = STYLES, propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
@@ -51,6 +53,7 @@ enum Command {
     // inspect: store
     // verify: store
     // export: store
+    Doctor(doctor::Args),
     Schema(schema::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -63,6 +66,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         // inspect: store
         // verify: store
         // export: store
+        Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),
         Command::Man(args) => man::run(args, report),
@@ -89,6 +93,16 @@ pub fn main() -> i32 {
 pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or verified
+  1  mismatch, tampering or malformed input
+  2  wrong usage or configuration
+  3  evidence is missing
+  4  refused by identity or policy
+  5  a rebuild differs
+  6  could not be decided: input and output, network, no way to rebuild";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::BrightGreen.on_default().bold())

@@ -20,7 +20,6 @@ use crate::diagnostic::{Exit, Failure, Place};
 
 /// Everything that one run of the program says. All methods can be called from several threads.
 pub(crate) struct Report {
-    #[allow(dead_code, reason = "for commands that are still to come")]
     quiet: bool,
     verbose: bool,
     /// Colours on standard error.
@@ -38,7 +37,6 @@ struct Output {
     error: Option<io::Error>,
 }
 
-#[allow(dead_code, reason = "for commands that are still to come")]
 impl Report {
     /// A report to the two standard streams.
     pub(crate) fn new(quiet: bool, verbose: bool, color: ColorChoice) -> Report {
@@ -75,6 +73,7 @@ impl Report {
     }
 
     /// `warning: …`, shown with `--quiet` too.
+    #[allow(dead_code, reason = "for commands that are still to come")]
     pub(crate) fn warning(&self, message: impl Display) {
         let yellow = AnsiColor::Yellow.on_default().bold();
         let head = self.paint(yellow, "warning");
@@ -116,6 +115,7 @@ impl Report {
     }
 
     /// True when nobody reads standard output any more, so long lists may stop.
+    #[allow(dead_code, reason = "for commands that are still to come")]
     pub(crate) fn nobody_listens(&self) -> bool {
         let out = self.out();
         out.closed || out.error.is_some()
@@ -203,7 +203,6 @@ impl Output {
 /// A progress bar. Methods can be called from several threads.
 pub(crate) struct Progress(ProgressBar);
 
-#[allow(dead_code, reason = "for commands that are still to come")]
 impl Progress {
     /// So many more bytes are done.
     pub(crate) fn inc(&self, bytes: u64) {
@@ -211,6 +210,7 @@ impl Progress {
     }
 
     /// What is being worked on, shown behind the bar.
+    #[allow(dead_code, reason = "for commands that are still to come")]
     pub(crate) fn about(&self, message: &str) {
         self.0.set_message(escape(message).into_owned());
     }

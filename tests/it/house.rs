@@ -45,7 +45,7 @@ const FACE_ONLY: &[&str] = &[
     "println!",
     "eprintln!",
     "print!(",
-    "stdin(",
+    "io::stdin(",
 ];
 
 /// A file longer than this has more than one noun in it.
