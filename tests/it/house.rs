@@ -45,11 +45,11 @@ const FACE_ONLY: &[&str] = &[
     "println!",
     "eprintln!",
     "print!(",
-    "io::stdin(",
+    "stdin(",
 ];
 
-/// A file longer than this has more than one noun in it.
-const LINES: usize = 600;
+/// A file with more lines of code than this, tests and comments apart, has more than one noun in it.
+const LINES: usize = 500;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -133,16 +133,16 @@ fn every_file_is_reached() {
 
 #[test]
 fn files_stay_readable() {
+    let mut wrong = String::new();
     for folder in ["src", "layers", "tests"] {
         for path in files_below(repository(), folder) {
-            let lines = fs::read_to_string(repository().join(&path)).unwrap().lines().count();
-            assert!(
-                lines <= LINES,
-                "{} has {lines} lines, more than {LINES}: split it by noun",
-                path.display()
-            );
+            let lines = source::lines_of_code(&fs::read_to_string(repository().join(&path)).unwrap());
+            if lines > LINES {
+                writeln!(wrong, "{} has {lines} lines of code, more than {LINES}", path.display()).unwrap();
+            }
         }
     }
+    assert!(wrong.is_empty(), "\n{wrong}split by noun");
 }
 
 #[test]

@@ -40,6 +40,11 @@ pub(crate) fn reached(repository: &Path, roots: &[&str]) -> Vec<SourceFile> {
     files
 }
 
+/// The number of lines that are neither blank nor comment, before the tests at the end.
+pub(crate) fn lines_of_code(text: &str) -> usize {
+    without_tests(&blank(text)).lines().filter(|line| !line.trim().is_empty()).count()
+}
+
 /// Every `.rs` file below a folder, relative to the repository.
 pub(crate) fn files_below(repository: &Path, folder: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
