@@ -45,7 +45,7 @@ const FACE_ONLY: &[&str] = &[
     "println!",
     "eprintln!",
     "print!(",
-    "stdin(",
+    "io::stdin",
 ];
 
 /// A file with more lines of code than this, tests and comments apart, has more than one noun in it.
