@@ -9,12 +9,14 @@
 
 mod header;
 mod pax;
+mod source;
 
 use std::io::{self, Read};
 
 use crate::entry::{PathError, SafePath};
 use header::{Block, Format, is_zero};
 use pax::Records;
+use source::Source;
 
 /// The unit of tar.
 const BLOCK: u64 = 512;
@@ -476,8 +478,10 @@ impl<R: Read + io::Seek> TarReader<R> {
 /// What a header block says that may be damaged; nothing of it can be relied on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guess {
-    /// The name in the block.
+    /// The name in the block, with its prefix.
     pub raw_path: Vec<u8>,
+    /// The first 100 bytes, where the name stands.
+    pub name_field: [u8; 100],
     /// The size in the block, when it is a number.
     pub size: Option<u64>,
     /// The checksum is right.
@@ -486,8 +490,10 @@ pub struct Guess {
 
 /// Looks at one block of 512 bytes as a header, without believing it: for saying where in an archive damage lies.
 pub fn guess(block: &[u8; 512]) -> Guess {
+    let mut name_field = [0; 100];
+    name_field.copy_from_slice(&block[..100]);
     let block = Block(*block);
-    Guess { raw_path: block.path(), size: block.size(0).ok(), sound: block.checked(0).is_ok() }
+    Guess { name_field, raw_path: block.path(), size: block.size(0).ok(), sound: block.checked(0).is_ok() }
 }
 
 /// What the type flag says, and the name where old writers put it there.
@@ -557,55 +563,6 @@ fn malformed(offset: u64, why: &str) -> TarError {
 
 fn ambiguous(offset: u64, why: &str) -> TarError {
     TarError::Ambiguous { offset, why: why.to_owned() }
-}
-
-/// A reader that knows how far it is.
-struct Source<R> {
-    reader: R,
-    offset: u64,
-}
-
-impl<R: Read> Source<R> {
-    fn some(&mut self, out: &mut [u8]) -> Result<usize, TarError> {
-        loop {
-            match self.read(out) {
-                Ok(n) => return Ok(n),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(TarError::Io { offset: self.offset, source }),
-            }
-        }
-    }
-
-    fn exact(&mut self, out: &mut [u8], missing: &'static str) -> Result<(), TarError> {
-        let mut done = 0;
-        while done < out.len() {
-            match self.some(&mut out[done..])? {
-                0 => return Err(TarError::Truncated { offset: self.offset, missing }),
-                n => done += n,
-            }
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, mut n: u64, missing: &'static str) -> Result<(), TarError> {
-        let mut buffer = vec![0; usize::try_from(n).unwrap_or(usize::MAX).min(64 << 10)];
-        while n > 0 {
-            let most = usize::try_from(n).unwrap_or(usize::MAX).min(buffer.len());
-            match self.some(&mut buffer[..most])? {
-                0 => return Err(TarError::Truncated { offset: self.offset, missing }),
-                read => n -= read as u64,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Source<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read(out)?;
-        self.offset += n as u64;
-        Ok(n)
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod man;
 mod project;
 mod report;
 mod schema;
+mod verify;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, ColorChoice, Parser, Subcommand};
@@ -51,7 +52,7 @@ enum Command {
     Check(check::Args),
     Build(build::Args),
     // inspect: store
-    // verify: store
+    Verify(verify::Args),
     // export: store
     Doctor(doctor::Args),
     Schema(schema::Args),
@@ -64,7 +65,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(args, report),
         Command::Build(args) => build::run(args, report),
         // inspect: store
-        // verify: store
+        Command::Verify(args) => verify::run(args, report),
         // export: store
         Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),

@@ -1,3 +1,4 @@
 //! What joins the columns: planning and assembling images, and judging them.
 
 pub mod assemble;
+pub mod verify;

@@ -19,3 +19,4 @@ mod schema;
 mod sources;
 mod spec;
 mod support;
+mod verify;

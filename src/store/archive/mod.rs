@@ -310,12 +310,6 @@ fn salvage(file: &File, at: u64, length: u64) -> io::Result<Option<(Option<Archi
     let data = at + 512;
     let by_size = damaged.size.filter(|&size| size <= length).map(|size| data + size.next_multiple_of(512));
     let mut next = None;
-    if let Some(offset) = by_size
-        && let Some(bytes) = block(offset)?
-        && (guess(&bytes).sound || bytes == [0; 512])
-    {
-        next = Some(offset);
-    }
     let mut scan = data;
     while next.is_none() {
         let Some(bytes) = block(scan)? else { break };
@@ -327,8 +321,14 @@ fn salvage(file: &File, at: u64, length: u64) -> io::Result<Option<(Option<Archi
         }
         scan += 512;
     }
+    // Behind the last member comes the end.
+    if let (None, Some(offset)) = (next, by_size)
+        && block(offset)? == Some([0; 512])
+    {
+        next = Some(offset);
+    }
     let Some(next) = next else { return Ok(None) };
-    let name = SafePath::parse(&damaged.raw_path).ok().map(closest);
+    let name = closest(&damaged.name_field).or_else(|| SafePath::parse(&damaged.raw_path).ok());
     let size = damaged.size.filter(|_| by_size == Some(next)).unwrap_or(next - data);
     let member = name.map(|name| ArchiveMember {
         name,
@@ -345,13 +345,13 @@ fn is_own_name(name: &SafePath) -> bool {
     name.as_bytes().starts_with(b"blobs") || FIXED.iter().any(|fixed| fixed.as_bytes() == name.as_bytes())
 }
 
-/// One of the fixed names when all but one byte are the same.
-fn closest(name: SafePath) -> SafePath {
+/// One of the fixed names when the field holds it but for one byte at most.
+fn closest(field: &[u8; 100]) -> Option<SafePath> {
     let near = |fixed: &&&str| {
-        let differing = fixed.bytes().zip(name.as_bytes()).filter(|(a, b)| a != *b).count();
-        fixed.len() == name.as_bytes().len() && differing == 1
+        let padded = fixed.bytes().chain(std::iter::repeat(0));
+        padded.zip(field).filter(|(a, b)| a != *b).count() <= 1
     };
-    FIXED.iter().find(near).and_then(|fixed| SafePath::parse(fixed.as_bytes()).ok()).unwrap_or(name)
+    FIXED.iter().find(near).and_then(|fixed| SafePath::parse(fixed.as_bytes()).ok())
 }
 
 impl ImageStore {

@@ -1,0 +1,130 @@
+//! `dmoci verify`
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use super::Report;
+use crate::diagnostic::{Exit, Failure};
+use crate::engine::verify::{Finding, Outcome, VerifyReport};
+use crate::oci::Severity;
+use crate::ops::verify::{self, Request};
+use crate::store::Subject;
+
+/// Say whether an image is sound and authentic, and why
+///
+/// SUBJECT is oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path, each with @sha256:DIGEST if you hold
+/// one. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
+/// reported. Exit codes: 0 verified, 1 damaged or malformed, 3 sound but not authenticated, 6 could not be decided.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Layouts or archives
+    #[arg(required = true, value_name = "SUBJECT")]
+    subjects: Vec<Subject>,
+    /// Ask only whether the image is sound: exit 0 when nothing says who made it
+    #[arg(long)]
+    integrity_only: bool,
+    /// A list of digests that you trust, as sha256sum writes it
+    #[arg(long, value_name = "SHA256SUMS")]
+    against: Option<PathBuf>,
+    /// The version that every image must say it is
+    #[arg(long, value_name = "VERSION")]
+    expect_version: Option<String>,
+    /// Print the whole report as JSON (docs/verify.schema.json)
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    let mut exit = Exit::Done;
+    let mut reports = Vec::new();
+    for subject in args.subjects {
+        report.detail("Verifying", &subject);
+        let request = Request {
+            subject,
+            against: args.against.clone(),
+            expect_version: args.expect_version.clone(),
+            integrity_only: args.integrity_only,
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        };
+        match verify::verify(&request) {
+            Ok(result) => {
+                exit = exit.worst(result.verdict.exit());
+                if !args.json {
+                    lines(&result).iter().for_each(|line| report.data(line));
+                }
+                reports.push(result.to_value());
+            }
+            Err(failure) => {
+                exit = exit.worst(failure.exit);
+                report.failure(&failure);
+                let subject = request.subject.to_string();
+                reports.push(
+                    json!({"subject": subject, "error": {"code": failure.code, "message": failure.message}}),
+                );
+            }
+        }
+    }
+    if args.json {
+        report.json(&json!({"schema": 1, "exit": exit as i32, "reports": reports}));
+    }
+    Ok(exit)
+}
+
+/// The report for people.
+fn lines(report: &VerifyReport) -> Vec<String> {
+    let mut lines = vec![report.subject.clone()];
+    for image in &report.images {
+        let version =
+            image.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
+        lines.push(format!("  image {}: {} layers{version}", image.platform, image.layers));
+        lines.push(format!("    manifest {}", image.manifest));
+        lines.push(format!("    config   {} (the image ID of Docker's classic store)", image.config));
+    }
+    for finding in &report.findings {
+        lines.extend(told(finding));
+    }
+    for check in &report.checks {
+        let (outcome, why) = match &check.outcome {
+            Outcome::Pass => ("pass", ""),
+            Outcome::Fail => ("FAIL", ""),
+            Outcome::Skipped(why) => ("skipped", why.as_str()),
+        };
+        let text =
+            [why, &check.detail].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+        lines.push(format!("  {:<13} {outcome:<7} {text}", check.id.name()).trim_end().to_owned());
+    }
+    match report.canonical.reasons.as_slice() {
+        [] => lines.push("  canonical: yes".into()),
+        reasons => {
+            lines.push("  canonical: no, because".into());
+            lines.extend(reasons.iter().map(|reason| format!("    {reason}")));
+        }
+    }
+    for by in &report.authenticated_by {
+        lines.push(format!("  authenticated by {by}"));
+    }
+    lines.push(format!("{}: {}", report.verdict.words(), report.subject));
+    lines
+}
+
+fn told(finding: &Finding) -> Vec<String> {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    let mut lines = vec![
+        format!("  {severity}[{}]: {}", finding.code, finding.message),
+        format!("    in {}", finding.place),
+    ];
+    if !finding.expected.is_empty() {
+        lines.push(format!("    expected {}", finding.expected));
+    }
+    if !finding.found.is_empty() {
+        lines.push(format!("    found    {}", finding.found));
+    }
+    lines
+}

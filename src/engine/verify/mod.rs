@@ -1,0 +1,349 @@
+//! Whether an image is what its digests say, and whether something that the operator holds says so too.
+//!
+//! ```text
+//! graph (documents) > layer, tree (blobs) > container (archive bytes, views) > report
+//! ```
+//!
+//! Every finding is collected; nothing is written or unpacked. Memory does not grow with the size of layers; blobs
+//! are read on all cores. Soundness is not authenticity: whoever can replace the image can replace its digests too,
+//! so without a digest from elsewhere the answer is at best "sound, not authenticated".
+
+mod container;
+mod graph;
+mod layer;
+mod report;
+mod tree;
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dmoci_layers::{Algorithm, Digest, Hasher};
+
+pub use report::{Canonical, Check, CheckId, Finding, ImageSummary, Outcome, Verdict, VerifyReport};
+
+use crate::diagnostic::Diagnostic as _;
+use crate::oci::Problem;
+use crate::oci::media_type::Kind;
+use crate::store::{Form, ImageStore, StoreError};
+use graph::{Graph, Node, text};
+use layer::{BlobFacts, Content};
+use report::Findings;
+
+/// A list of digests that the operator holds, such as `SHA256SUMS`.
+#[derive(Clone, Debug)]
+pub struct Against {
+    /// The file as the user named it.
+    pub name: String,
+    /// Digests with the names they stand beside.
+    pub entries: Vec<(Digest, String)>,
+}
+
+/// What to verify beyond soundness.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The subject as the user named it.
+    pub subject: String,
+    /// Only this image must be there and is what is authenticated.
+    pub tag: Option<String>,
+    /// The digest that the operator holds.
+    pub digest: Option<Digest>,
+    /// A list that the operator holds.
+    pub against: Option<Against>,
+    /// The version that the image must say it is.
+    pub expect_version: Option<String>,
+    /// Ask for soundness only.
+    pub integrity_only: bool,
+    /// Threads that read blobs.
+    pub threads: NonZeroUsize,
+}
+
+/// How many unreferenced blobs are told one by one.
+const UNREFERENCED: usize = 20;
+
+/// Verifies an open store.
+pub fn verify(store: &ImageStore, options: &Options) -> VerifyReport {
+    let mut findings = Findings::default();
+    let graph = Graph::walk(store, &mut findings);
+    container::surroundings(store, &graph, &mut findings);
+    container::index_digest(store, &mut findings);
+    blobs(store, &graph, options.threads, &mut findings);
+    container::views(store, &graph, &mut findings);
+    container::archive_bytes(store, &graph, &mut findings);
+    version(&graph, options, &mut findings);
+    let authenticated_by = authenticity(store, &graph, options, &mut findings);
+    let verdict = match findings.unsound() {
+        Some(verdict) => verdict,
+        None if !authenticated_by.is_empty() => Verdict::Verified,
+        None if options.integrity_only => Verdict::Sound,
+        None => Verdict::NotAuthenticated,
+    };
+    if store.form() == Form::LegacyArchive {
+        findings.skip(CheckId::Blobs, "the archive names no digests of its layers, only their diff_ids");
+    }
+    let checks = findings.checks();
+    let canonical = findings.canonical.clone();
+    VerifyReport {
+        subject: options.subject.clone(),
+        verdict,
+        authenticated_by,
+        images: graph.images,
+        checks,
+        findings: findings.sorted(),
+        canonical,
+    }
+}
+
+/// Reads every blob that is not proven yet, and those that nothing names.
+fn blobs(store: &ImageStore, graph: &Graph<'_>, threads: NonZeroUsize, findings: &mut Findings) {
+    let mut jobs: Vec<(&Digest, Option<&Node>)> = Vec::new();
+    for digest in store.blobs() {
+        match graph.nodes.get(digest) {
+            Some(node) if node.proven || node.given_up => {}
+            node => jobs.push((digest, node)),
+        }
+    }
+    // The largest first, so that no core is left with one at the end.
+    jobs.sort_by_key(|(digest, _)| std::cmp::Reverse(store.blob_size(digest)));
+    let mut results = run(store, &jobs, threads);
+    results.sort_by(|(a, _), (b, _)| jobs[*a].0.cmp(jobs[*b].0));
+    let (mut bytes, mut entries, mut layers, mut unreferenced) = (0, 0, 0, 0usize);
+    for (job, result) in results {
+        let (digest, node) = jobs[job];
+        let label = graph.label(digest);
+        let check = if node.is_some() { CheckId::Blobs } else { CheckId::Unreferenced };
+        let facts = match result {
+            Ok(facts) => facts,
+            Err(error) => {
+                findings.add(check, &label, Problem::error(error.code(), "", text(&error)));
+                continue;
+            }
+        };
+        bytes += facts.size;
+        if facts.digest != *digest {
+            let problem = Problem::error("E-DIGEST", "", "the bytes are not those that the digest names");
+            findings.add(check, &label, problem.but(digest.to_string(), facts.digest.to_string()));
+            // What its content would say follows from the damage.
+            continue;
+        }
+        let Some(node) = node else {
+            unreferenced += 1;
+            if unreferenced <= UNREFERENCED {
+                let problem =
+                    Problem::note("E-BLOB-UNREFERENCED", "", "no document of index.json names the blob");
+                findings.add(check, &label, problem);
+            }
+            continue;
+        };
+        layers += usize::from(facts.layer.is_some());
+        entries += facts.layer.as_ref().map_or(0, |layer| layer.entries);
+        layer(node, &label, facts, findings);
+    }
+    if unreferenced > UNREFERENCED {
+        let problem = Problem::note(
+            "E-BLOB-UNREFERENCED",
+            "",
+            format!("{unreferenced} blobs in all that nothing names"),
+        );
+        findings.add(CheckId::Unreferenced, "blobs", problem);
+    }
+    let documents = graph.nodes.values().filter(|node| node.proven).count();
+    findings.detail(CheckId::Documents, format!("{documents} documents"));
+    findings.detail(CheckId::Blobs, format!("{} blobs, {bytes} bytes", jobs.len() + documents));
+    findings.detail(CheckId::Layers, format!("{layers} layers, {entries} entries"));
+}
+
+type Done = (usize, Result<BlobFacts, StoreError>);
+
+fn run(store: &ImageStore, jobs: &[(&Digest, Option<&Node>)], threads: NonZeroUsize) -> Vec<Done> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(jobs.len()));
+    let work = || {
+        let mut index;
+        while let Some(&(digest, node)) = {
+            index = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(index)
+        } {
+            let content = match node.map(|node| (node.kind, graph::algorithm(node))) {
+                Some((Kind::Layer(compression), algorithm)) => Content::Layer(compression, algorithm),
+                _ => Content::Opaque,
+            };
+            let result = layer::read(store, digest, content);
+            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.get().min(jobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What a blob with the right digest holds.
+fn layer(node: &Node, label: &str, facts: BlobFacts, findings: &mut Findings) {
+    let Some(layer) = facts.layer else {
+        // The layers of attestations are no archives; their diff_id is their digest.
+        for (expected, _) in node.diff_ids.iter().filter(|(expected, _)| *expected != facts.digest) {
+            let text =
+                "the configuration gives content that is no known layer another diff_id than its digest";
+            let problem = Problem::warning("E-DIFFID", "", text);
+            findings.add(CheckId::Layers, label, problem.but(expected.to_string(), facts.digest.to_string()));
+        }
+        return;
+    };
+    for problem in layer.problems {
+        findings.add(CheckId::Layers, label, problem);
+    }
+    for (expected, user) in &node.diff_ids {
+        if let Some(found) = layer.diff_id.as_ref().filter(|found| *found != expected) {
+            let text =
+                format!("the content before compression has another digest than the config says for {user}");
+            let problem = Problem::error("E-DIFFID", "", text).but(expected.to_string(), found.to_string());
+            findings.add(CheckId::Layers, label, problem);
+        }
+    }
+    for reason in layer.reasons {
+        findings.not_canonical(format!("{}: {reason}", node.uses.first().map_or(label, String::as_str)));
+    }
+}
+
+/// `--expect-version`: what the manifests' annotations say, which their digests cover.
+fn version(graph: &Graph<'_>, options: &Options, findings: &mut Findings) {
+    let check = CheckId::Version;
+    let Some(expected) = &options.expect_version else {
+        return findings.skip(check, "no version was asked for");
+    };
+    let chosen = chosen(graph, options);
+    let mut any = false;
+    for parts in graph.parts.iter().filter(|parts| chosen.contains(&parts.manifest)) {
+        any = true;
+        if parts.version.as_ref() != Some(expected) {
+            let found = parts.version.clone().unwrap_or_else(|| "nothing".into());
+            let text = "the image says another version in org.opencontainers.image.version";
+            let problem = Problem::error("E-VERSION", "/annotations", text);
+            findings.add(
+                check,
+                &graph.label(&parts.manifest),
+                problem.but(expected.clone(), tree::shown(&found)),
+            );
+        }
+    }
+    if !any {
+        let problem = Problem::error("E-VERSION", "", "there is no image whose version could be read");
+        findings.add(check, "index.json", problem.but(expected.clone(), "nothing"));
+    }
+}
+
+/// The manifests and indexes that tag and digest choose, with what lies below them.
+fn chosen(graph: &Graph<'_>, options: &Options) -> Vec<Digest> {
+    let mut chosen = Vec::new();
+    for root in &graph.roots {
+        let name = |key: &str| root.annotations.get(key).cloned();
+        let names = crate::store::image::Root {
+            descriptor: root.clone(),
+            tags: name("org.opencontainers.image.ref.name").into_iter().collect(),
+            names: name("io.containerd.image.name").into_iter().collect(),
+        };
+        if options.tag.as_ref().is_some_and(|tag| !names.has_tag(tag)) {
+            continue;
+        }
+        let below = graph.below.get(&root.digest).cloned().unwrap_or_default();
+        match &options.digest {
+            None => chosen.extend(below),
+            Some(digest) if root.digest == *digest => chosen.extend(below),
+            Some(digest) => chosen.extend(below.into_iter().filter(|below| below == digest)),
+        }
+    }
+    chosen
+}
+
+/// What the operator holds that says who made the image.
+fn authenticity(
+    store: &ImageStore,
+    graph: &Graph<'_>,
+    options: &Options,
+    findings: &mut Findings,
+) -> Vec<String> {
+    let check = CheckId::Authenticity;
+    let mut by = Vec::new();
+    let chosen = chosen(graph, options);
+    if chosen.is_empty() && (options.tag.is_some() || options.digest.is_some()) {
+        let asked =
+            options.digest.as_ref().map(Digest::to_string).or(options.tag.clone()).unwrap_or_default();
+        let problem = Problem::error("E-SELECT", "", "there is no such image");
+        findings.add(check, "index.json", problem.but(asked, roots(graph)));
+        return by;
+    }
+    if let Some(digest) = &options.digest {
+        by.push(format!("the digest {digest} that was given, which covers {}", covered(graph, digest)));
+    }
+    if let Some(against) = &options.against {
+        match listed(store, graph, against) {
+            Ok(Some(found)) => {
+                by.push(format!("{found} in {}, a list that is itself not signed or checked", against.name));
+            }
+            Ok(None) => {
+                let text = format!("{} lists neither the archive nor an image of it", against.name);
+                findings.add(
+                    check,
+                    &options.subject,
+                    Problem::error("E-AGAINST", "", text).but("a digest of the list", roots(graph)),
+                );
+            }
+            Err(problem) => findings.add(check, &options.subject, problem),
+        }
+    }
+    match (by.is_empty(), options.integrity_only) {
+        (false, _) => findings.detail(check, by.join("; ")),
+        (true, true) => findings.skip(check, "only integrity was asked for"),
+        (true, false) if !findings.has_errors() => {
+            findings.skip(check, "no digest, list or key was given: anyone could have made this image");
+        }
+        (true, false) => findings.skip(check, "no digest, list or key was given"),
+    }
+    by
+}
+
+fn roots(graph: &Graph<'_>) -> String {
+    let mut digests: Vec<String> = graph.roots.iter().map(|root| root.digest.to_string()).collect();
+    digests.dedup();
+    digests.join(", ")
+}
+
+/// What a digest covers, in words.
+fn covered(graph: &Graph<'_>, digest: &Digest) -> String {
+    let uses = graph.nodes.get(digest).map(|node| node.uses.join(" = ")).unwrap_or_default();
+    format!("{uses} and all that it names")
+}
+
+/// The archive or image that a list names, in words; nothing when it names none.
+fn listed(store: &ImageStore, graph: &Graph<'_>, against: &Against) -> Result<Option<String>, Problem> {
+    let file = store.place().file_name().map(|name| name.to_string_lossy().into_owned());
+    let named = |name: &str| name.rsplit('/').next().map(str::to_owned) == file;
+    if store.form() != Form::Layout {
+        let mine: Vec<_> = against.entries.iter().filter(|(_, name)| named(name)).collect();
+        let whole = whole_file(store)?;
+        if against.entries.iter().any(|(digest, _)| *digest == whole) {
+            return Ok(Some(format!("the file's digest {whole}")));
+        }
+        if let Some((expected, _)) = mine.first() {
+            let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
+            return Err(problem.but(expected.to_string(), whole.to_string()));
+        }
+    }
+    let root =
+        graph.roots.iter().find(|root| against.entries.iter().any(|(digest, _)| *digest == root.digest));
+    Ok(root.map(|root| format!("the digest {}", root.digest)))
+}
+
+/// The SHA-256 of the whole archive file.
+fn whole_file(store: &ImageStore) -> Result<Digest, Problem> {
+    let failed =
+        |error: std::io::Error| Problem::error("E-IO", "", format!("the file cannot be read: {error}"));
+    let mut file = std::fs::File::open(store.place()).map_err(failed)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok(hasher.finish())
+}

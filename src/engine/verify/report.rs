@@ -1,0 +1,309 @@
+//! What a verification says: findings, checks, a verdict.
+
+use serde_json::{Value, json};
+
+use crate::diagnostic::Exit;
+use crate::oci::{Problem, Severity};
+
+/// Something that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckId {
+    /// The directory or archive around the image.
+    Container,
+    /// JSON documents: index.json, indexes, manifests, configurations.
+    Documents,
+    /// Size and digest of every blob that a document names.
+    Blobs,
+    /// Compression, tar and diff_id of every layer.
+    Layers,
+    /// Platforms in indexes against those in configurations.
+    Platforms,
+    /// `manifest.json` against `index.json`.
+    Views,
+    /// The digest that `index.json` carries of itself.
+    IndexDigest,
+    /// Bytes of the archive outside of its members' contents.
+    ArchiveBytes,
+    /// Blobs that nothing names.
+    Unreferenced,
+    /// The version asked for.
+    Version,
+    /// Something that the operator holds.
+    Authenticity,
+}
+
+impl CheckId {
+    /// All checks, in the order they are reported in.
+    pub const ALL: [CheckId; 11] = [
+        CheckId::Container,
+        CheckId::Documents,
+        CheckId::Blobs,
+        CheckId::Layers,
+        CheckId::Platforms,
+        CheckId::Views,
+        CheckId::IndexDigest,
+        CheckId::ArchiveBytes,
+        CheckId::Unreferenced,
+        CheckId::Version,
+        CheckId::Authenticity,
+    ];
+
+    /// The stable name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            CheckId::Container => "container",
+            CheckId::Documents => "documents",
+            CheckId::Blobs => "blobs",
+            CheckId::Layers => "layers",
+            CheckId::Platforms => "platforms",
+            CheckId::Views => "views",
+            CheckId::IndexDigest => "index-digest",
+            CheckId::ArchiveBytes => "archive-bytes",
+            CheckId::Unreferenced => "unreferenced",
+            CheckId::Version => "version",
+            CheckId::Authenticity => "authenticity",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable code, `E-` and capitals, for errors, warnings and notes alike.
+    pub code: &'static str,
+    /// Only errors decide.
+    pub severity: Severity,
+    /// The check it belongs to.
+    pub check: CheckId,
+    /// The blob or file and its place in the image.
+    pub place: String,
+    /// What is so, one sentence without full stop.
+    pub message: String,
+    /// What was expected; may be empty.
+    pub expected: String,
+    /// What was found; may be empty.
+    pub found: String,
+}
+
+/// How a check ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was looked at and is right.
+    Pass,
+    /// Something is wrong.
+    Fail,
+    /// Not looked at, or nothing to look at, and why.
+    Skipped(String),
+}
+
+/// The outcome of one check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Which.
+    pub id: CheckId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was covered; may be empty.
+    pub detail: String,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sound, and authenticated by something that the operator holds.
+    Verified,
+    /// Sound, and only that was asked.
+    Sound,
+    /// Sound, but nothing says who made it.
+    NotAuthenticated,
+    /// Damaged, tampered with or malformed.
+    NotSound,
+    /// Something could not be read or computed, so there is no answer.
+    Undecided,
+}
+
+impl Verdict {
+    /// The words for people, and the value in JSON.
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::Verified => "VERIFIED",
+            Verdict::Sound => "SOUND",
+            Verdict::NotAuthenticated => "SOUND, NOT AUTHENTICATED",
+            Verdict::NotSound => "NOT SOUND",
+            Verdict::Undecided => "UNDECIDED",
+        }
+    }
+
+    /// What the process ends with.
+    pub fn exit(self) -> Exit {
+        match self {
+            Verdict::Verified | Verdict::Sound => Exit::Done,
+            Verdict::NotAuthenticated => Exit::Missing,
+            Verdict::NotSound => Exit::Mismatch,
+            Verdict::Undecided => Exit::Undecided,
+        }
+    }
+}
+
+/// One image that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// Digest of the manifest.
+    pub manifest: String,
+    /// Digest of the configuration: the image ID of Docker's classic store.
+    pub config: String,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// Number of layers.
+    pub layers: usize,
+    /// `org.opencontainers.image.version` of the manifest's annotations.
+    pub version: Option<String>,
+}
+
+/// Whether every byte is as dmoci would have written it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Canonical {
+    /// Why not; empty when it is.
+    pub reasons: Vec<String>,
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The subject as the user named it.
+    pub subject: String,
+    /// The answer.
+    pub verdict: Verdict,
+    /// What authenticates the image; empty when nothing does.
+    pub authenticated_by: Vec<String>,
+    /// The images that were found.
+    pub images: Vec<ImageSummary>,
+    /// Every check.
+    pub checks: Vec<Check>,
+    /// Every finding, errors first.
+    pub findings: Vec<Finding>,
+    /// Whether it is as dmoci would have written it.
+    pub canonical: Canonical,
+}
+
+impl VerifyReport {
+    /// Number of findings of a weight.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// One of `reports` in the JSON of `docs/verify.schema.json`.
+    pub fn to_value(&self) -> Value {
+        let images = self.images.iter().map(|image| {
+            json!({"manifest": image.manifest, "config": image.config, "platform": image.platform,
+                "layers": image.layers, "version": image.version})
+        });
+        let checks = self.checks.iter().map(|check| {
+            let (outcome, reason) = match &check.outcome {
+                Outcome::Pass => ("pass", None),
+                Outcome::Fail => ("fail", None),
+                Outcome::Skipped(why) => ("skipped", Some(why)),
+            };
+            json!({"check": check.id.name(), "outcome": outcome, "reason": reason, "detail": check.detail})
+        });
+        let findings = self.findings.iter().map(|finding| {
+            json!({"code": finding.code, "severity": finding.severity, "check": finding.check.name(),
+                "place": finding.place, "message": finding.message, "expected": finding.expected,
+                "found": finding.found})
+        });
+        json!({
+            "subject": self.subject,
+            "verdict": self.verdict.words(),
+            "exit": self.verdict.exit() as i32,
+            "authenticatedBy": self.authenticated_by,
+            "images": images.collect::<Vec<_>>(),
+            "checks": checks.collect::<Vec<_>>(),
+            "findings": findings.collect::<Vec<_>>(),
+            "canonical": {"yes": self.canonical.reasons.is_empty(), "reasons": self.canonical.reasons},
+        })
+    }
+}
+
+/// Collects what checks find.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) list: Vec<Finding>,
+    pub(super) canonical: Canonical,
+    skipped: Vec<(CheckId, String)>,
+    details: Vec<(CheckId, String)>,
+}
+
+/// Codes of errors that say "unknown", not "wrong".
+const UNDECIDED: [&str; 2] = ["E-IO", "E-DIGEST-ALGORITHM"];
+
+/// How many reasons against "canonical" are told.
+const REASONS: usize = 12;
+
+impl Findings {
+    /// Adds a problem at a place.
+    pub(super) fn add(&mut self, check: CheckId, place: &str, problem: Problem) {
+        let place = match problem.pointer.as_str() {
+            "" => place.to_owned(),
+            pointer => format!("{place} at {pointer}"),
+        };
+        let Problem { code, severity, message, expected, found, .. } = problem;
+        self.list.push(Finding { code, severity, check, place, message, expected, found });
+    }
+
+    /// Adds a reason why something is not as dmoci writes it.
+    pub(super) fn not_canonical(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.canonical.reasons.len() < REASONS && !self.canonical.reasons.contains(&reason) {
+            self.canonical.reasons.push(reason);
+        }
+    }
+
+    /// Says that a check was not made, or not all of it.
+    pub(super) fn skip(&mut self, check: CheckId, why: impl Into<String>) {
+        self.skipped.push((check, why.into()));
+    }
+
+    /// Says what a check covered.
+    pub(super) fn detail(&mut self, check: CheckId, detail: impl Into<String>) {
+        self.details.push((check, detail.into()));
+    }
+
+    /// True when an error was found.
+    pub(super) fn has_errors(&self) -> bool {
+        self.list.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The checks with their outcomes.
+    pub(super) fn checks(&self) -> Vec<Check> {
+        let outcome = |id| {
+            let failed = |finding: &Finding| finding.check == id && finding.severity == Severity::Error;
+            match self.skipped.iter().find(|(skipped, _)| *skipped == id) {
+                _ if self.list.iter().any(failed) => Outcome::Fail,
+                Some((_, why)) => Outcome::Skipped(why.clone()),
+                None => Outcome::Pass,
+            }
+        };
+        let detail = |id| {
+            let details: Vec<_> =
+                self.details.iter().filter(|(own, _)| *own == id).map(|(_, text)| text.as_str()).collect();
+            details.join("; ")
+        };
+        CheckId::ALL.into_iter().map(|id| Check { id, outcome: outcome(id), detail: detail(id) }).collect()
+    }
+
+    /// The answer as far as soundness goes: `None` when sound.
+    pub(super) fn unsound(&self) -> Option<Verdict> {
+        let mut errors = self.list.iter().filter(|finding| finding.severity == Severity::Error).peekable();
+        errors.peek()?;
+        match errors.all(|finding| UNDECIDED.contains(&finding.code)) {
+            true => Some(Verdict::Undecided),
+            false => Some(Verdict::NotSound),
+        }
+    }
+
+    /// The findings, errors first, each weight in the order found.
+    pub(super) fn sorted(mut self) -> Vec<Finding> {
+        self.list.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.list
+    }
+}

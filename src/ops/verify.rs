@@ -1,0 +1,141 @@
+//! `dmoci verify`: from a subject to a verdict.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::Digest;
+
+use crate::diagnostic::{Diagnostic, Exit, Failure};
+use crate::engine::verify::{self, Against, Options, VerifyReport};
+use crate::limits;
+use crate::store::{ImageStore, Subject};
+
+/// What to verify, and against what.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The image.
+    pub subject: Subject,
+    /// A `SHA256SUMS` file that the operator holds.
+    pub against: Option<PathBuf>,
+    /// The version that the image must say it is.
+    pub expect_version: Option<String>,
+    /// Ask for soundness only.
+    pub integrity_only: bool,
+    /// Threads that read blobs.
+    pub threads: NonZeroUsize,
+}
+
+/// Why a list of digests cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AgainstError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is larger than a list of digests would be.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// A line is no digest and name.
+    #[error("line {line} of {} is not a digest and a name", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+}
+
+impl Diagnostic for AgainstError {
+    fn code(&self) -> &'static str {
+        match self {
+            AgainstError::Io { .. } => "E-IO",
+            _ => "E-AGAINST-FORMAT",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            AgainstError::Io { .. } => Exit::Undecided,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            AgainstError::Line { .. } => {
+                Some("lines are as sha256sum writes them: 64 hexadecimal digits, two spaces, a name".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Verifies one subject. An error means that nothing could be looked at; what is wrong with an image is in the report.
+pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
+    let against = request.against.as_deref().map(read_list).transpose()?;
+    let store = ImageStore::open(&request.subject)?;
+    let options = Options {
+        subject: request.subject.to_string(),
+        tag: request.subject.tag().map(str::to_owned),
+        digest: request.subject.digest().cloned(),
+        against,
+        expect_version: request.expect_version.clone(),
+        integrity_only: request.integrity_only,
+        threads: request.threads,
+    };
+    Ok(verify::verify(&store, &options))
+}
+
+/// Reads a list as `sha256sum` writes it.
+fn read_list(path: &Path) -> Result<Against, AgainstError> {
+    let io = |source| AgainstError::Io { path: path.to_owned(), source };
+    let mut text = Vec::new();
+    File::open(path).map_err(io)?.take(limits::JSON_BYTES + 1).read_to_end(&mut text).map_err(io)?;
+    if text.len() as u64 > limits::JSON_BYTES {
+        return Err(AgainstError::Size { path: path.to_owned(), limit: limits::JSON_BYTES });
+    }
+    let text = String::from_utf8_lossy(&text);
+    let mut entries = Vec::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let entry =
+            parse_line(line).ok_or_else(|| AgainstError::Line { path: path.to_owned(), line: i + 1 })?;
+        entries.push(entry);
+    }
+    Ok(Against { name: path.display().to_string(), entries })
+}
+
+/// `HEX  NAME` or `HEX *NAME`; a leading backslash says that the name is escaped.
+fn parse_line(line: &str) -> Option<(Digest, String)> {
+    let (hex, name) = line.strip_prefix('\\').unwrap_or(line).split_once(' ')?;
+    let name = name.strip_prefix([' ', '*'])?;
+    let digest = format!("sha256:{}", hex.to_ascii_lowercase()).parse().ok()?;
+    (!name.is_empty()).then(|| (digest, name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_sha256sum() {
+        let digest = Digest::sha256(b"x");
+        for line in [format!("{}  a/b c", digest.hex()), format!("{} *a/b c", digest.hex().to_uppercase())] {
+            assert_eq!(parse_line(&line), Some((digest.clone(), "a/b c".into())));
+        }
+        for bad in ["", "x  y", &format!("{} y", digest.hex()), &format!("{}  ", digest.hex())] {
+            assert_eq!(parse_line(bad), None, "{bad}");
+        }
+    }
+}
