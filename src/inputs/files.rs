@@ -22,6 +22,8 @@ use super::{Content, InputError, Item};
 pub struct Project {
     directory: Arc<OwnedFd>,
     path: PathBuf,
+    /// The directory that the build writes, by device and inode: it cannot be copied into itself.
+    output: Option<(u64, u64)>,
 }
 
 impl Project {
@@ -29,7 +31,15 @@ impl Project {
     pub fn open(path: &Path) -> Result<Project, InputError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(path, e))?;
-        Ok(Project { directory: Arc::new(directory), path: path.to_owned() })
+        Ok(Project { directory: Arc::new(directory), path: path.to_owned(), output: None })
+    }
+
+    /// The same project, in which this directory may not be copied.
+    pub fn writing(mut self, output: &Path) -> Result<Project, InputError> {
+        let stat = rustix::fs::stat(output).map_err(|e| failed(output, e))?;
+        let stamp = Stamp::of(&stat);
+        self.output = Some((stamp.device, stamp.inode));
+        Ok(self)
     }
 
     /// Opens a path that must stay beneath the project; symbolic links on the way are followed within it.
@@ -109,6 +119,7 @@ impl CopySource {
             let fd = self.project.resolve(&self.from, OFlags::RDONLY | OFlags::DIRECTORY)?;
             let included = self.below.is_empty() && self.patterns.includes(b"", true)
                 || !self.below.is_empty() && self.patterns.takes(&self.below, true);
+            walk.check_output(&rustix::fs::fstat(&fd).map_err(|e| failed(&self.from, e))?, &self.from)?;
             if !self.to.is_root() {
                 walk.hold(walk.directory(self.to.clone()), included);
             }
@@ -179,6 +190,14 @@ impl Walk<'_> {
         Ok(())
     }
 
+    fn check_output(&self, stat: &Stat, shown: &Path) -> Result<(), InputError> {
+        let stamp = Stamp::of(stat);
+        match self.source.project.output == Some((stamp.device, stamp.inode)) {
+            true => Err(InputError::Output(shown.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Takes the next name of the deepest folder; `false` when all are done.
     fn step(&mut self) -> Result<bool, InputError> {
         let Some(level) = self.levels.last_mut() else { return Ok(false) };
@@ -195,8 +214,12 @@ impl Walk<'_> {
         let (fd, included) = (Arc::clone(&level.fd), level.included);
         let source = self.source;
         let seen = shown(&source.from, &path);
-        let stat =
-            rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(&seen, e))?;
+        // What was listed and is gone was changed by somebody.
+        let changed = |error| match error {
+            rustix::io::Errno::NOENT => InputError::Changed(seen.clone()),
+            error => failed(&seen, error),
+        };
+        let stat = rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(changed)?;
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
 
         let full = match source.below.is_empty() {
@@ -217,8 +240,8 @@ impl Walk<'_> {
         if is_directory {
             self.hold(self.directory(to), included);
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inner =
-                rustix::fs::openat(&*fd, &*name, flags, Mode::empty()).map_err(|e| failed(&seen, e))?;
+            let inner = rustix::fs::openat(&*fd, &*name, flags, Mode::empty()).map_err(changed)?;
+            self.check_output(&stat, &seen)?;
             self.enter(inner, path, included)?;
         } else {
             let item = self.leaf(fd, &name, to, &stat, seen)?;

@@ -14,10 +14,10 @@ use crate::engine::assemble::{self, BaseImage, BuiltImage, Facts, ImagePlan, Out
 use crate::inputs::base::Tree;
 use crate::inputs::files::Project;
 use crate::oci::platform::Platform;
-use crate::oci::{Descriptor, timestamp};
+use crate::oci::{Descriptor, index, timestamp};
 use crate::spec::target::Target;
 use crate::spec::{self, Overrides, Spec};
-use crate::store::layout::write::{LayoutWriter, seal_index};
+use crate::store::layout::write::LayoutWriter;
 use crate::vcs;
 
 /// What to build, and from what.
@@ -69,6 +69,8 @@ pub struct Built {
 enum RequestError {
     #[error("the spec does not build for {0}")]
     Platform(Platform, String),
+    #[error("the name or tags for {0} are not those of the other platforms")]
+    Names(Platform),
     #[error("the time {0} is after the year 9999")]
     Epoch(u64),
 }
@@ -77,6 +79,7 @@ impl Diagnostic for RequestError {
     fn code(&self) -> &'static str {
         match self {
             RequestError::Platform(..) => "E-PLATFORM",
+            RequestError::Names(_) => "E-PLATFORM-NAMES",
             RequestError::Epoch(_) => "E-EPOCH",
         }
     }
@@ -88,6 +91,9 @@ impl Diagnostic for RequestError {
     fn help(&self) -> Option<String> {
         match self {
             RequestError::Platform(_, all) => Some(format!("it builds for {all}; add to `platforms`")),
+            RequestError::Names(_) => {
+                Some("all platforms are one image: use no ${platform.…} in `name` and `tags`".into())
+            }
             RequestError::Epoch(_) => Some("the unit is seconds since 1970-01-01T00:00:00Z".into()),
         }
     }
@@ -101,6 +107,7 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
     let overrides = Overrides { vars: request.set.clone(), version: python.version };
     let targets =
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
+    let names = names(&targets)?;
     let project = Project::open(&request.project)?;
     let facts = Facts { source: python.source, ..facts(request)? };
 
@@ -108,14 +115,17 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
-    match write(&spec, targets, &project, &facts, &mut writer, watch) {
-        Ok((image, target)) => {
-            let names = names(&target);
+    let written = project
+        .writing(&request.output)
+        .map_err(Failure::from)
+        .and_then(|project| write(&spec, targets, &project, &facts, &mut writer, watch));
+    match written {
+        Ok(image) => {
             let digests = digests(&image, &names, &facts);
-            let index = seal_index(index(&image, &target));
+            let index = index::author(&roots(&image, &names));
             let layout = writer.image();
             writer.finish(&index, &crate::oci::json::canonical(&digests))?;
-            Ok(Built { image, names, digests, layout })
+            Ok(Built { image, names: names.full(), digests, layout })
         }
         Err(failure) => {
             writer.abandon();
@@ -132,7 +142,7 @@ fn write(
     facts: &Facts,
     writer: &mut LayoutWriter,
     watch: &dyn Watch,
-) -> Result<(BuiltImage, Target), Failure> {
+) -> Result<BuiltImage, Failure> {
     let scratch = writer.scratch();
     let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
     for target in targets {
@@ -155,12 +165,8 @@ fn write(
         watch.status("Writing", &format!("{} ({layers})", plan.target.platform));
         built.push(assemble::assemble(plan, facts, &mut output)?);
     }
-    let Some(first) = plans.into_iter().next() else {
-        // The spec has at least one platform, and a choice of none is all.
-        return Err(assemble::BuildError::new(assemble::BuildErrorKind::Base("no platform".into())).into());
-    };
-    let image = assemble::index(built, &first.target, facts, &mut output)?;
-    Ok((image, first.target))
+    let targets: Vec<Target> = plans.into_iter().map(|plan| plan.target).collect();
+    Ok(assemble::index(built, &targets, facts, &mut output)?)
 }
 
 struct ToLayout<'a> {
@@ -235,38 +241,56 @@ impl PyProject {
     }
 }
 
-/// Full names with tags. A name without tags is `latest`.
-fn names(target: &Target) -> Vec<String> {
-    let Some(name) = &target.name else { return Vec::new() };
-    let mut names: Vec<String> = target.tags.iter().map(|tag| format!("{name}:{tag}")).collect();
-    if names.is_empty() {
-        names.push(format!("{name}:latest"));
-    }
-    names
+/// How the image is called.
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    name: Option<String>,
+    tags: Vec<String>,
 }
 
-/// The content of `index.json`: one descriptor for each tag.
-fn index(image: &BuiltImage, target: &Target) -> Value {
-    let mut tags: Vec<String> = target.tags.iter().map(ToString::to_string).collect();
-    if tags.is_empty() && target.name.is_some() {
-        tags.push("latest".into());
-    }
-    let mut manifests: Vec<Value> = Vec::new();
-    for tag in &tags {
-        let mut descriptor = image.root.clone();
-        if let Some(name) = &target.name {
-            descriptor = descriptor.annotate("io.containerd.image.name", format!("{name}:{tag}"));
+impl Names {
+    fn of(target: &Target) -> Names {
+        let name = target.name.as_ref().map(ToString::to_string);
+        let mut tags: Vec<String> = target.tags.iter().map(ToString::to_string).collect();
+        if tags.is_empty() && name.is_some() {
+            tags.push("latest".into());
         }
-        manifests.push(descriptor.annotate("org.opencontainers.image.ref.name", tag.as_str()).to_value());
+        Names { name, tags }
     }
-    if manifests.is_empty() {
-        manifests.push(image.root.to_value());
+
+    fn full(&self) -> Vec<String> {
+        let full = |name: &String| self.tags.iter().map(|tag| format!("{name}:{tag}")).collect();
+        self.name.as_ref().map(full).unwrap_or_default()
     }
-    json!({"schemaVersion": 2, "mediaType": crate::oci::media_type::INDEX, "manifests": manifests})
+}
+
+/// The name and tags, which are those of all platforms together. A name without tags is `latest`.
+fn names(targets: &[Target]) -> Result<Names, RequestError> {
+    let mut all = targets.iter().map(|target| (Names::of(target), target));
+    let Some((names, _)) = all.next() else { return Ok(Names { name: None, tags: Vec::new() }) };
+    match all.find(|(other, _)| *other != names) {
+        Some((_, target)) => Err(RequestError::Names(target.platform.clone())),
+        None => Ok(names),
+    }
+}
+
+/// What `index.json` lists: the image once for each tag.
+fn roots(image: &BuiltImage, names: &Names) -> Vec<Descriptor> {
+    let named = |tag: &String| {
+        let root = image.root.clone().annotate("org.opencontainers.image.ref.name", tag.as_str());
+        match &names.name {
+            Some(name) => root.annotate("io.containerd.image.name", format!("{name}:{tag}")),
+            None => root,
+        }
+    };
+    match names.tags.is_empty() {
+        true => vec![image.root.clone()],
+        false => names.tags.iter().map(named).collect(),
+    }
 }
 
 /// The content of `digests.json`.
-fn digests(image: &BuiltImage, names: &[String], facts: &Facts) -> Value {
+fn digests(image: &BuiltImage, names: &Names, facts: &Facts) -> Value {
     let short = |descriptor: &Descriptor| {
         json!({
             "digest": descriptor.digest.to_string(),
@@ -303,7 +327,7 @@ fn digests(image: &BuiltImage, names: &[String], facts: &Facts) -> Value {
         "created": facts.created,
         "revision": facts.revision,
         "image": short(&image.root),
-        "names": names,
+        "names": names.full(),
         "platforms": platforms,
     })
 }

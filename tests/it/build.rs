@@ -362,6 +362,33 @@ fn what_is_in_the_way_is_not_overwritten() {
 }
 
 #[test]
+fn the_output_is_not_copied_into_itself() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["."], to = "/x" }"#)).file("src/f", "1");
+    refused(&project, "E-SOURCE-OUTPUT", 2, &["dist is the output directory"]);
+    project.write("dmoci.toml", copy_spec(r#"{ from = ["."], to = "/x", exclude = ["dist/"] }"#));
+    project.dmoci(&["build"]).ok();
+    let first = digests(&project.path("dist"));
+    project.dmoci(&["build"]).ok();
+    assert_eq!(digests(&project.path("dist")), first);
+}
+
+#[test]
+fn names_are_those_of_all_platforms() {
+    let text = "schema = 1\n[image]\nname = \"registry.example/a\"\ntags = [\"${platform.debian}\"]\n\
+                platforms = [\"linux/amd64\", \"linux/arm64\"]\nannotations = { p = \"${platform.oci}\", q = \"q\" }\n\
+                [[layer]]\nname = \"a\"\nfile = [{ path = \"/f\", content = \"\" }]\n";
+    let project = Project::with_spec(text);
+    refused(&project, "E-PLATFORM-NAMES", 2, &["linux/arm64"]);
+    project.write("dmoci.toml", text.replace("${platform.debian}", "1"));
+    project.dmoci(&["build"]).ok();
+    let dist = project.path("dist");
+    let index: serde_json::Value =
+        serde_json::from_slice(&blob(&dist, &digests(&dist)["image"]["digest"])).unwrap();
+    assert_eq!((&index["annotations"]["q"], &index["annotations"]["p"]), (&json!("q"), &json!(null)));
+    assert_eq!(manifest(&dist)["annotations"]["p"], "linux/amd64");
+}
+
+#[test]
 fn remains_of_a_killed_run_are_removed() {
     let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
     project.write("dist/.tmp/blobXYZ", "half");

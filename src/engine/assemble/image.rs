@@ -7,13 +7,14 @@ use dmoci_layers::{Compression, Digest, LayerWriter, RULES};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use super::RULES_ANNOTATION;
 use super::base::BaseImage;
 use super::config::config;
 use super::error::{BuildError, BuildErrorKind};
 use super::merge::Merge;
 use super::plan::{ImagePlan, LayerPlan};
 use crate::oci::descriptor::{Descriptor, PlatformFields};
+use crate::oci::index::RULES_ANNOTATION;
+use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
 use crate::oci::{json as oci_json, media_type};
 use crate::spec::target;
@@ -120,22 +121,32 @@ pub fn assemble(
 
 /// Joins platforms: the manifest itself when there is one, else an index over all.
 ///
-/// `target` is that of the first platform.
+/// `targets` are those of the platforms; the index has the annotations that are the same in all of them.
 pub fn index(
     platforms: Vec<BuiltPlatform>,
-    target: &target::Target,
+    targets: &[target::Target],
     facts: &Facts,
     output: &mut dyn Output,
 ) -> Result<BuiltImage, BuildError> {
     if let [only] = platforms.as_slice() {
         return Ok(BuiltImage { root: only.manifest.clone(), platforms });
     }
+    let Some((first, others)) = targets.split_first() else {
+        return Err(BuildError::new(BuildErrorKind::Base("there is no platform to build for".into())));
+    };
+    let mut common = first.clone();
+    common
+        .annotations
+        .retain(|name, value| others.iter().all(|other| other.annotations.get(name) == Some(value)));
+    if others.iter().any(|other| other.version != first.version) {
+        common.version = None;
+    }
     let manifests: Vec<Value> = platforms.iter().map(|platform| platform.manifest.to_value()).collect();
     let index = json!({
         "schemaVersion": 2,
         "mediaType": media_type::INDEX,
         "manifests": manifests,
-        "annotations": annotations(target, None, facts),
+        "annotations": annotations(&common, None, facts),
     });
     let root = put(output, media_type::INDEX, &index)?;
     Ok(BuiltImage { root, platforms })
@@ -208,10 +219,17 @@ fn copy_layer(
         return Err(BuildError::new(BuildErrorKind::Base(why)));
     }
     output.commit(file, &layer.digest).map_err(write_error)?;
+    // An OCI manifest names OCI types; Docker's stand for the same bytes.
+    let media_type = match layer.kind() {
+        Kind::Layer(compression) => media_type::layer(compression),
+        _ => layer.media_type.as_str(),
+    };
+    let mut descriptor = Descriptor::new(media_type, layer.digest.clone(), layer.size);
+    descriptor.annotations = layer.annotations.clone();
     Ok(BuiltLayer {
         name: base.name.clone(),
         base: true,
-        descriptor: layer.clone(),
+        descriptor,
         diff_id: diff_id.clone(),
         tar_size: None,
         entries: None,
@@ -236,7 +254,7 @@ fn write_layer(
     let threads = facts.threads.unwrap_or(NonZeroUsize::MIN);
     let file = output.begin().map_err(write_error)?;
     let mut writer = LayerWriter::new(file, compression, threads);
-    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origin, error)| at(&[origin], error))?;
+    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let item = &merged.item;
         let here = |error: BuildError| at(&[merged.origin], error);

@@ -1,8 +1,8 @@
 //! The entries of a layer, merged from its sources while they stream.
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::io::Read as _;
-use std::iter::Peekable;
 
 use dmoci_layers::{EntryKind, SafePath, layer};
 
@@ -66,59 +66,74 @@ pub(super) struct Merged {
 pub(super) struct Merge<'a> {
     layer: &'a str,
     origins: &'a [Origin],
-    sources: Vec<Peekable<Items<'a>>>,
+    sources: Vec<Items<'a>>,
+    /// The next entry of every source that has one; the first of the layer's order on top.
+    heads: BinaryHeap<Head>,
 }
+
+/// The next entry of a source.
+struct Head {
+    item: Item,
+    origin: usize,
+}
+
+impl Ord for Head {
+    /// Reversed, since a heap gives its greatest; of equal paths the source that was written first comes first.
+    fn cmp(&self, other: &Head) -> Ordering {
+        layer::order(&other.item.entry, &self.item.entry).then(other.origin.cmp(&self.origin))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Head) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Head) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Head {}
 
 impl<'a> Merge<'a> {
     /// Starts to read all sources.
-    pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, (usize, BuildError)> {
-        let mut sources = Vec::with_capacity(origins.len());
+    pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, (Vec<usize>, BuildError)> {
+        let mut merge = Merge { layer, origins, sources: Vec::new(), heads: BinaryHeap::new() };
         for (number, origin) in origins.iter().enumerate() {
-            sources.push(origin.source.items().map_err(|error| (number, error.into()))?.peekable());
+            merge.sources.push(origin.source.items().map_err(|error| (vec![number], error.into()))?);
+            merge.pull(number)?;
         }
-        Ok(Merge { layer, origins, sources })
+        Ok(merge)
     }
 
     /// The next path, or an error with the numbers of the origins it is about.
     pub(super) fn next(&mut self) -> Result<Option<Merged>, (Vec<usize>, BuildError)> {
-        let mut chosen: Option<Merged> = None;
-        while let Some(number) = self.lowest()? {
-            if let (Some(chosen), Some(Ok(next))) = (&chosen, self.sources[number].peek())
-                && layer::order(&chosen.item.entry, &next.entry) != Ordering::Equal
-            {
-                break;
-            }
-            let Some(next) = self.sources[number].next() else { break };
-            let item = next.map_err(|error| (vec![number], BuildError::from(error)))?;
-            let next = Merged { rank: self.rank(number, &item), item, origin: number };
-            chosen = Some(match chosen {
-                None => next,
-                Some(chosen) => self.unite(chosen, next)?,
-            });
+        let Some(mut chosen) = self.take()? else { return Ok(None) };
+        while let Some(head) = self.heads.peek()
+            && layer::order(&chosen.item.entry, &head.item.entry) == Ordering::Equal
+            && let Some(next) = self.take()?
+        {
+            chosen = self.unite(chosen, next)?;
         }
-        Ok(chosen)
+        Ok(Some(chosen))
     }
 
-    /// The source with the lowest next entry; of equals the first.
-    fn lowest(&mut self) -> Result<Option<usize>, (Vec<usize>, BuildError)> {
-        let mut lowest: Option<usize> = None;
-        for number in 0..self.sources.len() {
-            if let Some(Err(_)) = self.sources[number].peek()
-                && let Some(Err(error)) = self.sources[number].next()
-            {
-                return Err((vec![number], error.into()));
-            }
-            let (before, after) = self.sources.split_at_mut(number);
-            let Some(Some(Ok(this))) = after.first_mut().map(Peekable::peek) else { continue };
-            let lower = match lowest.and_then(|other| before[other].peek()) {
-                Some(Ok(other)) => layer::order(&this.entry, &other.entry) == Ordering::Less,
-                _ => true,
-            };
-            if lower {
-                lowest = Some(number);
-            }
+    fn take(&mut self) -> Result<Option<Merged>, (Vec<usize>, BuildError)> {
+        let Some(Head { item, origin }) = self.heads.pop() else { return Ok(None) };
+        self.pull(origin)?;
+        Ok(Some(Merged { rank: self.rank(origin, &item), item, origin }))
+    }
+
+    /// Reads the next entry of a source.
+    fn pull(&mut self, origin: usize) -> Result<(), (Vec<usize>, BuildError)> {
+        if let Some(item) = self.sources[origin].next() {
+            let item = item.map_err(|error| (vec![origin], error.into()))?;
+            self.heads.push(Head { item, origin });
         }
-        Ok(lowest)
+        Ok(())
     }
 
     fn rank(&self, number: usize, item: &Item) -> Rank {

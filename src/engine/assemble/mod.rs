@@ -16,6 +16,3 @@ pub use base::BaseImage;
 pub use error::{BuildError, BuildErrorKind};
 pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Output, assemble, index};
 pub use plan::{ImagePlan, LayerPlan, plan};
-
-/// Prefix of the annotations that dmoci defines.
-pub const RULES_ANNOTATION: &str = "dev.dmoci.rules";

@@ -259,7 +259,7 @@ fn walk(plan: &LayerPlan, tree: &mut Tree, last: bool, bytes: &mut u64) -> Resul
     let mut parents = Vec::new();
     // The chain of entries above the current one, outermost first.
     let mut above: Vec<(SafePath, bool, usize)> = Vec::new();
-    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origin, error)| at(&[origin], error))?;
+    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let entry = &merged.item.entry;
         if let EntryKind::File { size } = entry.kind {

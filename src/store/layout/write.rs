@@ -10,13 +10,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use dmoci_layers::{Digest, RULES};
+use dmoci_layers::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::files;
-use crate::oci::json;
 
 /// The only content that `oci-layout` has in layouts that dmoci writes.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -78,18 +76,6 @@ impl Diagnostic for OutputError {
     }
 }
 
-/// The bytes of an `index.json`, marked as dmoci's and with its own digest: the annotation
-/// `dev.dmoci.index.digest` is the sha256 of these bytes with its 64 digits replaced by 64 zeros.
-pub fn seal_index(mut index: Value) -> Vec<u8> {
-    let zeros = "0".repeat(64);
-    index["annotations"]["dev.dmoci.rules"] = RULES.to_string().into();
-    index["annotations"]["dev.dmoci.index.digest"] = format!("sha256:{zeros}").into();
-    let unsealed = json::canonical(&index);
-    let digest = Digest::sha256(&unsealed);
-    index["annotations"]["dev.dmoci.index.digest"] = digest.to_string().into();
-    json::canonical(&index)
-}
-
 /// An output directory that this process alone writes.
 #[derive(Debug)]
 pub struct LayoutWriter {
@@ -109,13 +95,7 @@ impl LayoutWriter {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
-        fs::create_dir_all(root).map_err(at(root))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(root, flags, Mode::empty()).map_err(|e| at(root)(e.into()))?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            on_wait();
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| at(root)(e.into()))?;
-        }
+        let lock = lock(root, on_wait).map_err(at(root))?;
         let writer = LayoutWriter { root: root.to_owned(), blobs: BTreeSet::new(), _lock: lock };
         let image = writer.image();
         match fs::read_dir(&image) {
@@ -179,6 +159,7 @@ impl LayoutWriter {
             fs::rename(self.waiting(digest), &path).map_err(at(&path))?;
             directories.insert(directory);
         }
+        directories.extend([image.join("blobs"), image.clone()]);
         for directory in directories {
             files::sync(&directory).map_err(at(&directory))?;
         }
@@ -230,5 +211,31 @@ impl LayoutWriter {
         let _ = self.clean();
         // Goes away only when it is empty, which it is when this run made it.
         let _ = fs::remove_dir(&self.root);
+    }
+}
+
+/// Makes the directory and locks it. A writer that gives up may remove it while others wait for it; these make
+/// it again.
+fn lock(root: &Path, on_wait: impl FnOnce()) -> io::Result<OwnedFd> {
+    let mut on_wait = Some(on_wait);
+    loop {
+        fs::create_dir_all(root)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = match rustix::fs::open(root, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => continue,
+            opened => opened?,
+        };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if let Some(on_wait) = on_wait.take() {
+                on_wait();
+            }
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        }
+        let locked = rustix::fs::fstat(&lock)?;
+        if let Ok(named) = rustix::fs::stat(root)
+            && (named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino)
+        {
+            return Ok(lock);
+        }
     }
 }
