@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod completions;
 mod doctor;
+mod export;
 mod man;
 mod project;
 mod report;
@@ -53,7 +54,7 @@ enum Command {
     Build(build::Args),
     // inspect: store
     Verify(verify::Args),
-    // export: store
+    Export(export::Args),
     Doctor(doctor::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -66,7 +67,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Build(args) => build::run(args, report),
         // inspect: store
         Command::Verify(args) => verify::run(args, report),
-        // export: store
+        Command::Export(args) => export::run(args, report),
         Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),

@@ -5,6 +5,7 @@
 //! by `dmoci_layers::tar`, two zero blocks at the end and nothing more.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -29,6 +30,8 @@ enum Content<'a> {
     Bytes(&'a [u8]),
     /// A blob of the store, of this size.
     Blob(&'a Digest, u64),
+    /// A file that holds a blob, of this size.
+    File(&'a Digest, &'a File, u64),
 }
 
 /// Where the bytes of a blob that is written come from.
@@ -37,6 +40,8 @@ pub enum BlobSource {
     Store(u64),
     /// Here.
     Bytes(Vec<u8>),
+    /// A file, of this many bytes.
+    Spool(File, u64),
 }
 
 /// One member of a plan.
@@ -71,6 +76,7 @@ impl<'a> ArchivePlan<'a> {
             let content = match source {
                 BlobSource::Store(size) => Content::Blob(digest, *size),
                 BlobSource::Bytes(bytes) => Content::Bytes(bytes),
+                BlobSource::Spool(file, size) => Content::File(digest, file, *size),
             };
             members.push((name(&format!("blobs/{algorithm}/{}", digest.hex())), content));
         }
@@ -101,7 +107,14 @@ impl<'a> ArchivePlan<'a> {
             match content {
                 Content::Directory => {}
                 Content::Bytes(bytes) => out.write_all(bytes).map_err(failed)?,
-                Content::Blob(digest, size) => copy(store, digest, *size, path, &mut buffer, out)?,
+                Content::Blob(digest, size) => {
+                    let mut blob = store.open_blob(digest)?.take(*size);
+                    copy(store, digest, *size, &mut blob, path, &mut buffer, out)?;
+                }
+                Content::File(digest, file, size) => {
+                    let mut file = file.take(*size);
+                    copy(store, digest, *size, &mut file, path, &mut buffer, out)?;
+                }
             }
             out.write_all(&[0; BLOCK][..padding(content.size())]).map_err(failed)?;
         }
@@ -114,7 +127,7 @@ impl Content<'_> {
         match self {
             Content::Directory => 0,
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Blob(_, size) => *size,
+            Content::Blob(_, size) | Content::File(_, _, size) => *size,
         }
     }
 }
@@ -134,11 +147,11 @@ fn copy(
     store: &ImageStore,
     digest: &Digest,
     size: u64,
+    blob: &mut dyn Read,
     path: &Path,
     buffer: &mut [u8],
     out: &mut dyn Write,
 ) -> Result<(), StoreError> {
-    let mut blob = store.open_blob(digest)?.take(size);
     let mut hasher = Hasher::new(digest.algorithm());
     let mut copied = 0;
     loop {

@@ -1,0 +1,50 @@
+//! `dmoci export`
+
+use std::num::NonZeroUsize;
+
+use clap::Args as ClapArgs;
+
+use super::Report;
+use crate::diagnostic::{Exit, Failure};
+use crate::oci::platform::Platform;
+use crate::ops::export::{self, Request};
+use crate::store::Subject;
+
+/// Write an image into one archive file, the same bytes every time
+///
+/// oci-archive:FILE holds all platforms, for podman, ctr, skopeo and dmoci. docker-archive:FILE holds one platform and
+/// loads with `docker load` too; zstd layers are stored plain in it. The file is verified before it gets its name.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// A layout or archive: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path
+    #[arg(value_name = "SUBJECT")]
+    subject: Subject,
+    /// oci-archive:FILE or docker-archive:FILE
+    #[arg(short, long, value_name = "ARCHIVE")]
+    output: Subject,
+    /// Only this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+}
+
+pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    report.status("Exporting", &args.subject);
+    let request = Request {
+        subject: args.subject,
+        output: args.output,
+        platform: args.platform,
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let done = export::export(&request)?;
+    let mut images = done.images.clone();
+    images.dedup_by(|a, b| a.digest == b.digest);
+    for image in images {
+        report.data(format!("image     {}  {}", done.names.join(","), image.digest));
+    }
+    if let Some(id) = &done.image_id {
+        report.data(format!("image-id  {}  {id}", done.names.join(",")));
+    }
+    report.data(format!("archive   {}  {}", done.path.display(), done.digest));
+    report.status("Finished", format!("{}, {} bytes, verified", done.path.display(), done.size));
+    Ok(Exit::Done)
+}
