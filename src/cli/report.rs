@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -255,12 +256,15 @@ fn excerpts(places: &[Place]) -> Vec<Group<'_>> {
         if places[..i].iter().any(|place| place.file == first.file) {
             continue;
         }
-        let mut snippet =
-            Snippet::source(&*first.text).path(escape(&first.file.to_string_lossy()).into_owned());
-        for (j, place) in places.iter().enumerate().filter(|(_, place)| place.file == first.file) {
+        let here = || places.iter().enumerate().filter(|(_, place)| place.file == first.file);
+        let spans = || here().map(|(_, place)| inside(&first.text, place));
+        let window = window(&first.text, spans());
+        let path = escape(&first.file.to_string_lossy()).into_owned();
+        let above = first.text[..window.start].matches('\n').count();
+        let mut snippet = Snippet::source(&first.text[window.clone()]).line_start(above + 1).path(path);
+        for ((j, place), span) in here().zip(spans()) {
             let kind = if j == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let span = inside(&first.text, place);
-            let annotation = kind.span(span);
+            let annotation = kind.span(span.start - window.start..span.end - window.start);
             snippet = snippet.annotation(match place.label.is_empty() {
                 true => annotation,
                 false => annotation.label(escape(&place.label).into_owned()),
@@ -271,8 +275,17 @@ fn excerpts(places: &[Place]) -> Vec<Group<'_>> {
     groups
 }
 
+/// The lines that hold all spans: the renderer is slow with more.
+fn window(text: &str, spans: impl Iterator<Item = Range<usize>> + Clone) -> Range<usize> {
+    let start = spans.clone().map(|span| span.start).min().unwrap_or(0);
+    let end = spans.map(|span| span.end).max().unwrap_or(0);
+    let first = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let last = text[end..].find('\n').map_or(text.len(), |at| end + at + 1);
+    first..last
+}
+
 /// The span of `place`, moved inside `text` and onto the borders of characters.
-fn inside(text: &str, place: &Place) -> std::ops::Range<usize> {
+fn inside(text: &str, place: &Place) -> Range<usize> {
     let border =
         |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let start = border(place.span.start);

@@ -113,10 +113,17 @@ impl Problem {
     }
 }
 
+/// So many problems are shown at once.
+const SHOWN: usize = 20;
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.problems[..] {
             [problem] => f.write_str(&problem.message),
+            problems if problems.len() > SHOWN => {
+                let (file, count) = (self.file.display(), problems.len());
+                write!(f, "{file} has {count} problems, of which the first {SHOWN} are shown")
+            }
             problems => write!(f, "{} has {} problems", self.file.display(), problems.len()),
         }
     }
@@ -134,7 +141,7 @@ impl Problems {
         };
         let single = self.problems.len() == 1;
         let mut places = Vec::new();
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(SHOWN) {
             places.push(place(
                 &problem.span,
                 match (single, problem.expected.is_empty()) {
@@ -185,7 +192,7 @@ impl Diagnostic for SpecError {
             }),
             SpecError::Problems(all) => {
                 let mut helps: Vec<&str> = Vec::new();
-                for help in all.problems.iter().filter_map(|problem| problem.help.as_deref()) {
+                for help in all.problems.iter().take(SHOWN).filter_map(|problem| problem.help.as_deref()) {
                     if !helps.contains(&help) {
                         helps.push(help);
                     }

@@ -1,5 +1,7 @@
 //! Strings with `${…}` in them.
 
+use std::collections::BTreeSet;
+
 use super::error::{Problem, one_of};
 use super::suggest::nearest;
 use super::target::Span;
@@ -41,7 +43,12 @@ pub(super) enum Open {
 
 impl Text {
     /// Finds the placeholders of `value`, which is written at `span` of `source`.
-    pub(super) fn parse(value: &str, span: &Span, source: &str, vars: &[String]) -> Result<Text, Problem> {
+    pub(super) fn parse(
+        value: &str,
+        span: &Span,
+        source: &str,
+        vars: &BTreeSet<String>,
+    ) -> Result<Text, Problem> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = value;
@@ -83,7 +90,7 @@ impl Text {
     }
 }
 
-fn placeholder(name: &str, place: &Span, vars: &[String]) -> Result<Open, Problem> {
+fn placeholder(name: &str, place: &Span, vars: &BTreeSet<String>) -> Result<Open, Problem> {
     let fixed = ["version", "platform.oci", "platform.debian", "platform.uname"];
     match name {
         "version" => return Ok(Open::Version),
@@ -98,12 +105,12 @@ fn placeholder(name: &str, place: &Span, vars: &[String]) -> Result<Open, Proble
     {
         return Ok(Open::Base(variable.to_owned()));
     }
-    let declared: Vec<String> = vars.iter().map(|name| format!("vars.{name}")).collect();
     if let Some(variable) = name.strip_prefix("vars.")
-        && vars.iter().any(|declared| declared == variable)
+        && vars.contains(variable)
     {
         return Ok(Open::Var(variable.to_owned()));
     }
+    let declared: Vec<String> = vars.iter().map(|name| format!("vars.{name}")).collect();
     let names = || fixed.into_iter().chain(declared.iter().map(String::as_str));
     // `${engine}` for `${vars.engine}`.
     let bare = declared.iter().map(String::as_str).find(|declared| declared["vars.".len()..] == *name);
@@ -138,7 +145,7 @@ mod tests {
 
     fn parse(value: &str) -> Result<Text, Problem> {
         let source = format!("x = \"{value}\"");
-        Text::parse(value, &(4..source.len()), &source, &["engine".to_owned(), "version".to_owned()])
+        Text::parse(value, &(4..source.len()), &source, &["engine".to_owned(), "version".to_owned()].into())
     }
 
     fn shown(value: &str) -> String {

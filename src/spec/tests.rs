@@ -202,9 +202,9 @@ fn variables_of_variables() {
         let error = parse(Path::new("x"), &text(circle)).unwrap_err();
         assert!(codes(error).iter().all(|code| *code == "E-SPEC-VAR"), "{circle}");
     }
-    // Each is the one before it twice: 2^60 bytes in the end.
-    let mut laughs = String::from("v0 = \"ha\"\na = \"${vars.v60}\"\n");
-    for i in 1..=60 {
+    // Each is the one before it twice: 2^31 bytes in the end.
+    let mut laughs = String::from("v0 = \"ha\"\na = \"${vars.v30}\"\n");
+    for i in 1..=30 {
         laughs += &format!("v{i} = \"${{vars.v{}}}${{vars.v{}}}\"\n", i - 1, i - 1);
     }
     let spec = read(&text(&laughs));
@@ -212,6 +212,37 @@ fn variables_of_variables() {
         codes(spec.target(&platform("linux/amd64"), &Overrides::default()).unwrap_err()),
         ["E-SPEC-VALUE"]
     );
+}
+
+#[test]
+fn ways_through_variables() {
+    let text = |length: usize| {
+        let chain: String = (0..length).map(|i| format!("v{i} = \"${{vars.v{}}}\"\n", i + 1)).collect();
+        format!(
+            "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\nlabels = {{ x = \"${{vars.v0}}\" }}\n[vars]\n{chain}v{length} = \"x\"\n"
+        )
+    };
+    assert_eq!(resolve(&text(31), &Overrides::default()).config.labels["x"], "x");
+    for length in [32, 5000] {
+        let error = parse(Path::new("x"), &text(length)).unwrap_err();
+        assert!(codes(error).iter().all(|code| *code == "E-SPEC-VAR"), "{length}");
+    }
+}
+
+/// A large file is read in time that grows with it, not with its square.
+#[test]
+fn large_files() {
+    let head = "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\n";
+    let many = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    let layers =
+        many(20_000, &|i| format!("[[layer]]\nname = \"l{i}\"\ndirectory = [{{ path = \"/a\" }}]\n"));
+    assert_eq!(resolve(&format!("{head}{layers}"), &Overrides::default()).layers.len(), 20_000);
+    let tags = many(80_000, &|i| format!("\"t{i}\","));
+    assert_eq!(resolve(&format!("{head}tags = [{tags}]\n"), &Overrides::default()).tags.len(), 80_000);
+    let unknown = many(3_000, &|i| format!("k{i} = 1\n"));
+    let error = parse(Path::new("x"), &format!("{head}{unknown}")).unwrap_err();
+    assert_eq!(error.to_string(), "x has 3000 problems, of which the first 20 are shown");
+    assert_eq!(crate::diagnostic::Diagnostic::places(&error).len(), 20);
 }
 
 #[test]

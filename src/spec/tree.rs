@@ -1,5 +1,7 @@
 //! `dmoci.toml` held against the table of its keys: right types, no unknown and no missing keys.
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -39,10 +41,6 @@ pub(super) struct Fields {
 impl Fields {
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.entries.iter().find(|(name, ..)| name == key).map(|(_, _, node)| node)
-    }
-
-    pub(super) fn text(&self, key: &str) -> Option<&Text> {
-        self.get(key).and_then(Node::text)
     }
 
     pub(super) fn integer(&self, key: &str) -> Option<i64> {
@@ -94,7 +92,7 @@ impl Node {
 /// nothing: `Err`.
 pub(super) fn read(source: &str) -> Result<(Fields, Vec<Problem>), Problem> {
     let parsed = DeTable::parse(source).map_err(|error| syntax(&error, source))?;
-    let mut walk = Walk { source, vars: Vec::new(), problems: Vec::new() };
+    let mut walk = Walk { source, vars: BTreeSet::new(), problems: Vec::new() };
     let schema =
         parsed.get_ref().get("schema").and_then(|value| integer(value.get_ref()).map(|n| (n, value.span())));
     if let Some((number, span)) = schema
@@ -125,7 +123,7 @@ fn syntax(error: &toml::de::Error, source: &str) -> Problem {
 
 struct Walk<'a> {
     source: &'a str,
-    vars: Vec<String>,
+    vars: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 

@@ -1,5 +1,7 @@
 //! Single values: expansion and check.
 
+use std::collections::BTreeMap;
+
 use super::super::error::Problem;
 use super::super::target::Span;
 use super::super::template::{Open, Part, Text, cut};
@@ -50,20 +52,22 @@ impl Resolver<'_> {
         values.into_iter().collect()
     }
 
-    pub(super) fn each_once<T: PartialEq>(
+    pub(super) fn each_once<T: Ord + Clone>(
         &mut self,
         list: &[Node],
         what: &str,
         check: impl Fn(&str) -> Result<T, Bad>,
     ) -> Option<Vec<T>> {
         let mut values: Vec<Option<T>> = Vec::new();
+        let mut seen: BTreeMap<T, &Span> = BTreeMap::new();
         for node in list {
             let value = self.checked(node, &check);
-            let first = values.iter().position(|other| other.is_some() && *other == value);
-            if let Some(first) = first.and_then(|at| list.get(at)) {
+            if let Some(value) = &value
+                && let Some(first) = seen.insert(value.clone(), &node.span)
+            {
                 let problem =
                     Problem::new("E-SPEC-DUPLICATE", &node.span, format!("the same {what} is named twice"));
-                self.problems.push(problem.expected("again here").other(&first.span, "first here"));
+                self.problems.push(problem.expected("again here").other(first, "first here"));
             }
             values.push(value);
         }
@@ -149,14 +153,8 @@ impl Resolver<'_> {
         if let Some(value) = self.vars.get(name) {
             return value.clone();
         }
-        // `check_vars` has refused circles.
-        if self.open.iter().any(|open| open == name) {
-            return None;
-        }
-        self.open.push(name.to_owned());
-        let root = self.root;
-        let value = root.table("vars").and_then(|vars| vars.text(name)).and_then(|text| self.expand(text));
-        self.open.pop();
+        // `check_vars` has refused circles and long ways.
+        let value = self.texts.get(name).copied().and_then(|text| self.expand(text));
         self.vars.insert(name.to_owned(), value.clone());
         value
     }
@@ -167,7 +165,7 @@ impl Resolver<'_> {
         if let Some(version) = overrides.vars.get("version") {
             return Some(Some(version.clone()));
         }
-        if self.root.table("vars").is_some_and(|vars| vars.get("version").is_some()) {
+        if self.texts.contains_key("version") {
             return self.var("version").map(Some);
         }
         Some(overrides.version.clone())
@@ -184,51 +182,4 @@ impl Resolver<'_> {
         }
         version
     }
-
-    /// The names of variables, what they use, and that none uses itself.
-    pub(super) fn check_vars(&mut self) {
-        let root = self.root;
-        let Some(vars) = root.table("vars") else { return };
-        for (name, span, node) in &vars.entries {
-            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-            if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
-                let problem = Problem::new(
-                    "E-SPEC-VALUE",
-                    span,
-                    format!("{:?} cannot be the name of a variable", cut(name)),
-                );
-                self.problems.push(problem.expected("expected letters, digits, `_` or `-`"));
-            }
-            if let Some(text) = node.text() {
-                self.expand(text);
-            }
-            if uses_itself(vars, name) {
-                let problem =
-                    Problem::new("E-SPEC-VAR", &node.span, format!("`vars.{name}` is defined by itself"));
-                self.problems.push(problem.expected("leads back here"));
-            }
-        }
-    }
-}
-
-fn uses_itself(vars: &Fields, name: &str) -> bool {
-    let mut seen: Vec<&str> = Vec::new();
-    let mut next: Vec<&str> = vec![name];
-    while let Some(current) = next.pop() {
-        for part in vars.text(current).map(|text| &text.parts[..]).unwrap_or_default() {
-            let used = match part {
-                Part::Open(Open::Var(used), _) => used.as_str(),
-                Part::Open(Open::Version, _) => "version",
-                _ => continue,
-            };
-            if used == name {
-                return true;
-            }
-            if !seen.contains(&used) {
-                seen.push(used);
-                next.push(used);
-            }
-        }
-    }
-    false
 }

@@ -140,6 +140,7 @@ impl Resolver<'_> {
 
     pub(super) fn users(&mut self, image: &Fields) -> Option<Vec<User>> {
         let mut users: Vec<User> = Vec::new();
+        let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         let mut complete = true;
         for fields in image.tables("users") {
             let name = self.required(fields, "name", values::user_name);
@@ -153,16 +154,17 @@ impl Resolver<'_> {
                 continue;
             };
             let span = fields.span.clone();
-            for other in &users {
-                let twice = match (other.name == name, other.uid == uid, other.gid == gid) {
-                    (true, ..) => format!("the user `{name}` is declared twice"),
-                    (_, true, _) => format!("two users have the number {uid}"),
-                    (.., true) => format!("two groups have the number {gid}"),
-                    _ => continue,
-                };
-                let problem = Problem::new("E-SPEC-DUPLICATE", &span, twice).expected("again here");
-                self.problems.push(problem.other(&other.span, "first here"));
-                break;
+            let keys = [format!("user {name}"), format!("uid {uid}"), format!("gid {gid}")];
+            let before: Vec<_> = keys.into_iter().map(|key| seen.insert(key, span.clone())).collect();
+            let twice = match &before[..] {
+                [Some(other), ..] => Some((format!("the user `{name}` is declared twice"), other)),
+                [_, Some(other), _] => Some((format!("two users have the number {uid}"), other)),
+                [.., Some(other)] => Some((format!("two groups have the number {gid}"), other)),
+                _ => None,
+            };
+            if let Some((message, other)) = twice {
+                let problem = Problem::new("E-SPEC-DUPLICATE", &span, message).expected("again here");
+                self.problems.push(problem.other(other, "first here"));
             }
             users.push(User { name, uid, gid, home, shell, span });
         }

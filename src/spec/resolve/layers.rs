@@ -1,5 +1,7 @@
 //! The layers and what they are made of.
 
+use std::collections::BTreeMap;
+
 use super::super::error::Problem;
 use super::super::suggest::nearest;
 use super::super::target::*;
@@ -10,27 +12,28 @@ use super::{Resolver, choice};
 
 impl Resolver<'_> {
     pub(super) fn layers(&mut self) -> Option<Vec<Layer>> {
-        let mut layers: Vec<Layer> = Vec::new();
-        let mut complete = true;
+        let mut layers: Vec<Option<Layer>> = Vec::new();
+        let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         for fields in self.root.tables("layer") {
             let meant = self.is_meant(fields);
             let name = self.required(fields, "name", values::layer_name);
             let span = fields.get("name").map_or(&fields.span, |node| &node.span).clone();
-            let inputs = if meant { self.inputs(fields) } else { Some(Vec::new()) };
-            let (Some(name), Some(mut inputs)) = (name, inputs) else {
-                complete = false;
-                continue;
-            };
-            inputs.sort_by_key(|input| input.span().start);
-            if let Some(other) = layers.iter().find(|other| other.name == name) {
+            if let Some(name) = &name
+                && let Some(first) = seen.insert(name.clone(), span.clone())
+            {
                 let problem =
                     Problem::new("E-SPEC-DUPLICATE", &span, format!("two layers have the name `{name}`"));
-                self.problems.push(problem.expected("again here").other(&other.span, "first here"));
+                self.problems.push(problem.expected("again here").other(&first, "first here"));
             }
-            layers.push(Layer { name, inputs, span });
+            let inputs = if meant { self.inputs(fields) } else { Some(Vec::new()) };
+            layers.push(name.zip(inputs).map(|(name, mut inputs)| {
+                inputs.sort_by_key(|input| input.span().start);
+                Layer { name, inputs, span }
+            }));
         }
+        let mut layers = layers.into_iter().collect::<Option<Vec<Layer>>>()?;
         layers.retain(|layer| !layer.inputs.is_empty());
-        complete.then_some(layers)
+        Some(layers)
     }
 
     pub(super) fn inputs(&mut self, layer: &Fields) -> Option<Vec<Input>> {

@@ -7,6 +7,7 @@
 mod expand;
 mod image;
 mod layers;
+mod vars;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use super::Overrides;
 use super::error::{Problem, one_of};
 use super::suggest::nearest;
 use super::target::*;
+use super::template::Text;
 use super::template::cut;
 use super::tree::{Fields, Node, Value};
 use super::values::{self, Bad};
@@ -56,10 +58,10 @@ struct Resolver<'a> {
     /// Nothing while only checking.
     given: Option<(&'a Platform, &'a Overrides)>,
     built: Vec<Platform>,
+    /// Variables as written.
+    texts: BTreeMap<&'a str, &'a Text>,
     /// Variables already expanded; nothing for those that cannot be.
     vars: BTreeMap<String, Option<String>>,
-    /// Variables being expanded.
-    open: Vec<String>,
     /// Bytes that expansion may still make.
     budget: u64,
     users: Vec<User>,
@@ -68,12 +70,13 @@ struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     fn new(root: &'a Fields, given: Option<(&'a Platform, &'a Overrides)>) -> Resolver<'a> {
+        let vars = root.table("vars").into_iter().flat_map(|vars| &vars.entries);
         Resolver {
             root,
             given,
             built: Vec::new(),
+            texts: vars.filter_map(|(name, _, node)| Some((name.as_str(), node.text()?))).collect(),
             vars: BTreeMap::new(),
-            open: Vec::new(),
             budget: limits::SPEC_EXPANDED_BYTES,
             users: Vec::new(),
             problems: Vec::new(),
