@@ -56,3 +56,6 @@ pub const XZ_MEMORY: u64 = 256 << 20;
 
 /// The largest `/etc/passwd` or `/etc/group` that users are added to: 1 MiB.
 pub const PASSWD_BYTES: u64 = 1 << 20;
+
+/// How many paths `inspect --files` lists; they are held in memory.
+pub const LISTED_PATHS: u64 = 5_000_000;

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod doctor;
 mod export;
+mod inspect;
 mod man;
 mod project;
 mod report;
@@ -52,7 +53,7 @@ struct Global {
 enum Command {
     Check(check::Args),
     Build(build::Args),
-    // inspect: store
+    Inspect(inspect::Args),
     Verify(verify::Args),
     Export(export::Args),
     Doctor(doctor::Args),
@@ -65,7 +66,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
     match command {
         Command::Check(args) => check::run(args, report),
         Command::Build(args) => build::run(args, report),
-        // inspect: store
+        Command::Inspect(args) => inspect::run(args, report),
         Command::Verify(args) => verify::run(args, report),
         Command::Export(args) => export::run(args, report),
         Command::Doctor(args) => doctor::run(args, report),

@@ -4,4 +4,5 @@ pub mod build;
 pub mod check;
 pub mod doctor;
 pub mod export;
+pub mod inspect;
 pub mod verify;
