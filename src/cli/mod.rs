@@ -14,8 +14,11 @@ mod report;
 mod schema;
 mod verify;
 
+use std::ffi::OsString;
+use std::panic::{self, AssertUnwindSafe};
+
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::diagnostic::{Exit, Failure};
 pub(crate) use report::Report;
@@ -78,7 +81,9 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
 
 /// Runs the program with the arguments of this process and returns what it must exit with.
 pub fn main() -> i32 {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let parsed = Cli::command().color(early_color(&arguments)).try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too: these go to standard output with 0, true ones to
@@ -88,8 +93,37 @@ pub fn main() -> i32 {
         }
     };
     let mut report = Report::new(cli.global.quiet, cli.global.verbose, cli.global.color);
-    let outcome = run(cli.command, &mut report);
+    let outcome = guarded(|| run(cli.command, &mut report));
     report.end(outcome) as i32
+}
+
+/// What `--color` says, for errors in the very arguments that it stands among.
+fn early_color(arguments: &[OsString]) -> ColorChoice {
+    let mut texts = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    while let Some(text) = texts.next() {
+        let value = match text.strip_prefix("--color=") {
+            Some(value) => value,
+            None if text == "--color" => texts.next().unwrap_or_default(),
+            None if text == "--" => break,
+            None => continue,
+        };
+        return value.parse().unwrap_or_default();
+    }
+    ColorChoice::Auto
+}
+
+/// Runs a command; when it panics, which is a fault of ours, that is an error that decides nothing.
+fn guarded(command: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
+        Err(Failure {
+            code: "E-BUG",
+            exit: Exit::Undecided,
+            message: "dmoci met a fault of its own and stopped".to_owned(),
+            causes: Vec::new(),
+            places: Vec::new(),
+            help: Some("please report it with the lines above and the command that you gave".to_owned()),
+        })
+    })
 }
 
 /// A number and what it counts.
@@ -118,10 +152,27 @@ const STYLES: Styles = Styles::styled()
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_arguments_fit_together() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_fault_of_ours_is_no_success() {
+        let failure = guarded(|| panic!("on purpose")).unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("E-BUG", Exit::Undecided));
+        assert_eq!(guarded(|| Ok(Exit::Missing)).unwrap(), Exit::Missing);
+    }
+
+    #[test]
+    fn colours_of_wrong_arguments() {
+        let early = |line: &str| early_color(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(early("dmoci x --color never"), ColorChoice::Never);
+        assert_eq!(early("dmoci --color=always"), ColorChoice::Always);
+        assert_eq!(early("dmoci --color=x --color never"), ColorChoice::Auto);
+        assert_eq!(early("dmoci -- --color never"), ColorChoice::Auto);
+        assert_eq!(early("dmoci --color"), ColorChoice::Auto);
     }
 }

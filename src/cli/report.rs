@@ -336,6 +336,13 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
+    fn threads_can_share_them() {
+        fn shared<T: Sync + Send>() {}
+        shared::<Report>();
+        shared::<Progress>();
+    }
+
+    #[test]
     fn terminals_cannot_be_fooled() {
         assert_eq!(escape("plain ü\t"), "plain ü\t");
         assert_eq!(escape("a\u{1b}[2Jb\nerror: x\u{202e}\u{7f}"), "a\\u{1b}[2Jb\\nerror: x\\u{202e}\\u{7f}");

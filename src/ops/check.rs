@@ -85,14 +85,11 @@ fn look(dir: &Path, source: &Source, kind: Kind) -> Option<Problem> {
         ),
         Ok(_) => None,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            let problem = Problem::new(
-                "E-SOURCE-MISSING",
-                &source.span,
-                format!("{shown} is not in the project directory"),
-            );
+            let problem = Problem::new("E-SOURCE-MISSING", &source.span, format!("{shown} does not exist"))
+                .help("paths are relative to the project directory, which -C names; check the spelling");
             Some(match neighbour(&path) {
                 Some(name) => problem.expected(format!("did you mean `{name}`?")),
-                None => problem.expected("not there"),
+                None => problem,
             })
         }
         Err(error) => Some(Problem::new(

@@ -229,7 +229,7 @@ pub(super) fn link_target(text: &str) -> Result<String, Bad> {
     Ok(text.to_owned())
 }
 
-/// A glob pattern.
+/// A glob pattern, as `inputs::pattern` reads it.
 pub(super) fn pattern(text: &str) -> Result<String, Bad> {
     let bad = |message: &str| {
         Err(Bad::new(
@@ -237,11 +237,24 @@ pub(super) fn pattern(text: &str) -> Result<String, Bad> {
             "expected such as \"*.md\" or \"docs/**\"",
         ))
     };
-    match text {
-        "" => bad("is empty"),
-        _ if text.split('/').any(|part| part == "..") => bad("holds `..`"),
-        _ if text.contains('\0') => bad("holds a NUL character"),
-        _ => Ok(text.to_owned()),
+    let body = text.strip_suffix('/').unwrap_or(text);
+    let body = body.strip_prefix("./").unwrap_or(body).trim_start_matches('/');
+    if body.is_empty() {
+        return bad("names nothing");
+    }
+    if body.split('/').any(|part| part == "." || part == "..") {
+        return bad("holds a `.` or `..` component");
+    }
+    if text.contains('\0') {
+        return bad("holds a NUL character");
+    }
+    // It would turn the pattern into its opposite.
+    if body.starts_with('!') {
+        return bad("begins with `!` (a name that does is written `\\!`)");
+    }
+    match fast_glob::validate(body) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => bad("has brackets, braces or a backslash that do not fit together"),
     }
 }
 
@@ -549,7 +562,7 @@ mod tests {
         }
         assert!(image_path("/").is_err() && image_file("/a/").is_err() && image_path("/a/").is_ok());
         assert!(pattern("**/*.md").is_ok() && pattern("/a").is_ok());
-        for text in ["", "../a", "a/../b"] {
+        for text in ["", "../a", "a/../b", "/", "a/./b", "[a", "{a,b", "a\\", "!a", "/!a"] {
             assert!(pattern(text).is_err(), "{text}");
         }
     }

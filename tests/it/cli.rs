@@ -56,3 +56,12 @@ fn completions_name_the_commands() {
         assert!(project.dmoci(&["completions", shell]).ok().stdout.contains("completions"), "{shell}");
     }
 }
+
+#[test]
+fn colours_of_usage_errors() {
+    let project = Project::new();
+    let run = project.dmoci(&["--color=always", "nonsense"]).exits(2);
+    assert!(run.stderr.contains("\x1b["), "{run:?}");
+    assert!(!project.dmoci(&["--color=never", "nonsense"]).exits(2).stderr.contains('\x1b'));
+    assert!(!project.dmoci(&["nonsense"]).exits(2).stderr.contains('\x1b'));
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::error::Problem;
 use super::super::target::*;
-use super::super::template::{Open, Part, Text};
+use super::super::template::{Open, Part, Text, cut};
 use super::super::tree::Fields;
 use super::super::values;
 use super::Resolver;
@@ -74,7 +74,15 @@ impl Resolver<'_> {
         let mut pieces: Vec<Piece> = Vec::new();
         for part in &text.parts {
             let piece = match part {
-                Part::Open(Open::Base(name), _) => Piece::Base(name.clone()),
+                Part::Open(Open::Base(name), span) => {
+                    // On scratch there is only the PATH that dmoci gives.
+                    if self.scratch && name != "PATH" {
+                        let message = format!("there is no base image that gives {} a value", cut(name));
+                        self.problems.push(Problem::new("E-SPEC-VAR", span, message).expected("not known"));
+                        return None;
+                    }
+                    Piece::Base(name.clone())
+                }
                 part => {
                     let part = self.part(part)?;
                     Piece::Text(self.good(&text.span, values::text(&part))?)

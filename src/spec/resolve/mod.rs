@@ -65,6 +65,8 @@ struct Resolver<'a> {
     /// Bytes that expansion may still make.
     budget: u64,
     users: Vec<User>,
+    /// There is no base image.
+    scratch: bool,
     problems: Vec<Problem>,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Resolver<'a> {
             vars: BTreeMap::new(),
             budget: limits::SPEC_EXPANDED_BYTES,
             users: Vec::new(),
+            scratch: false,
             problems: Vec::new(),
         }
     }
@@ -92,6 +95,7 @@ impl<'a> Resolver<'a> {
         let name = self.optional(image, "name", values::image_name);
         let tags = self.each_once(image.list("tags"), "tag", values::tag);
         let base = self.or(image, "base", Base::Scratch, values::base);
+        self.scratch = base == Some(Base::Scratch);
         let config = self.config(image);
         let annotations = self.labels(image, "annotations");
         let compression = self.or(image, "compression", Compression::default(), |text| {
