@@ -14,6 +14,7 @@ mod cli;
 mod doctor;
 mod hello;
 mod house;
+mod image_spec;
 mod man;
 mod schema;
 mod sources;

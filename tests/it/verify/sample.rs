@@ -81,6 +81,11 @@ impl Sample {
         self.index = serde_json::to_vec_pretty(&json!({"schemaVersion": 2, "manifests": manifests})).unwrap();
     }
 
+    /// The first descriptor of `index.json`.
+    pub(crate) fn root(&self) -> Value {
+        json::parse(&self.index).unwrap()["manifests"][0].clone()
+    }
+
     /// True when `index.json` names this blob.
     pub(crate) fn index_names(&self, digest: &Digest) -> bool {
         String::from_utf8_lossy(&self.index).contains(digest.hex())
