@@ -1,6 +1,8 @@
 //! `verify` on layouts and archives, sound and damaged.
 
 mod flips;
+mod hostile;
+mod raw;
 mod sample;
 mod verdicts;
 
