@@ -25,6 +25,17 @@ impl Resolver<'_> {
                     Problem::new("E-SPEC-DUPLICATE", &span, format!("two layers have the name `{name}`"));
                 self.problems.push(problem.expected("again here").other(&first, "first here"));
             }
+            if name.as_deref() == Some(USERS_LAYER)
+                && let Some(user) = self.users.first()
+            {
+                let problem = Problem::new(
+                    "E-SPEC-DUPLICATE",
+                    &span,
+                    format!("`{USERS_LAYER}` is the layer that image.users makes"),
+                );
+                let problem = problem.expected("expected another name").other(&user.span, "made from this");
+                self.problems.push(problem);
+            }
             let inputs = if meant { self.inputs(fields) } else { Some(Vec::new()) };
             layers.push(name.zip(inputs).map(|(name, mut inputs)| {
                 inputs.sort_by_key(|input| input.span().start);
@@ -185,6 +196,9 @@ impl Resolver<'_> {
         owner
     }
 }
+
+/// The name of the layer that is made for image.users.
+const USERS_LAYER: &str = "users";
 
 /// What `owner` of an archive says when the archive's own numbers are wanted.
 const ARCHIVE_OWNERS: &str = "archive";
