@@ -4,6 +4,7 @@ mod flips;
 mod hostile;
 mod raw;
 mod sample;
+mod schema;
 mod verdicts;
 
 use std::num::NonZeroUsize;

@@ -126,3 +126,18 @@ fn a_diff_id_that_is_not_the_contents() {
     assert_eq!(errors(&found), ["E-DIFFID"]);
     assert!(found.findings[0].place.contains("layer 1 'app' of linux/amd64"), "{:?}", found.findings);
 }
+
+/// The commands of docs/verify.md.
+#[test]
+fn the_index_can_be_checked_by_hand() {
+    let layout = Sample::small().layout();
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.md")).unwrap();
+    let commands = text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let output =
+        std::process::Command::new("sh").args(["-ec", commands]).current_dir(layout.path()).output().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let mut lines = output.lines();
+    let said = lines.next().unwrap().rsplit(':').next().unwrap().to_owned();
+    assert_eq!(said.len(), 64);
+    assert_eq!(lines.next().unwrap().split(' ').next().unwrap(), said);
+}
