@@ -142,3 +142,16 @@ fn every_cut_of_an_archive() {
         assert_eq!(report(&path).verdict, Verdict::NotSound);
     }
 }
+
+/// With Docker's second view: `manifest.json` is found like everything else.
+#[test]
+fn every_byte_of_a_docker_archive() {
+    let layout = Sample::small().layout();
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("image.tar");
+    let output = format!("docker-archive:{}", path.display());
+    let mut command = crate::support::dmoci();
+    crate::support::Run::of(command.arg("export").arg(layout.path()).args(["-o", &output])).ok();
+    assert_sound(&report(&path));
+    every_flip(&path, &path, &|_, place| !place.is_empty());
+}
