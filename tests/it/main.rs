@@ -18,6 +18,7 @@ mod house;
 mod image_spec;
 mod inspect;
 mod man;
+mod readers;
 mod schema;
 mod sources;
 mod spec;
