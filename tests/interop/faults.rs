@@ -233,6 +233,27 @@ fn a_full_file_system() {
     }
 }
 
+#[test]
+fn a_file_system_too_small_to_unpack_an_archive() {
+    if !have(&["root", "mount", "xz"]) {
+        return;
+    }
+    let place = Place::new();
+    let project = place.path("project");
+    fs::create_dir_all(&project).unwrap();
+    let noise = |n: u32| n.wrapping_mul(2_654_435_761).to_le_bytes();
+    fs::write(project.join("noise"), (0..500_000).flat_map(noise).collect::<Vec<u8>>()).unwrap();
+    run(command("tar").args(["-cJf", "noise.tar.xz", "noise"]).current_dir(&project));
+    let spec = "schema = 1\n[image]\nname = \"registry.example/noise\"\nplatforms = [\"linux/amd64\"]\n\
+                [[layer]]\nname = \"noise\"\narchive = [{ path = \"noise.tar.xz\", to = \"/srv\" }]\n";
+    fs::write(project.join("dmoci.toml"), spec).unwrap();
+    let small = Small::mount(place.path("small"), "500k");
+    let dist = small.0.join("dist");
+    let said = exits(dmoci().arg("build").arg("-C").arg(&project).arg("-o").arg(&dist), 6);
+    says_no_space(&said.err, &dist);
+    assert!(!dist.join("image/index.json").exists());
+}
+
 fn size_name(size: &str) -> &'static str {
     ["8k", "64k", "200k", "400k"].into_iter().find(|name| *name == size).unwrap_or("another size")
 }
