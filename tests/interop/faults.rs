@@ -83,9 +83,6 @@ file = [{{ path = "/etc/version", content = "{version}" }}]
         let found = fs::read(&index).unwrap_or_else(|error| panic!("{at:?}: no index: {error}"));
         let of = |name: &str| fs::read(self.dist(name).join("image/index.json")).unwrap();
         assert!(found == of("new") || with_old && found == of("old"), "{at:?}: neither old nor new");
-        if std::env::var_os("TMP_NOVERIFY").is_some() {
-            return whole_blobs(dist, at);
-        }
         let verified = said(dmoci().args(["verify", "--integrity-only"]).arg(dist.join("image")));
         assert_eq!(verified.code, Some(0), "{at:?}: {}\n{}", verified.out, verified.err);
         whole_blobs(dist, at);
