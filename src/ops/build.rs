@@ -1,7 +1,7 @@
 //! `dmoci build`: from `dmoci.toml` to `dist/`.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::assemble::{self, BaseImage, BuiltImage, Facts, ImagePlan, Output};
+use crate::engine::assemble::{self, BaseImage, BuildErrorKind, BuiltImage, Facts, ImagePlan, Output};
 use crate::inputs::base::Tree;
 use crate::inputs::files::Project;
+use crate::limits;
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, index, timestamp};
 use crate::spec::target::Target;
@@ -163,7 +164,10 @@ fn write(
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{} ({layers})", plan.target.platform));
-        built.push(assemble::assemble(plan, facts, &mut output)?);
+        built.push(assemble::assemble(plan, facts, &mut output).map_err(|error| match *error.kind {
+            BuildErrorKind::BaseEnv(_) => error.at(spec.place(&plan.target.base_span, "")),
+            _ => error,
+        })?);
     }
     let targets: Vec<Target> = plans.into_iter().map(|plan| plan.target).collect();
     Ok(assemble::index(built, &targets, facts, &mut output)?)
@@ -223,11 +227,14 @@ pub(super) struct PyProject {
 impl PyProject {
     pub(super) fn read(project: &Path) -> Result<PyProject, Failure> {
         let path = project.join("pyproject.toml");
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let mut text = String::new();
+        let read = std::fs::File::open(&path)
+            .and_then(|file| file.take(limits::SPEC_BYTES).read_to_string(&mut text));
+        match read {
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PyProject::default()),
             Err(source) => return Err(crate::inputs::InputError::Io { path, source }.into()),
-        };
+        }
         // A file that is malformed is the business of the tools that it is for; then nothing is known.
         let table: toml::Table = text.parse().unwrap_or_default();
         let Some(project) = table.get("project") else { return Ok(PyProject::default()) };
