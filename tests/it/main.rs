@@ -17,6 +17,7 @@ mod hello;
 mod house;
 mod image_spec;
 mod inspect;
+mod large;
 mod man;
 mod readers;
 mod schema;
