@@ -165,3 +165,19 @@ fn two_exports_to_one_name_at_once() {
     assert_eq!(bench.names(), ["x.tar"]);
     assert_eq!(errors(&report(&bench.path("x.tar"))).len(), 0);
 }
+
+/// A limit on the size of files stands for a full disk; the signal that comes with it is a kill in the middle.
+#[test]
+fn killed_in_the_middle() {
+    let layout = Sample::two_platforms().layout();
+    let bench = Bench::new();
+    fs::write(bench.path("x.tar"), "old").unwrap();
+    let script = "ulimit -f 4; exec \"$0\" export \"$1\" -o oci-archive:x.tar";
+    let mut shell = std::process::Command::new("sh");
+    let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_dmoci")]).arg(layout.path());
+    let output = shell.current_dir(bench.dir.path()).output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(fs::read(bench.path("x.tar")).unwrap(), b"old");
+    bench.export(layout.path(), "oci-archive:x.tar", &[]).ok();
+    assert_eq!(bench.names(), ["x.tar"]);
+}

@@ -174,18 +174,14 @@ impl<'a> Graph<'a> {
             findings.add(CheckId::Documents, &label, problem);
         }
         let said = descriptor.platform.as_ref().map(ToString::to_string);
+        let said = said.or_else(|| self.likely_platform(&manifest.config.digest));
         let of = said.unwrap_or_else(|| format!("manifest {}", descriptor.digest.short()));
         self.register(&manifest.config, &format!("config of {of}"), None, findings);
         let config = match manifest.is_image() {
             true => self.document(&manifest.config, Config::read, findings),
             false => None,
         };
-        let platform = config.as_ref().map(|(config, _)| config.platform.to_string());
-        let of = descriptor.platform.as_ref().map(ToString::to_string).or(platform).unwrap_or(of);
         if let Some((config, label)) = &config {
-            if let Some(node) = self.nodes.get_mut(&manifest.config.digest) {
-                node.uses = vec![format!("config of {of}")];
-            }
             platforms(descriptor.platform.as_ref(), &config.platform, label, findings);
             if config.diff_ids.len() != manifest.layers.len() {
                 let text = "the configuration and the manifest list different numbers of layers";
@@ -220,6 +216,13 @@ impl<'a> Graph<'a> {
                 version,
             });
         }
+    }
+
+    /// What a configuration says it is for, before anything of it is checked: only to name places.
+    fn likely_platform(&self, config: &Digest) -> Option<String> {
+        let value = json::parse(&self.store.read_unverified(config).ok()?).ok()?;
+        PlatformFields::read(&value, "", &mut Vec::new())
+            .map(|platform| super::tree::shown(&platform.to_string()))
     }
 
     /// Notes one use of a blob; true when it was known already.

@@ -120,7 +120,7 @@ impl Listing {
         let mut listing = Listing::default();
         let mut base = 0;
         loop {
-            let Err((offset, error)) = listing.members_from(file, base).map_err(io)? else {
+            let Err((offset, error)) = listing.members_from(file, base, length).map_err(io)? else {
                 return Ok(listing);
             };
             if let TarError::Io { source, .. } = error {
@@ -145,7 +145,12 @@ impl Listing {
 
     /// Reads members from `base` to the end of the archive, or to what cannot be read: where, and why.
     #[allow(clippy::type_complexity, reason = "one caller")]
-    fn members_from(&mut self, file: &File, base: u64) -> io::Result<Result<(), (u64, TarError)>> {
+    fn members_from(
+        &mut self,
+        file: &File,
+        base: u64,
+        length: u64,
+    ) -> io::Result<Result<(), (u64, TarError)>> {
         let mut buffered = BufReader::with_capacity(8 << 10, file);
         buffered.seek(SeekFrom::Start(base))?;
         let limits = TarLimits {
@@ -173,7 +178,12 @@ impl Listing {
                 return Ok(Ok(()));
             }
             if let Some(found) = found {
+                let end = found.as_ref().ok().map(|member| member.data_offset.checked_add(member.size));
                 self.add(found);
+                if end.is_some_and(|end| end.is_none_or(|end| end > length)) {
+                    let missing = "the content of a member";
+                    return Ok(Err((length, TarError::Truncated { offset: length, missing })));
+                }
             }
             if let Err(error) = reader.seek_content() {
                 return Ok(Err((base + reader.offset(), shift(error, base))));
@@ -183,7 +193,10 @@ impl Listing {
 
     /// Where the last member's padding ends.
     fn end(&self) -> u64 {
-        self.members.last().map_or(0, |member| member.data_offset + member.size.next_multiple_of(512))
+        let end = |member: &ArchiveMember| {
+            member.size.checked_next_multiple_of(512)?.checked_add(member.data_offset)
+        };
+        self.members.last().and_then(end).unwrap_or(0)
     }
 
     fn mark_padding(&mut self, dirty: bool) {

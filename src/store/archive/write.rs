@@ -16,8 +16,7 @@ use serde_json::json;
 use super::super::{ImageStore, StoreError};
 use crate::oci::json;
 
-/// The bytes of the `oci-layout` file.
-pub const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub use super::super::layout::write::OCI_LAYOUT as LAYOUT_FILE;
 
 /// An archive that is to be written, or that one that is there should be.
 pub struct ArchivePlan<'a> {

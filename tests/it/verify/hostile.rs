@@ -9,6 +9,7 @@ use dmoci::engine::verify::{Verdict, VerifyReport};
 use dmoci::oci::{Severity, json, media_type};
 use dmoci::ops::verify::verify;
 use dmoci_layers::{Compression, Digest};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::raw::{Raw, pax};
@@ -451,5 +452,48 @@ fn old_archives_of_docker_save() {
     assert_eq!(errors(&judged(&other, &second, "../1/layer.tar").unwrap()), ["E-DIGEST"]);
     for target in ["/1/layer.tar", "../../1/layer.tar", "../3/layer.tar", "../none"] {
         assert_eq!(judged(&name, &second, target).unwrap_err(), "E-BLOB-MISSING", "{target}");
+    }
+}
+
+#[test]
+fn members_of_absurd_size() {
+    let mut sample = Sample::small();
+    let root = sample.root();
+    sample.foreign_index(&[root]);
+    for size in ["18446744073709551615", "9223372036854775807", "4611686018427387904", "100000"] {
+        let mut bytes = tar(&sample.members());
+        bytes.truncate(bytes.len() - 1024);
+        bytes.extend(pax(&[("size", size)]));
+        bytes.extend(Raw::file("blobs/x", b"").0);
+        assert_eq!(errors(&archive(&Raw(bytes).end()).unwrap()), ["E-ARCHIVE-TRUNCATED"], "{size}");
+        let mut inside = pax(&[("size", size)]);
+        inside.extend(Raw::file("x", b"").0);
+        let codes = layer(Raw(inside).end());
+        assert!(codes.contains(&"E-TAR-TRUNCATED") || codes.contains(&"E-TAR-MALFORMED"), "{codes:?}");
+    }
+}
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Nothing that is done to an archive makes a panic, or an image that is sound.
+    #[test]
+    fn any_change_of_an_archive_is_found(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), proptest::collection::vec(any::<u8>(), 0..40)), 1..4),
+        cut in proptest::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let good = tar(&Sample::small().members());
+        let mut bad = good.clone();
+        for (at, length, with) in changes {
+            let at = at.index(bad.len());
+            let end = (at + length.index(64)).min(bad.len());
+            bad.splice(at..end, with);
+        }
+        if let Some(cut) = cut {
+            bad.truncate(cut.index(bad.len()).max(1));
+        }
+        prop_assume!(bad != good);
+        if let Ok(report) = archive(&bad) {
+            prop_assert_eq!(report.verdict, Verdict::NotSound);
+        }
     }
 }
