@@ -2,13 +2,15 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::Report;
+use super::report::Progress;
 use crate::diagnostic::{Exit, Failure};
-use crate::engine::verify::{Finding, Outcome, VerifyReport};
+use crate::engine::verify::{Finding, Outcome, VerifyReport, Watch};
 use crate::oci::Severity;
 use crate::ops::verify::{self, Request};
 use crate::store::Subject;
@@ -49,7 +51,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
             integrity_only: args.integrity_only,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         };
-        match verify::verify(&request) {
+        let result = verify::verify_watched(&request, &Watcher { report, progress: Mutex::new(None) });
+        match result {
             Ok(result) => {
                 exit = exit.worst(result.verdict.exit());
                 if !args.json {
@@ -71,6 +74,28 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         report.json(&json!({"schema": 1, "exit": exit as i32, "reports": reports}));
     }
     Ok(exit)
+}
+
+/// Draws a bar over the bytes of all blobs.
+struct Watcher<'a> {
+    report: &'a Report,
+    progress: Mutex<Option<Progress>>,
+}
+
+impl Watch for Watcher<'_> {
+    fn total(&self, bytes: u64) {
+        if let Ok(mut progress) = self.progress.lock() {
+            *progress = Some(self.report.progress("Verifying", bytes));
+        }
+    }
+
+    fn read(&self, bytes: u64) {
+        if let Ok(progress) = self.progress.lock()
+            && let Some(progress) = progress.as_ref()
+        {
+            progress.inc(bytes);
+        }
+    }
 }
 
 /// The report for people.

@@ -372,7 +372,7 @@ fn check(temporary: &Temporary, request: &Request) -> Result<(), Failure> {
         integrity_only: true,
         threads: request.threads,
     };
-    let report = verify::verify(&written, &options);
+    let report = verify::verify(&written, &options, &());
     match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
         None => Ok(()),
         Some(finding) => Err(ExportError::NotSound {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dmoci_layers::Digest;
 
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::verify::{self, Against, Options, VerifyReport};
+use crate::engine::verify::{self, Against, Options, VerifyReport, Watch};
 use crate::limits;
 use crate::store::{ImageStore, Subject};
 
@@ -84,6 +84,11 @@ impl Diagnostic for AgainstError {
 
 /// Verifies one subject. An error means that nothing could be looked at; what is wrong with an image is in the report.
 pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
+    verify_watched(request, &())
+}
+
+/// The same, telling how far it is.
+pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyReport, Failure> {
     let against = request.against.as_deref().map(read_list).transpose()?;
     let store = ImageStore::open(&request.subject)?;
     let options = Options {
@@ -95,7 +100,7 @@ pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
         integrity_only: request.integrity_only,
         threads: request.threads,
     };
-    Ok(verify::verify(&store, &options))
+    Ok(verify::verify(&store, &options, watch))
 }
 
 /// Reads a list as `sha256sum` writes it.

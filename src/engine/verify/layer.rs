@@ -6,6 +6,7 @@ use dmoci_layers::decompress::{DecodeError, DecodeLimits, Decoder};
 use dmoci_layers::untar::{TarError, TarLimits, TarReader};
 use dmoci_layers::{Algorithm, Compression, Digest, Hasher};
 
+use super::Watch;
 use super::tree::Tree;
 use crate::limits;
 use crate::oci::Problem;
@@ -37,8 +38,13 @@ pub(super) struct LayerFacts {
 }
 
 /// Reads a blob once.
-pub(super) fn read(store: &ImageStore, name: &Digest, content: Content) -> Result<BlobFacts, StoreError> {
-    let mut blob = Hashing::new(store.open_blob(name)?, Some(name.algorithm()));
+pub(super) fn read(
+    store: &ImageStore,
+    name: &Digest,
+    content: Content,
+    watch: &dyn Watch,
+) -> Result<BlobFacts, StoreError> {
+    let mut blob = Hashing::new(Watched(store.open_blob(name)?, watch), Some(name.algorithm()));
     let io = |source| StoreError::Io { path: store.place().to_owned(), source };
     let layer = match content {
         Content::Opaque => None,
@@ -130,6 +136,17 @@ fn tar_problem(error: TarError) -> io::Result<Problem> {
 
 fn decode_problem(error: &DecodeError) -> Problem {
     Problem::error("E-COMPRESSION", "", error.to_string())
+}
+
+/// A reader that tells how far it is.
+struct Watched<'a, R>(R, &'a dyn Watch);
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(out)?;
+        self.1.read(n as u64);
+        Ok(n)
+    }
 }
 
 /// A reader that counts, and hashes when asked to.

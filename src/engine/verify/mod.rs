@@ -61,13 +61,27 @@ pub struct Options {
 /// How many unreferenced blobs are told one by one.
 const UNREFERENCED: usize = 20;
 
+/// Who is told how far the reading of blobs is. Called from several threads.
+pub trait Watch: Sync {
+    /// So many bytes are to be read.
+    fn total(&self, bytes: u64);
+    /// So many bytes more were read.
+    fn read(&self, bytes: u64);
+}
+
+/// Tells nobody.
+impl Watch for () {
+    fn total(&self, _: u64) {}
+    fn read(&self, _: u64) {}
+}
+
 /// Verifies an open store.
-pub fn verify(store: &ImageStore, options: &Options) -> VerifyReport {
+pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> VerifyReport {
     let mut findings = Findings::default();
     let graph = Graph::walk(store, &mut findings);
     container::surroundings(store, &graph, &mut findings);
     container::index_digest(store, &mut findings);
-    blobs(store, &graph, options.threads, &mut findings);
+    blobs(store, &graph, (options.threads, watch), &mut findings);
     container::views(store, &graph, &mut findings);
     container::archive_bytes(store, &graph, &mut findings);
     version(&graph, options, &mut findings);
@@ -95,7 +109,12 @@ pub fn verify(store: &ImageStore, options: &Options) -> VerifyReport {
 }
 
 /// Reads every blob that is not proven yet, and those that nothing names.
-fn blobs(store: &ImageStore, graph: &Graph<'_>, threads: NonZeroUsize, findings: &mut Findings) {
+fn blobs(
+    store: &ImageStore,
+    graph: &Graph<'_>,
+    (threads, watch): (NonZeroUsize, &dyn Watch),
+    findings: &mut Findings,
+) {
     let mut jobs: Vec<(&Digest, Option<&Node>)> = Vec::new();
     for digest in store.blobs() {
         match graph.nodes.get(digest) {
@@ -105,7 +124,8 @@ fn blobs(store: &ImageStore, graph: &Graph<'_>, threads: NonZeroUsize, findings:
     }
     // The largest first, so that no core is left with one at the end.
     jobs.sort_by_key(|(digest, _)| std::cmp::Reverse(store.blob_size(digest)));
-    let mut results = run(store, &jobs, threads);
+    watch.total(jobs.iter().filter_map(|(digest, _)| store.blob_size(digest)).sum());
+    let mut results = run(store, &jobs, threads, watch);
     results.sort_by(|(a, _), (b, _)| jobs[*a].0.cmp(jobs[*b].0));
     let (mut bytes, mut entries, mut layers, mut unreferenced) = (0, 0, 0, 0usize);
     for (job, result) in results {
@@ -155,7 +175,12 @@ fn blobs(store: &ImageStore, graph: &Graph<'_>, threads: NonZeroUsize, findings:
 
 type Done = (usize, Result<BlobFacts, StoreError>);
 
-fn run(store: &ImageStore, jobs: &[(&Digest, Option<&Node>)], threads: NonZeroUsize) -> Vec<Done> {
+fn run(
+    store: &ImageStore,
+    jobs: &[(&Digest, Option<&Node>)],
+    threads: NonZeroUsize,
+    watch: &dyn Watch,
+) -> Vec<Done> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(jobs.len()));
     let work = || {
@@ -168,7 +193,7 @@ fn run(store: &ImageStore, jobs: &[(&Digest, Option<&Node>)], threads: NonZeroUs
                 Some((Kind::Layer(compression), algorithm)) => Content::Layer(compression, algorithm),
                 _ => Content::Opaque,
             };
-            let result = layer::read(store, digest, content);
+            let result = layer::read(store, digest, content, watch);
             done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
         }
     };

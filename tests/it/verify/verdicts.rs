@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::sample::tar;
 use super::{Sample, assert_sound, errors, report, request};
+use crate::support::{Run, dmoci};
 
 #[test]
 fn sound_is_not_authentic() {
@@ -140,4 +141,35 @@ fn the_index_can_be_checked_by_hand() {
     let said = lines.next().unwrap().rsplit(':').next().unwrap().to_owned();
     assert_eq!(said.len(), 64);
     assert_eq!(lines.next().unwrap().split(' ').next().unwrap(), said);
+}
+
+#[test]
+fn what_people_see() {
+    let sample = Sample::two_platforms();
+    let good = sample.layout();
+    let run = |layout: &std::path::Path, more: &[&str]| Run::of(dmoci().arg("verify").arg(layout).args(more));
+    let shown = run(good.path(), &[]).exits(3).stdout;
+    let last = format!("SOUND, NOT AUTHENTICATED: {}", good.path().display());
+    assert_eq!(shown.lines().last().unwrap(), last);
+    assert!(shown.contains("canonical: yes"), "{shown}");
+    run(good.path(), &["--integrity-only"]).exits(0);
+    let subject = format!("{}@{}", good.path().display(), sample.root()["digest"].as_str().unwrap());
+    let shown = run(std::path::Path::new(&subject), &[]).exits(0).stdout;
+    assert!(shown.contains("VERIFIED: ") && shown.contains("authenticated by the digest"), "{shown}");
+    let bad = sample.layout();
+    let digest = sample.blobs.keys().next().unwrap();
+    fs::write(bad.blob(digest), vec![b'x'; sample.blobs[digest].len()]).unwrap();
+    let shown = run(bad.path(), &["--integrity-only"]).exits(1).stdout;
+    for text in [
+        "error[E-DIGEST]",
+        &format!("in blob {digest} = "),
+        &format!("expected {digest}"),
+        "found    sha256:",
+        "NOT SOUND: ",
+    ] {
+        assert!(shown.contains(text), "{text}\n{shown}");
+    }
+    run(&good.path().join("none"), &[]).exits(6);
+    run(std::path::Path::new("docker://example.org/a:1"), &[]).exits(2);
+    run(good.path(), &["--against", "none"]).exits(6);
 }
