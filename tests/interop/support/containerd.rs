@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Guard, Place, command, run, said};
+use super::{Guard, Place, command, run, said, service};
 
 /// What it needs.
-pub(crate) const PEERS: &[&str] = &["root", "containerd", "ctr", "runc"];
+pub(crate) const PEERS: &[&str] = &["root", "setpriv", "containerd", "ctr", "runc"];
 
 /// A containerd in a directory of its own.
 pub(crate) struct Containerd {
@@ -22,7 +22,7 @@ impl Containerd {
     pub(crate) fn start() -> Containerd {
         let place = Place::new();
         let socket = place.path("socket");
-        let mut daemon = command("containerd");
+        let mut daemon = service("containerd");
         daemon.arg("--root").arg(place.path("root"));
         daemon.arg("--state").arg(place.path("state"));
         daemon.arg("--address").arg(&socket);

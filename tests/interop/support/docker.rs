@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Guard, Place, command, path_of, run, said};
+use super::{Guard, Place, command, path_of, run, said, service};
 
 /// What it needs.
-pub(crate) const PEERS: &[&str] = &["root", "dockerd", "containerd", "runc", "docker"];
+pub(crate) const PEERS: &[&str] = &["root", "setpriv", "dockerd", "containerd", "runc", "docker"];
 
 /// A daemon without network, in a directory of its own.
 pub(crate) struct Docker {
@@ -23,7 +23,7 @@ impl Docker {
     pub(crate) fn start() -> Docker {
         let place = Place::new();
         let socket = place.path("socket");
-        let mut daemon = command(path_of("dockerd").unwrap());
+        let mut daemon = service(path_of("dockerd").unwrap());
         daemon.arg("--data-root").arg(place.path("root"));
         daemon.arg("--exec-root").arg(place.path("exec"));
         daemon.arg("--pidfile").arg(place.path("pid"));

@@ -92,6 +92,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A service, which the kernel ends when this process is killed and cannot do so itself.
+pub(crate) fn service(program: impl AsRef<OsStr>) -> Command {
+    let mut service = command(path_of("setpriv").unwrap());
+    service.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    service
+}
+
 /// The program under test.
 pub(crate) fn dmoci() -> Command {
     command(env!("CARGO_BIN_EXE_dmoci"))
