@@ -68,7 +68,8 @@ pub struct DecodeLimits {
 pub struct Framing {
     /// Number of gzip members or zstd frames.
     pub members: u64,
-    /// Every gzip header is `1f 8b 08 00 00000000 00 ff`; every zstd frame is a data frame without a dictionary.
+    /// Every gzip header is `1f 8b 08 00 00000000 00 ff`; every zstd frame says its content's size and
+    /// has neither checksum nor dictionary.
     pub plain_headers: bool,
     /// Every member but the last holds exactly [`Compression::block_size`] bytes, and the last holds 1 to that many.
     pub uniform_blocks: bool,
@@ -310,8 +311,8 @@ impl<R: Read> Decoder<R> {
             }
             let plain = match self.compression {
                 Compression::Gzip => first.starts_with(&PLAIN_HEADER),
-                // Not skippable; the two low bits of the frame header descriptor say that a dictionary is needed.
-                _ => first[0] == 0x28 && first.get(4).is_some_and(|descriptor| descriptor & 3 == 0),
+                // Not skippable; a content size, no checksum, no dictionary (RFC 8878, section 3.1.1.1.1).
+                _ => first[0] == 0x28 && first.get(4).is_some_and(|byte| byte & 0xe0 != 0 && byte & 7 == 0),
             };
             self.framing.plain_headers &= plain;
             self.framing.uniform_blocks &= !self.short_member;

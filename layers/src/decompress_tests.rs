@@ -50,7 +50,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
 }
 
 fn zstd(content: &[u8]) -> Vec<u8> {
-    zstd::stream::encode_all(content, 3).unwrap()
+    zstd::bulk::compress(content, 3).unwrap()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `dmoci export`: one archive from a layout or another archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek as _, Write};
 use std::num::NonZeroUsize;
@@ -269,6 +269,7 @@ fn named(store: &ImageStore, request: &Request, image: &Image) -> Result<Vec<Des
     plain.platform = Some(image.platform().clone());
     plain.annotations.retain(|key, _| key != TAG && key != FULL_NAME);
     let mut images = Vec::new();
+    let mut looked = HashMap::new();
     for descriptor in descriptors(store)? {
         let name = |key: &str| descriptor.annotations.get(key).cloned();
         let root = Root {
@@ -276,13 +277,18 @@ fn named(store: &ImageStore, request: &Request, image: &Image) -> Result<Vec<Des
             tags: name(TAG).into_iter().collect(),
             names: name(FULL_NAME).into_iter().collect(),
         };
-        let below = |root: &Root| -> Result<bool, StoreError> {
-            Ok(store
-                .images(&root.descriptor)?
-                .iter()
-                .any(|one| one.descriptor.digest == image.descriptor.digest))
+        if request.subject.tag().is_some_and(|tag| !root.has_tag(tag)) {
+            continue;
+        }
+        let leads = match looked.get(&root.descriptor.digest) {
+            Some(known) => *known,
+            None => {
+                let below = store.images(&root.descriptor)?;
+                below.iter().any(|one| one.descriptor.digest == image.descriptor.digest)
+            }
         };
-        if request.subject.tag().is_some_and(|tag| !root.has_tag(tag)) || !below(&root)? {
+        looked.insert(root.descriptor.digest.clone(), leads);
+        if !leads {
             continue;
         }
         let mut copy = plain.clone();

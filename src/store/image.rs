@@ -3,6 +3,8 @@
 //! Here the first thing that is wrong is an error: these functions serve commands that use an image. `verify` walks
 //! the same documents itself and collects everything.
 
+use std::collections::HashMap;
+
 use dmoci_layers::Digest;
 use serde_json::Value;
 
@@ -66,9 +68,9 @@ impl ImageStore {
     pub fn roots(&self) -> Result<Vec<Root>, StoreError> {
         let index = read("index.json", self.index_bytes(), Index::read)?;
         let mut roots: Vec<Root> = Vec::new();
+        let mut positions = HashMap::new();
         for descriptor in index.manifests {
-            let position = roots.iter().position(|root| root.descriptor.digest == descriptor.digest);
-            let position = position.unwrap_or_else(|| {
+            let position = *positions.entry(descriptor.digest.clone()).or_insert_with(|| {
                 roots.push(Root { descriptor: descriptor.clone(), tags: Vec::new(), names: Vec::new() });
                 roots.len() - 1
             });

@@ -16,6 +16,9 @@ use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, PlatformFields, Problem, json};
 use crate::store::{Form, ImageStore};
 
+/// How many uses of one blob are told apart.
+const USES: usize = 32;
+
 /// A blob that documents name.
 pub(super) struct Node {
     /// What it is for, in words: `layer 2 'app' of linux/amd64`. Several when it is used several times.
@@ -241,10 +244,12 @@ impl<'a> Graph<'a> {
             proven: false,
             given_up: false,
         });
-        if !node.uses.iter().any(|known| known == what) {
+        if node.uses.len() < USES && !node.uses.iter().any(|known| known == what) {
             node.uses.push(what.to_owned());
         }
+        // Of two that differ one is wrong already.
         if let Some(diff_id) = diff_id
+            && node.diff_ids.len() < USES
             && !node.diff_ids.iter().any(|(known, _)| *known == diff_id)
         {
             node.diff_ids.push((diff_id, what.to_owned()));

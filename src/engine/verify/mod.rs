@@ -14,6 +14,7 @@ mod layer;
 mod report;
 mod tree;
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -358,8 +359,8 @@ fn listed(store: &ImageStore, graph: &Graph<'_>, against: &Against) -> Result<Op
             return Err(problem.but(expected.to_string(), whole.to_string()));
         }
     }
-    let root =
-        graph.roots.iter().find(|root| against.entries.iter().any(|(digest, _)| *digest == root.digest));
+    let listed: HashSet<&Digest> = against.entries.iter().map(|(digest, _)| digest).collect();
+    let root = graph.roots.iter().find(|root| listed.contains(&root.digest));
     Ok(root.map(|root| format!("the digest {}", root.digest)))
 }
 

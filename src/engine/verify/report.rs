@@ -229,12 +229,17 @@ impl VerifyReport {
 pub(super) struct Findings {
     pub(super) list: Vec<Finding>,
     pub(super) canonical: Canonical,
+    /// Numbers of errors, warnings and notes, those that are not told included.
+    told: [usize; 3],
     skipped: Vec<(CheckId, String)>,
     details: Vec<(CheckId, String)>,
 }
 
 /// Codes of errors that say "unknown", not "wrong".
 const UNDECIDED: [&str; 2] = ["E-IO", "E-DIGEST-ALGORITHM"];
+
+/// How many findings of each weight are told.
+const FINDINGS: usize = 10_000;
 
 /// How many reasons against "canonical" are told.
 const REASONS: usize = 12;
@@ -247,6 +252,16 @@ impl Findings {
             pointer => format!("{place} at {pointer}"),
         };
         let Problem { code, severity, message, expected, found, .. } = problem;
+        // A hostile image has as many as it likes. Those of one weight never crowd out those of another.
+        let told = match severity {
+            Severity::Error => &mut self.told[0],
+            Severity::Warning => &mut self.told[1],
+            Severity::Note => &mut self.told[2],
+        };
+        *told += 1;
+        if *told > FINDINGS {
+            return;
+        }
         self.list.push(Finding { code, severity, check, place, message, expected, found });
     }
 
@@ -303,6 +318,19 @@ impl Findings {
 
     /// The findings, errors first, each weight in the order found.
     pub(super) fn sorted(mut self) -> Vec<Finding> {
+        let untold: usize = self.told.iter().map(|told| told.saturating_sub(FINDINGS)).sum();
+        if untold > 0 {
+            let message = format!("{untold} more findings are not told");
+            self.list.push(Finding {
+                code: "E-MORE",
+                severity: Severity::Note,
+                check: CheckId::Documents,
+                place: "the whole image".into(),
+                message,
+                expected: String::new(),
+                found: String::new(),
+            });
+        }
         self.list.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         self.list
     }

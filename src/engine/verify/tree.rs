@@ -132,7 +132,7 @@ impl Tree {
 
     /// Links that lead out of the root, and entries that stand behind a link of the same layer.
     fn links(&mut self, member: &Member<'_>, path: &SafePath) {
-        let mut above = path.parent();
+        let mut above = if self.symlinks.is_empty() { None } else { path.parent() };
         while let Some(parent) = above.filter(|parent| !parent.is_root()) {
             if let Some(&escapes) = self.symlinks.get(&parent) {
                 let text =
