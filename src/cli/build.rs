@@ -2,16 +2,15 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use clap::Args as ClapArgs;
 
 use super::Report;
 use super::project::ProjectArgs;
-use super::report::Progress;
+use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
-use crate::ops::build::{self, Built, Request, Watch};
+use crate::ops::build::{self, Built, Request};
 
 /// Build the image that dmoci.toml describes
 ///
@@ -28,9 +27,9 @@ pub(crate) struct Args {
     /// Build for this platform of the spec only; can be repeated
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Vec<Platform>,
-    /// When the image was created, in seconds since 1970-01-01T00:00:00Z [default: the commit's time, else
-    /// 1980-01-02]
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    /// When the image was created, in seconds since 1970-01-01T00:00:00Z [default: the environment's
+    /// SOURCE_DATE_EPOCH, else the commit's time, else 1980-01-02]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     epoch: Option<u64>,
     /// The revision that the image is built from [default: git's, with -dirty when the tree is]
     #[arg(long, value_name = "TEXT")]
@@ -47,11 +46,11 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         platforms: args.platform,
         set: args.project.set(),
         project: args.project.directory,
-        epoch: args.epoch,
+        epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         revision: args.revision,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    let watch = Watcher { report, progress: Mutex::new(None) };
+    let watch = Watcher::new(report);
     let built = build::build(&request, &watch)?;
     drop(watch);
     report.status("Finished", built.layout.display());
@@ -60,6 +59,24 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         false => lines(&built).iter().for_each(|line| report.data(line)),
     }
     Ok(Exit::Done)
+}
+
+/// SOURCE_DATE_EPOCH, when it is set (<https://reproducible-builds.org/specs/source-date-epoch/>).
+fn epoch() -> Result<Option<u64>, Failure> {
+    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    match value.to_str().and_then(|text| text.parse().ok()) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(Failure {
+            code: "E-EPOCH",
+            exit: Exit::Usage,
+            message: format!(
+                "SOURCE_DATE_EPOCH is {value:?} in the environment, which is no number of seconds"
+            ),
+            causes: Vec::new(),
+            places: Vec::new(),
+            help: Some("unset it, or set it to seconds since 1970-01-01T00:00:00Z".into()),
+        }),
+    }
 }
 
 /// One line for each artifact: kind, name, digest.
@@ -75,35 +92,9 @@ fn lines(built: &Built) -> Vec<String> {
         rows.push(("manifest", on.clone(), platform.manifest.digest.to_string()));
         rows.push(("config", on.clone(), platform.config.digest.to_string()));
         for layer in &platform.layers {
-            rows.push(("layer", format!("{on} {}", layer.name), layer.descriptor.digest.to_string()));
+            rows.push(("layer", format!("{on}:{}", layer.name), layer.descriptor.digest.to_string()));
         }
     }
     let width = rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
     rows.iter().map(|(kind, name, digest)| format!("{kind:<8}  {name:<width$}  {digest}")).collect()
-}
-
-/// Tells the report what the build does.
-struct Watcher<'a> {
-    report: &'a Report,
-    progress: Mutex<Option<Progress>>,
-}
-
-impl Watch for Watcher<'_> {
-    fn status(&self, verb: &str, message: &str) {
-        self.report.status(verb, message);
-    }
-
-    fn total(&self, bytes: u64) {
-        if let Ok(mut progress) = self.progress.lock() {
-            *progress = Some(self.report.progress("Writing", bytes));
-        }
-    }
-
-    fn wrote(&self, bytes: u64) {
-        if let Ok(progress) = self.progress.lock()
-            && let Some(progress) = progress.as_ref()
-        {
-            progress.inc(bytes);
-        }
-    }
 }

@@ -1,15 +1,16 @@
 //! `dmoci check`.
 
 use super::project::ProjectArgs;
+use super::watcher::Watcher;
 use super::{Report, count};
 use crate::diagnostic::{Exit, Failure};
 use crate::{ops, spec};
 
 /// Check dmoci.toml, for every platform at once.
 ///
-/// Reads the file, resolves it for each of its platforms, and looks whether every file and directory that it
-/// names is there. Nothing is built or written. Ends with 0 when all is well and with 2 when something must be
-/// corrected.
+/// Does everything of a build but writing: resolves the file for each of its platforms, looks whether every file
+/// and directory that it names is there, reads archives and the base image, and finds conflicts between layers
+/// and inputs. Ends as `build` would, with 0 when all is well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -18,7 +19,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let spec = spec::load(&args.project.spec())?;
-    let checked = ops::check::check(&args.project.directory, &spec, args.project.set())?;
+    let scratch = std::env::temp_dir();
+    let watch = Watcher::new(report);
+    let checked = ops::check::check(&args.project.directory, &spec, args.project.set(), &scratch, &watch)?;
+    drop(watch);
     for target in &checked.targets {
         let inputs = target.layers.iter().map(|layer| layer.inputs.len()).sum();
         let (layers, entries) =

@@ -13,6 +13,7 @@ mod project;
 mod report;
 mod schema;
 mod verify;
+mod watcher;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};

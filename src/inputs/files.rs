@@ -34,12 +34,35 @@ impl Project {
         Ok(Project { directory: Arc::new(directory), path: path.to_owned(), output: None })
     }
 
-    /// The same project, in which this directory may not be copied.
+    /// The same project, in which this directory, when it is there, is no input.
     pub fn writing(mut self, output: &Path) -> Result<Project, InputError> {
-        let stat = rustix::fs::stat(output).map_err(|e| failed(output, e))?;
-        let stamp = Stamp::of(&stat);
-        self.output = Some((stamp.device, stamp.inode));
+        // A build into the project itself, or above it, writes `image` there; everything else is an input as ever.
+        let around = match (self.path.canonicalize(), output.canonicalize()) {
+            (Ok(project), Ok(real)) => project.starts_with(real),
+            _ => false,
+        };
+        let output = if around { output.join("image") } else { output.to_owned() };
+        let output = output.as_path();
+        self.output = match rustix::fs::stat(output).map(|stat| Stamp::of(&stat)) {
+            Ok(stamp) => Some((stamp.device, stamp.inode)),
+            Err(rustix::io::Errno::NOENT) => None,
+            Err(error) => return Err(failed(output, error)),
+        };
         Ok(self)
+    }
+
+    /// Refuses a path that is the output directory or lies in it.
+    pub fn check_input(&self, path: &Path) -> Result<(), InputError> {
+        let (Some(output), Ok(real)) = (self.output, self.path.join(path).canonicalize()) else {
+            return Ok(());
+        };
+        for above in real.ancestors() {
+            let stamp = rustix::fs::stat(above).map(|stat| Stamp::of(&stat));
+            if stamp.is_ok_and(|stamp| (stamp.device, stamp.inode) == output) {
+                return Err(InputError::Output(path.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     /// Opens a path that must stay beneath the project; symbolic links on the way are followed within it.
@@ -56,6 +79,7 @@ impl Project {
 
     /// Opens a file of the project for reading.
     pub fn open_file(&self, path: &Path) -> Result<File, InputError> {
+        self.check_input(path)?;
         let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
         let metadata = file.metadata().map_err(|source| InputError::Io { path: path.to_owned(), source })?;
         if !metadata.is_file() {
@@ -232,6 +256,9 @@ impl Walk<'_> {
         let included = included || source.patterns.includes(&full, is_directory);
         if !included && !is_directory {
             return Ok(true);
+        }
+        if name.as_bytes() == b".git" {
+            return Err(InputError::Git(seen));
         }
         if name.as_bytes().starts_with(b".wh.") {
             return Err(InputError::Whiteout(seen));

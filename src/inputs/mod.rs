@@ -82,9 +82,12 @@ pub enum InputError {
     /// A file was not the same at the end of reading as at the beginning, or not the same as when planning.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
-    /// The directory that the build writes lies in a copied folder.
-    #[error("{} is the output directory of this build, which cannot be copied into the image", .0.display())]
+    /// The directory that the build writes is an input, or lies in one.
+    #[error("{} is in the output of this build, which cannot be an input of it", .0.display())]
     Output(PathBuf),
+    /// git's own data lies in a copied folder.
+    #[error("{} is git's own data, which is different in every clone", .0.display())]
+    Git(PathBuf),
     /// A name begins with `.wh.`, which would delete files of lower layers.
     #[error("{} has a name that begins with .wh., which marks deletions in a layer", .0.display())]
     Whiteout(PathBuf),
@@ -139,6 +142,7 @@ impl Diagnostic for InputError {
             InputError::Special { .. } => "E-SOURCE-SPECIAL",
             InputError::Changed(_) => "E-SOURCE-CHANGED",
             InputError::Output(_) => "E-SOURCE-OUTPUT",
+            InputError::Git(_) => "E-SOURCE-GIT",
             InputError::Whiteout(_) => "E-SOURCE-WHITEOUT",
             InputError::Path { .. } => "E-SOURCE-PATH",
             InputError::Pattern(..) => "E-SPEC-PATTERN",
@@ -168,6 +172,7 @@ impl Diagnostic for InputError {
                 "copy the target into the project, or name a directory above both with -C".into()
             }
             InputError::Special { .. } => "leave it out with `exclude`".into(),
+            InputError::Git(_) => "leave it out with `exclude = [\".git\"]`".into(),
             InputError::Output(_) => "leave it out with `exclude`, or write elsewhere with -o".into(),
             InputError::Changed(_) => "run the build again when nothing writes to the project".into(),
             InputError::Whiteout(_) => "rename it, or leave it out with `exclude`".into(),

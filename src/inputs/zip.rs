@@ -8,7 +8,9 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use dmoci_layers::{Entry, EntryKind};
-use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive, ZipArchiveEntryWayfinder};
+use rawzip::{
+    CompressionMethod, CreatorSystem, RECOMMENDED_BUFFER_SIZE, ZipArchive, ZipArchiveEntryWayfinder,
+};
 
 use super::InputError;
 use super::archive::Members;
@@ -128,7 +130,11 @@ fn directory<R: rawzip::ReaderAt>(
             return Err(error(path, "it holds too many members"));
         }
         records.push(Record {
-            mode: entry.mode().value(),
+            // Other systems' attributes say nothing of permissions.
+            mode: match entry.version_made_by().creator_system() {
+                CreatorSystem::UNIX | CreatorSystem::MACOS => entry.mode().value(),
+                _ => 0,
+            },
             is_dir: entry.is_dir(),
             method,
             wayfinder: entry.wayfinder(),

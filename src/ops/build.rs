@@ -9,10 +9,9 @@ use dmoci_layers::{Digest, MTIME, RULES};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use super::plan::{Watch, plan};
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::assemble::{self, BaseImage, BuildErrorKind, BuiltImage, Facts, ImagePlan, Output};
-use crate::inputs::base::Tree;
-use crate::inputs::files::Project;
+use crate::engine::assemble::{self, BuiltImage, Facts, Output};
 use crate::limits;
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, index, timestamp};
@@ -42,16 +41,6 @@ pub struct Request {
     pub threads: NonZeroUsize,
 }
 
-/// Who is told what a build does.
-pub trait Watch {
-    /// A step begins.
-    fn status(&self, verb: &str, message: &str);
-    /// So many bytes are to be written.
-    fn total(&self, bytes: u64);
-    /// So many bytes more were written.
-    fn wrote(&self, bytes: u64);
-}
-
 /// A finished build.
 #[derive(Debug)]
 pub struct Built {
@@ -67,7 +56,7 @@ pub struct Built {
 
 /// What is wrong with the request itself.
 #[derive(Debug, thiserror::Error)]
-enum RequestError {
+pub(super) enum RequestError {
     #[error("the spec does not build for {0}")]
     Platform(Platform, String),
     #[error("the name or tags for {0} are not those of the other platforms")]
@@ -109,17 +98,14 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
     let targets =
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
-    let project = Project::open(&request.project)?;
+    super::check::sources(&request.project, &spec, &targets)?;
     let facts = Facts { source: python.source, ..facts(request)? };
 
     let mut writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
-    let written = project
-        .writing(&request.output)
-        .map_err(Failure::from)
-        .and_then(|project| write(&spec, targets, &project, &facts, &mut writer, watch));
+    let written = write(&spec, targets, request, &facts, &mut writer, watch);
     match written {
         Ok(image) => {
             let digests = digests(&image, &names, &facts);
@@ -139,24 +125,13 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
 fn write(
     spec: &Spec,
     targets: Vec<Target>,
-    project: &Project,
+    request: &Request,
     facts: &Facts,
     writer: &mut LayoutWriter,
     watch: &dyn Watch,
 ) -> Result<BuiltImage, Failure> {
     let scratch = writer.scratch();
-    let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
-    for target in targets {
-        watch.status("Planning", &target.platform.to_string());
-        let base =
-            BaseImage::open(&target, project).map_err(|error| error.at(spec.place(&target.base_span, "")))?;
-        let tree = match &base {
-            Some(base) => base.tree().map_err(|error| error.at(spec.place(&target.base_span, "")))?,
-            None => Tree::default(),
-        };
-        let locate = |span: &spec::Span, label: &str| spec.place(span, label);
-        plans.push(assemble::plan(target, base, tree, project, &scratch, &locate)?);
-    }
+    let plans = plan(spec, targets, &request.project, &request.output, &scratch, watch)?;
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
     let mut output = ToLayout { writer, watch };
     let mut built = Vec::with_capacity(plans.len());
@@ -164,10 +139,7 @@ fn write(
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{} ({layers})", plan.target.platform));
-        built.push(assemble::assemble(plan, facts, &mut output).map_err(|error| match *error.kind {
-            BuildErrorKind::BaseEnv(_) => error.at(spec.place(&plan.target.base_span, "")),
-            _ => error,
-        })?);
+        built.push(assemble::assemble(plan, facts, &mut output)?);
     }
     let targets: Vec<Target> = plans.into_iter().map(|plan| plan.target).collect();
     Ok(assemble::index(built, &targets, facts, &mut output)?)
@@ -210,7 +182,11 @@ fn facts(request: &Request) -> Result<Facts, Failure> {
     let epoch = request.epoch.or(commit.as_ref().map(|commit| commit.time)).unwrap_or(MTIME);
     Ok(Facts {
         created: timestamp::rfc3339(epoch).ok_or(RequestError::Epoch(epoch))?,
-        revision: request.revision.clone().or(commit.map(|commit| commit.revision)),
+        revision: request
+            .revision
+            .clone()
+            .or(commit.map(|commit| commit.revision))
+            .filter(|revision| !revision.is_empty()),
         source: None,
         threads: Some(request.threads),
     })
@@ -250,7 +226,7 @@ impl PyProject {
 
 /// How the image is called.
 #[derive(Debug, PartialEq, Eq)]
-struct Names {
+pub(super) struct Names {
     name: Option<String>,
     tags: Vec<String>,
 }
@@ -272,7 +248,7 @@ impl Names {
 }
 
 /// The name and tags, which are those of all platforms together. A name without tags is `latest`.
-fn names(targets: &[Target]) -> Result<Names, RequestError> {
+pub(super) fn names(targets: &[Target]) -> Result<Names, RequestError> {
     let mut all = targets.iter().map(|target| (Names::of(target), target));
     let Some((names, _)) = all.next() else { return Ok(Names { name: None, tags: Vec::new() }) };
     match all.find(|(other, _)| *other != names) {

@@ -1,10 +1,12 @@
-//! Whether a specification can be built, as far as can be known without building.
+//! Whether a specification can be built: everything of a build but writing.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::build::{PyProject, names};
+use super::plan::{Watch, plan};
 use crate::diagnostic::Failure;
 use crate::spec::target::{Base, Input, Source, SourcePath};
 use crate::spec::{Overrides, Problem, Problems, Spec, SpecError, Target, nearest};
@@ -18,14 +20,30 @@ pub struct Checked {
     pub sources: usize,
 }
 
-/// Resolves the specification for all its platforms, and looks whether every source is there in the project
-/// directory `dir`. No source is opened: what is in them is not checked. `set` are variables that the caller sets.
-pub fn check(dir: &Path, spec: &Spec, set: BTreeMap<String, String>) -> Result<Checked, Failure> {
-    let overrides = Overrides { vars: set, version: super::build::PyProject::read(dir)?.version };
+/// Does everything of a build but writing: resolves the specification for all its platforms, looks whether every
+/// source is there, reads archives and bases, and finds conflicts. `set` are variables that the caller sets.
+///
+/// What archives hold is unpacked into nameless files in `scratch`.
+pub fn check(
+    dir: &Path,
+    spec: &Spec,
+    set: BTreeMap<String, String>,
+    scratch: &Path,
+    watch: &dyn Watch,
+) -> Result<Checked, Failure> {
+    let overrides = Overrides { vars: set, version: PyProject::read(dir)?.version };
     let mut targets = Vec::new();
     for platform in spec.platforms() {
         targets.push(spec.target(platform, &overrides)?);
     }
+    names(&targets)?;
+    let sources = sources(dir, spec, &targets)?;
+    plan(spec, targets.clone(), dir, &dir.join("dist"), scratch, watch)?;
+    Ok(Checked { sources, targets })
+}
+
+/// Looks whether every source that the targets name is there; gives the number of different ones.
+pub(super) fn sources(dir: &Path, spec: &Spec, targets: &[Target]) -> Result<usize, Failure> {
     let mut sources: Vec<(Source, Kind)> = targets.iter().flat_map(named).collect();
     sources.sort_by(|(a, _), (b, _)| (a.span.start, &a.path).cmp(&(b.span.start, &b.path)));
     sources.dedup();
@@ -38,7 +56,7 @@ pub fn check(dir: &Path, spec: &Spec, set: BTreeMap<String, String>) -> Result<C
     let mut paths: Vec<&SourcePath> = sources.iter().map(|(source, _)| &source.path).collect();
     paths.sort();
     paths.dedup();
-    Ok(Checked { sources: paths.len(), targets })
+    Ok(paths.len())
 }
 
 /// What a source must be.

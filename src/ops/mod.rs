@@ -5,4 +5,5 @@ pub mod check;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+pub mod plan;
 pub mod verify;

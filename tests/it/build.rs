@@ -328,8 +328,9 @@ fn a_failed_build_leaves_the_old_image() {
     project.dmoci(&["build"]).ok();
     let after = snapshot(&project.path("dist"));
     assert_ne!(after, before);
-    // Nothing of the old image is left: manifest, config, layer, index.json, oci-layout, digests.json.
-    assert_eq!(after.len(), 6);
+    // Nothing of the old image is left: manifest, config, layer, index.json, oci-layout, digests.json,
+    // and the `.gitignore`.
+    assert_eq!(after.len(), 7);
 }
 
 fn snapshot(root: &Path) -> Vec<(String, Vec<u8>)> {
@@ -364,12 +365,93 @@ fn what_is_in_the_way_is_not_overwritten() {
 #[test]
 fn the_output_is_not_copied_into_itself() {
     let project = Project::with_spec(&copy_spec(r#"{ from = ["."], to = "/x" }"#)).file("src/f", "1");
-    refused(&project, "E-SOURCE-OUTPUT", 2, &["dist is the output directory"]);
+    refused(&project, "E-SOURCE-OUTPUT", 2, &["dist is in the output"]);
     project.write("dmoci.toml", copy_spec(r#"{ from = ["."], to = "/x", exclude = ["dist/"] }"#));
     project.dmoci(&["build"]).ok();
     let first = digests(&project.path("dist"));
     project.dmoci(&["build"]).ok();
     assert_eq!(digests(&project.path("dist")), first);
+}
+
+#[test]
+fn the_output_is_no_base_and_no_foreign_layout_is_replaced() {
+    let copy = copy_spec(r#"{ from = ["src"], to = "/x" }"#);
+    let project = Project::with_spec(&copy).file("src/f", "1");
+    project.dmoci(&["build"]).ok();
+    project.write("dmoci.toml", copy.replace("[[layer]]", "base = \"oci:dist/image\"\n[[layer]]"));
+    let run = project.dmoci(&["build"]).exits(2);
+    assert!(
+        run.stderr.contains("error[E-SOURCE-OUTPUT]") && run.stderr.contains("dmoci.toml:4:"),
+        "{}",
+        run.stderr
+    );
+    // Elsewhere it is a base like any other.
+    fs::rename(project.path("dist/image"), project.path("base")).unwrap();
+    project.write("dmoci.toml", copy.replace("[[layer]]", "base = \"oci:base\"\n[[layer]]"));
+    project.dmoci(&["build"]).ok();
+    project.dmoci(&["build", "-o", "."]).ok();
+    assert!(project.path("image/index.json").exists());
+
+    project.write("other/image/index.json", r#"{"schemaVersion":2,"manifests":[]}"#);
+    let run = project.dmoci(&["build", "-o", "other"]).exits(2);
+    assert!(
+        run.stderr.contains("error[E-OUTPUT-FOREIGN]") && run.stderr.contains("index.json"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn git_sees_no_output_and_no_image_sees_git() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["."], to = "/x", exclude = ["dist/"] }"#));
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=n", "-c", "user.email=e@registry.example", "-C"]).arg(project.root());
+        Run::of(command.args(arguments)).ok()
+    };
+    git(&["init", "-q"]);
+    git(&["add", "dmoci.toml"]);
+    git(&["commit", "-qm", "first"]);
+    refused(&project, "E-SOURCE-GIT", 2, &[".git is git's own data"]);
+    project.write("dmoci.toml", copy_spec(r#"{ from = ["."], to = "/x", exclude = ["dist/", ".git"] }"#));
+    git(&["commit", "-qam", "second"]);
+    project.dmoci(&["build"]).ok();
+    let first = digests(&project.path("dist"));
+    assert!(!first["revision"].as_str().unwrap().ends_with("-dirty"), "{first}");
+    project.dmoci(&["build", "-o", "dist/second"]).ok();
+    assert_eq!(digests(&project.path("dist/second")), first, "the first output made the tree dirty");
+    project.write("dmoci.toml", copy_spec(r#"{ from = ["."], to = "/y", exclude = ["dist/", ".git"] }"#));
+    project.dmoci(&["build"]).ok();
+    assert!(digests(&project.path("dist"))["revision"].as_str().unwrap().ends_with("-dirty"));
+}
+
+#[test]
+fn what_gives_nothing_is_said() {
+    let project = Project::with_spec(&copy_spec(
+        r#"{ from = ["src"], to = "/x", include = ["*.py"] }, { from = ["src"], to = "/x" }"#,
+    ))
+    .file("src/f", "1");
+    let run = project.dmoci(&["build"]).ok();
+    assert_eq!(run.stderr.matches("warning: ").count(), 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("dmoci.toml:6: this `copy` of the layer \"a\" gives no file"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn the_environments_epoch() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
+    let build = |epoch: &str| {
+        Run::of(dmoci().arg("build").current_dir(project.root()).env("SOURCE_DATE_EPOCH", epoch))
+    };
+    build("1700000000").ok();
+    assert_eq!(digests(&project.path("dist"))["created"], "2023-11-14T22:13:20Z");
+    for bad in ["", "abc", "-5"] {
+        let run = build(bad).exits(2);
+        assert!(run.stderr.contains("SOURCE_DATE_EPOCH") && run.stderr.contains("E-EPOCH"), "{}", run.stderr);
+    }
 }
 
 #[test]

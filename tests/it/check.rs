@@ -12,7 +12,10 @@ fn a_good_project() {
     let run = project.dmoci(&["check"]).ok();
     assert_eq!(
         (run.stdout.as_str(), run.stderr.as_str()),
-        ("", "     Checked dmoci.toml: 2 platforms, 2 sources\n")
+        (
+            "",
+            "    Planning linux/amd64\n    Planning linux/arm64\n     Checked dmoci.toml: 2 platforms, 2 sources\n"
+        )
     );
     assert_eq!(project.dmoci(&["check", "--quiet"]).ok().stderr, "");
     let run = project.dmoci(&["check", "--verbose"]).ok();
@@ -30,7 +33,10 @@ fn every_platform_is_looked_at() {
 fn the_project_and_the_file_can_be_elsewhere() {
     let project = Project::new().file("a/other.toml", SPEC).file("a/app-amd64", "").file("a/app-arm64", "");
     let run = project.dmoci(&["check", "-C", "a", "-f", "other.toml"]).ok();
-    assert_eq!(run.stderr, "     Checked a/other.toml: 2 platforms, 2 sources\n");
+    assert_eq!(
+        run.stderr,
+        "    Planning linux/amd64\n    Planning linux/arm64\n     Checked a/other.toml: 2 platforms, 2 sources\n"
+    );
     let run = project.dmoci(&["check"]).exits(2);
     assert!(run.stderr.starts_with("error[E-SPEC-READ]: cannot read dmoci.toml\n  caused by: "), "{run:?}");
     assert!(
@@ -82,4 +88,19 @@ fn colours_only_when_wanted() {
     assert!(!project.dmoci(&["check"]).exits(2).stderr.contains('\x1b'));
     let run = project.dmoci(&["check", "--color", "always"]).exits(2);
     assert!(run.stderr.starts_with("\x1b[1m\x1b[91merror[E-SPEC-VALUE]\x1b[0m: "), "{run:?}");
+}
+
+#[test]
+fn what_a_build_would_refuse_is_found() {
+    let project = Project::with_spec(
+        "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\n[[layer]]\nname = \"a\"\n\
+         file = [{ path = \"/f\", content = \"1\" }, { path = \"/f\", content = \"2\" }]\n",
+    );
+    let run = project.dmoci(&["check"]).exits(2);
+    assert!(
+        run.stderr.contains("error[E-PATH-CONFLICT]") && run.stderr.contains("dmoci.toml:6:"),
+        "{}",
+        run.stderr
+    );
+    assert!(!project.path("dist").exists());
 }

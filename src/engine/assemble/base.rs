@@ -53,6 +53,7 @@ impl BaseImage {
             Base::OciArchive { file, select } => ("oci-archive", file, select),
             Base::DockerArchive { file, select } => ("docker-archive", file, select),
         };
+        project.check_input(path.as_path())?;
         let failed = |error: StoreError| {
             let failure = Failure::from(error);
             let causes: Vec<String> = [vec![failure.message], failure.causes].concat();

@@ -89,6 +89,12 @@ fn change(
     }
     run.insert("Env".into(), environment(spec, base)?.into());
     for (name, keys) in [("ExposedPorts", &spec.ports), ("Volumes", &spec.volumes)] {
+        if name == "ExposedPorts"
+            && let Some(Value::Object(ports)) = run.get_mut(name)
+        {
+            // A base may write a TCP port without its protocol.
+            ports.retain(|port, _| !keys.contains(&format!("{port}/tcp")));
+        }
         if !keys.is_empty() {
             extend(run, name, keys.iter().map(|key| (key.clone(), json!({}))));
         }
@@ -114,7 +120,7 @@ fn extend(run: &mut Map<String, Value>, name: &str, items: impl Iterator<Item = 
 }
 
 /// The base's order kept, its values overridden in place, new names behind in their order.
-fn environment(spec: &ConfigSpec, base: Option<&BaseImage>) -> Result<Vec<String>, BuildError> {
+pub(super) fn environment(spec: &ConfigSpec, base: Option<&BaseImage>) -> Result<Vec<String>, BuildError> {
     let mut env: Vec<(String, String)> = match base {
         Some(base) => base
             .run

@@ -67,6 +67,8 @@ pub(super) struct Merge<'a> {
     layer: &'a str,
     origins: &'a [Origin],
     sources: Vec<Items<'a>>,
+    /// Which sources gave something.
+    given: Vec<bool>,
     /// The next entry of every source that has one; the first of the layer's order on top.
     heads: BinaryHeap<Head>,
 }
@@ -101,7 +103,13 @@ impl Eq for Head {}
 impl<'a> Merge<'a> {
     /// Starts to read all sources.
     pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, (Vec<usize>, BuildError)> {
-        let mut merge = Merge { layer, origins, sources: Vec::new(), heads: BinaryHeap::new() };
+        let mut merge = Merge {
+            layer,
+            origins,
+            sources: Vec::new(),
+            given: vec![false; origins.len()],
+            heads: BinaryHeap::new(),
+        };
         for (number, origin) in origins.iter().enumerate() {
             merge.sources.push(origin.source.items().map_err(|error| (vec![number], error.into()))?);
             merge.pull(number)?;
@@ -121,6 +129,11 @@ impl<'a> Merge<'a> {
         Ok(Some(chosen))
     }
 
+    /// Which sources have given something so far, even what another gave too.
+    pub(super) fn given(&self) -> &[bool] {
+        &self.given
+    }
+
     fn take(&mut self) -> Result<Option<Merged>, (Vec<usize>, BuildError)> {
         let Some(Head { item, origin }) = self.heads.pop() else { return Ok(None) };
         self.pull(origin)?;
@@ -131,6 +144,7 @@ impl<'a> Merge<'a> {
     fn pull(&mut self, origin: usize) -> Result<(), (Vec<usize>, BuildError)> {
         if let Some(item) = self.sources[origin].next() {
             let item = item.map_err(|error| (vec![origin], error.into()))?;
+            self.given[origin] = true;
             self.heads.push(Head { item, origin });
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use dmoci_layers::{Entry, EntryKind, SafePath};
 
 use super::base::BaseImage;
+use super::config;
 use super::error::{BuildError, BuildErrorKind};
 use super::merge::{Merge, Origin, Rank, Source};
 use super::users;
@@ -28,6 +29,8 @@ pub struct ImagePlan {
     pub layers: Vec<LayerPlan>,
     /// Bytes that writing it reads: contents of files, and layers of the base.
     pub bytes: u64,
+    /// What is not wrong but hardly meant, and where in the spec.
+    pub warnings: Vec<(String, Place)>,
 }
 
 /// A layer that can be written.
@@ -67,6 +70,9 @@ pub fn plan(
     locate: &dyn Fn(&Span, &str) -> Place,
 ) -> Result<ImagePlan, BuildError> {
     let mut layers = Vec::with_capacity(target.layers.len() + 1);
+    let mut warnings = Vec::new();
+    config::environment(&target.config, base.as_ref())
+        .map_err(|error| error.at(locate(&target.base_span, "")))?;
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
@@ -82,14 +88,23 @@ pub fn plan(
             })?;
             plan.origins.extend(origins);
         }
-        let parents = walk(&plan, &mut tree, last, &mut bytes)?;
+        let mut given = vec![false; plan.places.len()];
+        let parents = walk(&plan, &mut tree, last, &mut bytes, &mut given)?;
+        for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
+            let kind = match layer.inputs[input] {
+                Input::Archive(_) => "archive",
+                _ => "copy",
+            };
+            let message = format!("this `{kind}` of the layer {:?} gives no file at all", layer.name);
+            warnings.push((message, place.clone()));
+        }
         plan.origins.push(Origin { input: None, rank: Rank::Parent, source: Source::List(parents) });
         layers.push(plan);
     }
     if !target.users.is_empty() {
         layers.push(users::plan(&target.users, &tree, locate)?);
     }
-    Ok(ImagePlan { target, base, layers, bytes })
+    Ok(ImagePlan { target, base, layers, bytes, warnings })
 }
 
 struct Context<'a> {
@@ -246,8 +261,15 @@ fn numbers(owner: &target::Owner) -> (u64, u64) {
 /// Goes once through the merged entries: every conflict is found here, before anything is written.
 ///
 /// Gives the directories that entries need and no input gives. The layer is put into the tree unless it is
-/// the last, which nothing stands on.
-fn walk(plan: &LayerPlan, tree: &mut Tree, last: bool, bytes: &mut u64) -> Result<Vec<Item>, BuildError> {
+/// the last, which nothing stands on. `bytes` grows by the contents, and every input that gives something is marked
+/// in `given`.
+fn walk(
+    plan: &LayerPlan,
+    tree: &mut Tree,
+    last: bool,
+    bytes: &mut u64,
+    given: &mut [bool],
+) -> Result<Vec<Item>, BuildError> {
     let at = |origins: &[usize], mut error: BuildError| {
         for place in plan.places(origins) {
             if !error.places.contains(&place) {
@@ -290,6 +312,11 @@ fn walk(plan: &LayerPlan, tree: &mut Tree, last: bool, bytes: &mut u64) -> Resul
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
         if !last {
             tree.apply(&merged.item).map_err(|error| at(&[merged.origin], error.into()))?;
+        }
+    }
+    for (origin, _) in plan.origins.iter().zip(merge.given()).filter(|(_, gave)| **gave) {
+        if let Some(given) = origin.input.and_then(|input| given.get_mut(input)) {
+            *given = true;
         }
     }
     Ok(parents)

@@ -15,12 +15,14 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::files;
+use crate::oci::index::{SelfDigest, self_digest};
 
 /// The only content that `oci-layout` has in layouts that dmoci writes.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 const SCRATCH: &str = ".tmp";
 const IMAGE: &str = "image";
+const IGNORE: &str = ".gitignore";
 
 /// Why an output directory cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +36,8 @@ pub enum OutputError {
         #[source]
         source: io::Error,
     },
-    /// `image` holds something that is no part of an image layout.
-    #[error("{} is no image layout: it holds {name:?}", path.display())]
+    /// `image` holds something that dmoci did not write.
+    #[error("{} holds {name:?}, which dmoci did not write", path.display())]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -111,6 +113,14 @@ impl LayoutWriter {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(at(&image)(error)),
         }
+        let index = image.join("index.json");
+        match fs::read(&index) {
+            Ok(bytes) if self_digest(&bytes) == SelfDigest::Unmarked => {
+                return Err(OutputError::Foreign { path: image, name: "index.json".into() });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&index)(error)),
+            _ => {}
+        }
         writer.clean()?;
         let scratch = writer.scratch();
         fs::create_dir(&scratch).map_err(at(&scratch))?;
@@ -166,6 +176,10 @@ impl LayoutWriter {
         if fs::read(image.join("oci-layout")).ok().as_deref() != Some(OCI_LAYOUT) {
             files::replace(&scratch, &image, "oci-layout", OCI_LAYOUT)
                 .map_err(at(&image.join("oci-layout")))?;
+        }
+        // What is built is never part of the tree that it is built from.
+        if fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
+            files::replace(&scratch, &self.root, IGNORE, b"*\n").map_err(at(&self.root.join(IGNORE)))?;
         }
         files::replace(&scratch, &image, "index.json", index).map_err(at(&image.join("index.json")))?;
         files::replace(&scratch, &self.root, "digests.json", digests)

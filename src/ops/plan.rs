@@ -1,0 +1,53 @@
+//! What `check` and `build` have in common: plans for all platforms, with everything that can be wrong found.
+
+use std::path::Path;
+
+use crate::diagnostic::Failure;
+use crate::engine::assemble::{self, BaseImage, ImagePlan};
+use crate::inputs::base::Tree;
+use crate::inputs::files::Project;
+use crate::spec::{Span, Spec, Target};
+
+/// Who is told what is done.
+pub trait Watch {
+    /// A step begins.
+    fn status(&self, verb: &str, message: &str);
+    /// Something is not wrong, but hardly meant.
+    fn warning(&self, message: &str);
+    /// So many bytes are to be written.
+    fn total(&self, bytes: u64);
+    /// So many bytes more were written.
+    fn wrote(&self, bytes: u64);
+}
+
+/// Plans all targets; what archives hold is unpacked into nameless files in `scratch`.
+///
+/// `output` is the directory that a build writes, when there is one: it can be neither copied nor a base.
+pub(super) fn plan(
+    spec: &Spec,
+    targets: Vec<Target>,
+    project: &Path,
+    output: &Path,
+    scratch: &Path,
+    watch: &dyn Watch,
+) -> Result<Vec<ImagePlan>, Failure> {
+    let project = Project::open(project)?.writing(output)?;
+    let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
+    for target in targets {
+        watch.status("Planning", &target.platform.to_string());
+        let at_base = spec.place(&target.base_span, "");
+        let base = BaseImage::open(&target, &project).map_err(|error| error.at(at_base.clone()))?;
+        let tree = match &base {
+            Some(base) => base.tree().map_err(|error| error.at(at_base.clone()))?,
+            None => Tree::default(),
+        };
+        let locate = |span: &Span, label: &str| spec.place(span, label);
+        let plan = assemble::plan(target, base, tree, &project, scratch, &locate)?;
+        for (message, place) in &plan.warnings {
+            let line = place.text[..place.span.start.min(place.text.len())].lines().count().max(1);
+            watch.warning(&format!("{}:{line}: {message}", place.file.display()));
+        }
+        plans.push(plan);
+    }
+    Ok(plans)
+}
