@@ -4,6 +4,7 @@
 //! move the cursor, forge a line or reverse the text: see [`escape`].
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::Range;
@@ -249,30 +250,55 @@ pub(crate) fn render(failure: &Failure, styled: bool) -> String {
     text
 }
 
-/// One excerpt for each file, in the order of their first places.
+/// More labels under one line would stand as a ladder below it.
+const LABELS: usize = 3;
+
+/// One excerpt for each file, in the order of their first places; more where a line has too many labels for one.
 fn excerpts(places: &[Place]) -> Vec<Group<'_>> {
     let mut groups = Vec::new();
     for (i, first) in places.iter().enumerate() {
         if places[..i].iter().any(|place| place.file == first.file) {
             continue;
         }
-        let here = || places.iter().enumerate().filter(|(_, place)| place.file == first.file);
-        let spans = || here().map(|(_, place)| inside(&first.text, place));
-        let window = window(&first.text, spans());
-        let path = escape(&first.file.to_string_lossy()).into_owned();
-        let above = first.text[..window.start].matches('\n').count();
-        let mut snippet = Snippet::source(&first.text[window.clone()]).line_start(above + 1).path(path);
-        for ((j, place), span) in here().zip(spans()) {
-            let kind = if j == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let annotation = kind.span(span.start - window.start..span.end - window.start);
-            snippet = snippet.annotation(match place.label.is_empty() {
-                true => annotation,
-                false => annotation.label(escape(&place.label).into_owned()),
-            });
+        let here: Vec<&Place> = places.iter().filter(|place| place.file == first.file).collect();
+        let mut rest = &here[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(fitting(&first.text, rest));
+            groups.push(excerpt(&first.text, now));
+            rest = later;
         }
-        groups.push(Group::with_level(Level::ERROR).element(snippet));
     }
     groups
+}
+
+/// How many of the places fit into one excerpt; at least one, when there is one.
+fn fitting(text: &str, places: &[&Place]) -> usize {
+    let mut labels: HashMap<usize, usize> = HashMap::new();
+    let too_many = |place: &&Place| {
+        let line = text[..inside(text, place).start].rfind('\n').unwrap_or(0);
+        let count = labels.entry(line).or_default();
+        *count += usize::from(!place.label.is_empty());
+        *count > LABELS
+    };
+    places.iter().position(too_many).unwrap_or(places.len()).max(1)
+}
+
+/// One excerpt of a file's text; the first place is the main one.
+fn excerpt<'a>(text: &'a str, places: &[&Place]) -> Group<'a> {
+    let spans = || places.iter().map(|place| inside(text, place));
+    let window = window(text, spans());
+    let path = places.first().map(|place| escape(&place.file.to_string_lossy()).into_owned());
+    let above = text[..window.start].matches('\n').count();
+    let mut snippet = Snippet::source(&text[window.clone()]).line_start(above + 1).path(path);
+    for (i, (place, span)) in places.iter().zip(spans()).enumerate() {
+        let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let annotation = kind.span(span.start - window.start..span.end - window.start);
+        snippet = snippet.annotation(match place.label.is_empty() {
+            true => annotation,
+            false => annotation.label(escape(&place.label).into_owned()),
+        });
+    }
+    Group::with_level(Level::ERROR).element(snippet)
 }
 
 /// The lines that hold all spans: the renderer is slow with more.
@@ -346,6 +372,23 @@ mod tests {
     fn terminals_cannot_be_fooled() {
         assert_eq!(escape("plain ü\t"), "plain ü\t");
         assert_eq!(escape("a\u{1b}[2Jb\nerror: x\u{202e}\u{7f}"), "a\\u{1b}[2Jb\\nerror: x\\u{202e}\\u{7f}");
+    }
+
+    #[test]
+    fn no_ladder_of_labels() {
+        let text: Arc<str> = "a b c d e\n".into();
+        let place = |at: usize| Place {
+            file: "x".into(),
+            text: text.clone(),
+            span: at..at + 1,
+            label: format!("label {at}"),
+        };
+        let places: Vec<Place> = [0, 2, 4, 6, 8].map(place).into();
+        let lengths = |places: &[Place]| -> Vec<usize> {
+            excerpts(places).iter().map(|group| format!("{group:?}").matches("label ").count()).collect()
+        };
+        assert_eq!(lengths(&places), [3, 2]);
+        assert_eq!(lengths(&places[..3]), [3]);
     }
 
     #[test]

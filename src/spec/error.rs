@@ -154,6 +154,31 @@ impl Problems {
         }
         places
     }
+
+    /// The help of each problem, with the lines that it is for unless it is for all of them.
+    fn help(&self) -> Option<String> {
+        let shown = &self.problems[..self.problems.len().min(SHOWN)];
+        let mut helps: Vec<(&str, Vec<usize>)> = Vec::new();
+        for problem in shown {
+            let Some(help) = problem.help.as_deref() else { continue };
+            let line =
+                1 + self.text.as_bytes().iter().take(problem.span.start).filter(|b| **b == b'\n').count();
+            match helps.iter_mut().find(|(other, _)| *other == help) {
+                Some((_, lines)) => lines.push(line),
+                None => helps.push((help, vec![line])),
+            }
+        }
+        let show = |(help, mut lines): (&str, Vec<usize>)| {
+            if lines.len() == shown.len() {
+                return help.to_owned();
+            }
+            lines.dedup();
+            let word = if lines.len() == 1 { "line" } else { "lines" };
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            format!("{word} {}: {}", lines.join(", "), help.replace('\n', "\n  "))
+        };
+        (!helps.is_empty()).then(|| helps.into_iter().map(show).collect::<Vec<_>>().join("\n"))
+    }
 }
 
 impl Diagnostic for SpecError {
@@ -190,15 +215,7 @@ impl Diagnostic for SpecError {
                     format!("`version` and these can be set: {}", one_of(names.iter().map(String::as_str)))
                 }
             }),
-            SpecError::Problems(all) => {
-                let mut helps: Vec<&str> = Vec::new();
-                for help in all.problems.iter().take(SHOWN).filter_map(|problem| problem.help.as_deref()) {
-                    if !helps.contains(&help) {
-                        helps.push(help);
-                    }
-                }
-                (!helps.is_empty()).then(|| helps.join("\n"))
-            }
+            SpecError::Problems(all) => all.help(),
             _ => None,
         }
     }

@@ -48,8 +48,11 @@ impl Text {
         span: &Span,
         source: &str,
         vars: &BTreeSet<String>,
-    ) -> Result<Text, Problem> {
+    ) -> Result<Text, Vec<Problem>> {
+        const EXPECTED: &str = "expected `${NAME}`, or `$$` for a dollar sign";
         let mut parts = Vec::new();
+        let mut problems = Vec::new();
+        let mut cursor = Cursor { source, span, at: span.start };
         let mut literal = String::new();
         let mut rest = value;
         while let Some(at) = rest.find('$') {
@@ -57,30 +60,36 @@ impl Text {
             let tail = &rest[at..];
             if let Some(tail) = tail.strip_prefix("$$") {
                 literal.push('$');
+                cursor.find("$$");
                 rest = tail;
                 continue;
             }
             if !tail.starts_with("${") {
-                let shown: String =
-                    tail.chars().take_while(|&c| c == '$' || c.is_ascii_alphanumeric() || c == '_').collect();
-                return Err(Problem::new(
-                    "E-SPEC-VAR",
-                    &find(&shown, span, source),
-                    "a `$` that names nothing",
-                )
-                .expected("expected `${NAME}`, or `$$` for a dollar sign"));
+                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let length = 1 + tail[1..].find(|c| !word(c)).unwrap_or(tail.len() - 1);
+                let place = cursor.find(&tail[..length]);
+                let problem = Problem::new("E-SPEC-VAR", &place, "a `$` that names nothing");
+                problems.push(problem.expected(EXPECTED));
+                rest = &tail[length..];
+                continue;
             }
             let Some(end) = tail.find('}') else {
-                return Err(Problem::new("E-SPEC-VAR", &find("${", span, source), "a `${` without its `}`")
-                    .expected("expected `${NAME}`, or `$$` for a dollar sign"));
+                let problem = Problem::new("E-SPEC-VAR", &cursor.find("${"), "a `${` without its `}`");
+                problems.push(problem.expected(EXPECTED));
+                break;
             };
-            let place = find(&tail[..=end], span, source);
-            let open = placeholder(&tail[2..end], &place, vars)?;
+            let place = cursor.find(&tail[..=end]);
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Open(open, place));
+            match placeholder(&tail[2..end], &place, vars) {
+                Ok(open) => parts.push(Part::Open(open, place)),
+                Err(problem) => problems.push(problem),
+            }
             rest = &tail[end + 1..];
+        }
+        if !problems.is_empty() {
+            return Err(problems);
         }
         literal.push_str(rest);
         if !literal.is_empty() {
@@ -117,17 +126,28 @@ fn placeholder(name: &str, place: &Span, vars: &BTreeSet<String>) -> Result<Open
     let problem = Problem::new("E-SPEC-VAR", place, format!("`${{{}}}` is not defined", cut(name)));
     Err(match bare.or_else(|| nearest(name, names())) {
         Some(meant) => problem.expected(format!("did you mean `${{{meant}}}`?")),
-        None => problem
-            .expected("expected a name that is defined")
-            .help(format!("these are: {}, and `base.NAME` in image.env", one_of(names()))),
+        None => problem.help(format!("defined are {}, and `base.NAME` in image.env", one_of(names()))),
     })
 }
 
-/// Where `needle` stands in the text at `span`; all of `span` when escapes hide it.
-fn find(needle: &str, span: &Span, source: &str) -> Span {
-    match source.get(span.clone()).and_then(|written| written.find(needle)) {
-        Some(at) => span.start + at..span.start + at + needle.len(),
-        None => span.clone(),
+/// Goes through a string as it is written, from one `$` to the next.
+struct Cursor<'a> {
+    source: &'a str,
+    span: &'a Span,
+    at: usize,
+}
+
+impl Cursor<'_> {
+    /// Where `needle` stands from here on; all of the string when escapes hide it.
+    fn find(&mut self, needle: &str) -> Span {
+        match self.source.get(self.at..self.span.end).and_then(|written| written.find(needle)) {
+            Some(at) => {
+                let start = self.at + at;
+                self.at = start + needle.len();
+                start..self.at
+            }
+            None => self.span.clone(),
+        }
     }
 }
 
@@ -143,7 +163,7 @@ pub(super) fn cut(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(value: &str) -> Result<Text, Problem> {
+    fn parse(value: &str) -> Result<Text, Vec<Problem>> {
         let source = format!("x = \"{value}\"");
         Text::parse(value, &(4..source.len()), &source, &["engine".to_owned(), "version".to_owned()].into())
     }
@@ -179,12 +199,21 @@ mod tests {
             ("${engine}", "did you mean `${vars.engine}`?"),
             ("${vars.engin}", "did you mean `${vars.engine}`?"),
             ("${platform.unam}", "did you mean `${platform.uname}`?"),
-            ("${}", "expected a name that is defined"),
-            ("${base.}", "expected a name that is defined"),
-            ("${something.else}", "expected a name that is defined"),
+            ("${}", ""),
+            ("${base.}", ""),
+            ("${something.else}", ""),
         ] {
-            assert_eq!(parse(value).unwrap_err().expected, expected, "{value}");
+            let problems = parse(value).unwrap_err();
+            assert_eq!((problems.len(), problems[0].expected.as_str()), (1, expected), "{value}");
         }
-        assert_eq!(parse("a ${nope} b").unwrap_err().span, 7..14);
+        assert_eq!(parse("a ${nope} b").unwrap_err()[0].span, 7..14);
+    }
+
+    #[test]
+    fn all_of_one_string() {
+        let spans = |value: &str| -> Vec<Span> {
+            parse(value).unwrap_err().into_iter().map(|problem| problem.span).collect()
+        };
+        assert_eq!(spans("$A$$ $A ${version} $ ${no} ${"), [5..7, 10..12, 24..25, 26..31, 32..34]);
     }
 }

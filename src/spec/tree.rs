@@ -141,14 +141,11 @@ impl Walk<'_> {
             };
             match known.key(name.get_ref()) {
                 None => self.problems.push(unknown(name.get_ref(), &key_span, known)),
-                Some(Key { kind: Kind::Later, .. }) => self.problems.push(
-                    Problem::new(
-                        "E-SPEC-UNSUPPORTED",
-                        &key_span,
-                        format!("`{path}` is not supported by this version of dmoci"),
-                    )
-                    .expected("not read by this version"),
-                ),
+                Some(Key { kind: Kind::Later, .. }) => self.problems.push(Problem::new(
+                    "E-SPEC-UNSUPPORTED",
+                    &key_span,
+                    format!("`{path}` is not supported by this version of dmoci"),
+                )),
                 Some(key) => {
                     if let Some(node) = self.value(value, &key.kind, &path) {
                         fields.entries.push((key.name.to_owned(), key_span, node));
@@ -239,13 +236,9 @@ impl Walk<'_> {
     }
 
     fn text(&mut self, text: &str, span: &Span) -> Option<Text> {
-        match Text::parse(text, span, self.source, &self.vars) {
-            Ok(text) => Some(text),
-            Err(problem) => {
-                self.problems.push(problem);
-                None
-            }
-        }
+        Text::parse(text, span, self.source, &self.vars)
+            .map_err(|problems| self.problems.extend(problems))
+            .ok()
     }
 
     fn wrong(&mut self, span: &Span, path: &str, kind: &Kind, found: &DeValue<'_>, element: bool) {
@@ -261,31 +254,57 @@ impl Walk<'_> {
             (Kind::Later, _) => "nothing",
         };
         let subject = if element { format!("an element of `{path}`") } else { format!("`{path}`") };
-        let mut problem = Problem::new(
-            "E-SPEC-TYPE",
-            span,
-            format!("{subject} must be {expected}, not {}", article(found.type_str())),
-        )
-        .expected(format!("expected {expected}"));
+        let mut problem =
+            Problem::new("E-SPEC-TYPE", span, format!("{subject} cannot be {}", article(found.type_str())))
+                .expected(format!("expected {expected}"));
         let written = self.source.get(span.clone()).unwrap_or_default();
+        let key = last(path);
         problem.help = match (kind, found) {
-            (Kind::Texts | Kind::Platforms, DeValue::String(_)) if !element => {
-                Some(format!("write [{written}]"))
+            (Kind::Texts | Kind::Platforms, DeValue::String(text)) if !element => {
+                Some(in_brackets(path, text, written))
             }
             (Kind::Tables(_), DeValue::Table(_)) if written.starts_with('{') => {
-                Some("put the table in brackets: [{ … }]".to_owned())
+                Some(format!("put the table in brackets: {key} = [{{ … }}]"))
             }
             (Kind::Text | Kind::Choice(_), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => {
                 // Octal numbers are modes.
-                match written.strip_prefix("0o") {
-                    Some(digits) => Some(format!("write \"0{digits}\"")),
-                    None => Some(format!("write \"{written}\"")),
-                }
+                let text = match written.strip_prefix("0o") {
+                    Some(digits) => format!("\"0{digits}\""),
+                    None => format!("\"{written}\""),
+                };
+                Some(match element {
+                    true => format!("write {text} in {key}"),
+                    false => format!("write {key} = {text}"),
+                })
             }
             _ => None,
         };
         self.problems.push(problem);
     }
+}
+
+/// How a string is written where an array of strings belongs.
+fn in_brackets(path: &str, text: &str, written: &str) -> String {
+    let key = last(path);
+    let no_shell = "each argument is a string of its own, and no shell reads them";
+    match path {
+        "image.healthcheck.test" => {
+            format!("write {key} = [\"CMD-SHELL\", {written}] for a command of a shell")
+        }
+        "image.entrypoint" | "image.cmd" if text.contains(['"', '\'', '\\', '\n']) => {
+            format!("write {key} = [\"PROGRAM\", \"ARGUMENT\", …]; {no_shell}")
+        }
+        "image.entrypoint" | "image.cmd" if text.trim().contains(char::is_whitespace) => {
+            let words: Vec<String> = text.split_whitespace().map(|word| format!("\"{word}\"")).collect();
+            format!("write {key} = [{}]; {no_shell}", cut(&words.join(", ")))
+        }
+        _ => format!("write {key} = [{}]", cut(written)),
+    }
+}
+
+/// The key itself, without the tables above it.
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn unknown(name: &str, span: &Span, known: &Table) -> Problem {
@@ -299,7 +318,7 @@ fn unknown(name: &str, span: &Span, known: &Table) -> Problem {
         .map(|table| table.name)
         .collect();
     let problem = match homes[..] {
-        [] => problem.expected("no such key"),
+        [] => problem,
         _ => problem.expected(format!("this key belongs to {}", homes.join(" or "))),
     };
     problem.help(format!("{} has the keys {}", known.name, one_of(known.names())))

@@ -47,15 +47,46 @@ pub(super) fn text(text: &str) -> Result<String, Bad> {
 /// The name of an image.
 pub(super) fn image_name(text: &str) -> Result<ImageName, Bad> {
     text.parse().map_err(|error: NameError| {
-        let bad = Bad::new(error.to_string(), "expected host/path, in lower case");
-        match error {
-            NameError::NoHost(_) => {
-                bad.help("an image that goes to no registry can be called localhost/NAME")
-            }
-            NameError::Tagged(_) => bad.help("tags are written in image.tags"),
-            _ => bad,
-        }
+        let message = match &error {
+            NameError::Path(path) => format!("{path:?} is not the path of an image"),
+            error => error.to_string(),
+        };
+        let bad = Bad::new(message, "expected host/path, in lower case");
+        let help = name_help(text, &error);
+        if help.is_empty() { bad } else { bad.help(help) }
     })
+}
+
+/// Everything that keeps the text from being a name, and what would be one.
+fn name_help(text: &str, error: &NameError) -> String {
+    let mut help = Vec::new();
+    let no_host = matches!(error, NameError::NoHost(_));
+    if no_host {
+        help.push("an image that goes to no registry can be called localhost/NAME".to_owned());
+    }
+    let start = text.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match text[start..].find([':', '@']) {
+        Some(at) => (&text[..start + at], &text[start + at + 1..]),
+        None => (text, ""),
+    };
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if !no_host => (host, path),
+        _ => ("localhost", name),
+    };
+    if path.contains(|c: char| c.is_uppercase()) {
+        help.push("upper case is not allowed".to_owned());
+    }
+    if text[name.len()..].starts_with(':') {
+        help.push("tags go to `tags`".to_owned());
+    } else if name != text {
+        help.push("a digest is no part of a name".to_owned());
+    }
+    let meant = format!("{host}/{}", path.to_lowercase());
+    if meant.parse::<ImageName>().is_ok() {
+        let tags = tag.parse::<Tag>().map(|tag| format!(" and tags = [\"{tag}\"]")).unwrap_or_default();
+        help.push(format!("write name = \"{meant}\"{tags}"));
+    }
+    help.join("\n")
 }
 
 /// A tag.
@@ -87,7 +118,11 @@ pub(super) fn platform(text: &str) -> Result<Platform, Bad> {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => "expected such as linux/amd64, linux/arm64 or linux/arm/v7".to_owned(),
         };
-        let bad = Bad::new(error.to_string(), expected).code("E-SPEC-PLATFORM");
+        let message = match &error {
+            PlatformError::Grammar(name) => format!("{name:?} is not a platform"),
+            error => error.to_string(),
+        };
+        let bad = Bad::new(message, expected).code("E-SPEC-PLATFORM");
         if text.contains('$') { bad.help("placeholders are not expanded in platforms") } else { bad }
     })?;
     if !platform.is_linux() {

@@ -123,7 +123,7 @@ impl Resolver<'_> {
                     span,
                     format!("`${{base.{name}}}` is only known in image.env"),
                 );
-                self.problems.push(problem.expected("not known here"));
+                self.problems.push(problem);
                 return None;
             }
             Part::Open(open, span) => (open, span),
@@ -138,8 +138,8 @@ impl Resolver<'_> {
             Open::Base(_) => None,
         };
         if machine.is_none() {
-            let problem = Problem::new("E-SPEC-VAR", span, format!("there is no such name for {platform}"));
-            self.problems.push(problem.expected("not known for every platform"));
+            let message = format!("there is no such name for {platform}");
+            self.problems.push(Problem::new("E-SPEC-VAR", span, message));
         }
         machine.map(str::to_owned)
     }
@@ -176,7 +176,6 @@ impl Resolver<'_> {
         if version.is_none() {
             self.problems.push(
                 Problem::new("E-SPEC-VERSION", span, "the version is not known")
-                    .expected("needs the version")
                     .help("give --set version=VALUE, or write version = \"VALUE\" in [vars] or in [project] of pyproject.toml"),
             );
         }

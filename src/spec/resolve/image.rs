@@ -78,7 +78,7 @@ impl Resolver<'_> {
                     // On scratch there is only the PATH that dmoci gives.
                     if self.scratch && name != "PATH" {
                         let message = format!("there is no base image that gives {} a value", cut(name));
-                        self.problems.push(Problem::new("E-SPEC-VAR", span, message).expected("not known"));
+                        self.problems.push(Problem::new("E-SPEC-VAR", span, message));
                         return None;
                     }
                     Piece::Base(name.clone())
