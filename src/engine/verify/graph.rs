@@ -1,6 +1,6 @@
 //! From `index.json` to every blob: what each is for, and whether the documents on the way are right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 use serde_json::Value;
@@ -49,8 +49,8 @@ pub(super) struct Graph<'a> {
     pub(super) parts: Vec<ImageParts>,
     /// Descriptors of `index.json`.
     pub(super) roots: Vec<Descriptor>,
-    /// For each root, the manifests and indexes below it and itself.
-    pub(super) below: BTreeMap<Digest, Vec<Digest>>,
+    /// What each index lists.
+    pub(super) children: BTreeMap<Digest, BTreeSet<Digest>>,
     /// dmoci wrote it, as far as its marks say.
     pub(super) marked: bool,
     /// `index.json` carries dmoci's mark anywhere.
@@ -65,7 +65,8 @@ struct Place<'p> {
     /// The document that holds it, for people.
     parent: &'p str,
     pointer: String,
-    root: Option<Digest>,
+    /// Digest of that document, when it is a blob.
+    index: Option<&'p Digest>,
 }
 
 impl<'a> Graph<'a> {
@@ -77,7 +78,7 @@ impl<'a> Graph<'a> {
             images: Vec::new(),
             parts: Vec::new(),
             roots: Vec::new(),
-            below: BTreeMap::new(),
+            children: BTreeMap::new(),
             marked: false,
             ours: store.index_bytes().windows(10).any(|window| window == b"dev.dmoci."),
             descriptors: 0,
@@ -91,7 +92,7 @@ impl<'a> Graph<'a> {
             let index = index.0;
             for (i, descriptor) in index.manifests.iter().enumerate() {
                 let pointer = format!("/manifests/{i}");
-                let place = Place { depth: 0, parent: name, pointer, root: Some(descriptor.digest.clone()) };
+                let place = Place { depth: 0, parent: name, pointer, index: None };
                 graph.visit(descriptor, place, findings);
             }
             if index.manifests.is_empty() {
@@ -115,6 +116,17 @@ impl<'a> Graph<'a> {
             [one, two] => format!("blob {digest} = {one} = {two}"),
             [one, rest @ ..] => format!("blob {digest} = {one} and {} more uses", rest.len()),
         }
+    }
+
+    /// These manifests and indexes with all manifests and indexes below them.
+    pub(super) fn closure(&self, mut todo: Vec<Digest>) -> BTreeSet<Digest> {
+        let mut closure = BTreeSet::new();
+        while let Some(digest) = todo.pop() {
+            if closure.insert(digest.clone()) {
+                todo.extend(self.children.get(&digest).into_iter().flatten().cloned());
+            }
+        }
+        closure
     }
 
     /// Follows a descriptor of an index.
@@ -143,8 +155,8 @@ impl<'a> Graph<'a> {
             findings.add(CheckId::Documents, &here, Problem::warning("E-SPARSE", "", text));
             return;
         }
-        if let Some(root) = &place.root {
-            self.below.entry(root.clone()).or_default().push(descriptor.digest.clone());
+        if let Some(index) = place.index {
+            self.children.entry(index.clone()).or_default().insert(descriptor.digest.clone());
         }
         let again = self.register(descriptor, &what, None, findings);
         if again || self.nodes.get(&descriptor.digest).is_some_and(|node| node.given_up) {
@@ -163,7 +175,8 @@ impl<'a> Graph<'a> {
         self.rules(index.annotations.get(RULES_ANNOTATION), &label, findings);
         for (i, below) in index.manifests.iter().enumerate() {
             let pointer = format!("/manifests/{i}");
-            let place = Place { depth: place.depth + 1, parent: &label, pointer, root: place.root.clone() };
+            let place =
+                Place { depth: place.depth + 1, parent: &label, pointer, index: Some(&descriptor.digest) };
             self.visit(below, place, findings);
         }
     }

@@ -14,7 +14,7 @@ mod layer;
 mod report;
 mod tree;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,8 +24,9 @@ use dmoci_layers::{Algorithm, Digest, Hasher};
 pub use report::{Canonical, Check, CheckId, Finding, ImageSummary, Outcome, Verdict, VerifyReport};
 
 use crate::diagnostic::Diagnostic as _;
-use crate::oci::Problem;
 use crate::oci::media_type::Kind;
+use crate::oci::{Descriptor, Problem};
+use crate::store::image::Root;
 use crate::store::{Form, ImageStore, StoreError};
 use graph::{Graph, Node, text};
 use layer::{BlobFacts, Content};
@@ -263,26 +264,20 @@ fn version(graph: &Graph<'_>, options: &Options, findings: &mut Findings) {
 }
 
 /// The manifests and indexes that tag and digest choose, with what lies below them.
-fn chosen(graph: &Graph<'_>, options: &Options) -> Vec<Digest> {
-    let mut chosen = Vec::new();
-    for root in &graph.roots {
-        let name = |key: &str| root.annotations.get(key).cloned();
-        let names = crate::store::image::Root {
-            descriptor: root.clone(),
-            tags: name("org.opencontainers.image.ref.name").into_iter().collect(),
-            names: name("io.containerd.image.name").into_iter().collect(),
-        };
-        if options.tag.as_ref().is_some_and(|tag| !names.has_tag(tag)) {
-            continue;
-        }
-        let below = graph.below.get(&root.digest).cloned().unwrap_or_default();
-        match &options.digest {
-            None => chosen.extend(below),
-            Some(digest) if root.digest == *digest => chosen.extend(below),
-            Some(digest) => chosen.extend(below.into_iter().filter(|below| below == digest)),
-        }
+fn chosen(graph: &Graph<'_>, options: &Options) -> BTreeSet<Digest> {
+    let tagged = |root: &&Descriptor| {
+        let name = |key: &str| root.annotations.get(key).cloned().into_iter().collect();
+        let tags = name("org.opencontainers.image.ref.name");
+        let names = name("io.containerd.image.name");
+        let root = Root { descriptor: (*root).clone(), tags, names };
+        options.tag.as_ref().is_none_or(|tag| root.has_tag(tag))
+    };
+    let all = graph.closure(graph.roots.iter().filter(tagged).map(|root| root.digest.clone()).collect());
+    match &options.digest {
+        None => all,
+        Some(digest) if all.contains(digest) => graph.closure(vec![digest.clone()]),
+        Some(_) => BTreeSet::new(),
     }
-    chosen
 }
 
 /// What the operator holds that says who made the image.

@@ -166,6 +166,24 @@ fn graphs_are_bounded() {
     assert_eq!(layout_errors(&cycle), ["E-DIGEST"]);
 }
 
+/// The same document listed over and over is read once and told once.
+#[test]
+fn lists_that_repeat() {
+    let mut sample = Sample::two_platforms();
+    let inner = sample.root();
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": [inner.clone(), inner.clone()]});
+    let outer = sample.put(media_type::INDEX, json::canonical(&index)).to_value();
+    let roots: Vec<Value> =
+        (0..3000).map(|i| if i % 2 == 0 { outer.clone() } else { inner.clone() }).collect();
+    sample.foreign_index(&roots);
+    let layout = sample.layout();
+    let found = report(layout.path());
+    assert_eq!((found.verdict, found.images.len()), (Verdict::NotAuthenticated, 2));
+    let mut asked = request(layout.path());
+    asked.subject = format!("{}@{}", layout.path().display(), found.images[1].manifest).parse().unwrap();
+    assert_eq!(verify(&asked).unwrap().verdict, Verdict::Verified);
+}
+
 #[test]
 fn compressed_streams_end_where_they_end() {
     let (made, bytes) = encode(Compression::Gzip, &[("a", b"x")]);
