@@ -14,10 +14,10 @@ use crate::ops;
 /// Changes nothing. Ends with 6 when images could not be written here, else with 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The output directory [default: dist in the project directory]
+    /// The output directory, relative to the current directory [default: dist in the project directory]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// The project directory
+    /// The project directory, which the output directory is in unless -o says otherwise
     #[arg(
         short = 'C',
         long = "directory",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
-use super::{Cli, Report};
+use super::{Cli, EXIT_CODES, Report};
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 
 /// Print the manual page of dmoci, or write the pages of all commands.
@@ -39,7 +39,7 @@ impl Diagnostic for ManError {
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = Cli::command().mut_subcommand("help", |help| help.hide(true));
     command.build();
     let Some(dir) = args.out else {
         report.raw(&page(&command));
@@ -71,7 +71,19 @@ fn pages(command: &clap::Command) -> Vec<(String, Vec<u8>)> {
 fn page(command: &clap::Command) -> Vec<u8> {
     let mut page = Vec::new();
     let source = format!("dmoci {}", env!("CARGO_PKG_VERSION"));
+    // The exit codes have a section of their own.
+    let command = command.clone().after_help(None::<&str>);
     // Writing to memory does not fail. There is no date: it would be that of the run.
-    let _ = Man::new(command.clone()).source(source).manual("dmoci").render(&mut page);
+    let _ = Man::new(command).source(source).manual("dmoci").render(&mut page);
+    page.extend_from_slice(exit_status().as_bytes());
     page
+}
+
+/// The section EXIT STATUS, of the text that help ends with.
+fn exit_status() -> String {
+    let mut section = String::from(".SH \"EXIT STATUS\"\n");
+    for (code, meaning) in EXIT_CODES.lines().filter_map(|line| line.trim().split_once("  ")) {
+        section.push_str(&format!(".TP\n{code}\n{}\n", meaning.replace('-', "\\-")));
+    }
+    section
 }

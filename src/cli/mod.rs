@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod doctor;
 mod export;
+mod help;
 mod inspect;
 mod man;
 mod project;
@@ -27,6 +28,7 @@ pub(crate) use report::Report;
 /// Builds OCI images without a daemon, the same bytes on every machine, and verifies them.
 #[derive(Debug, Parser)]
 #[command(after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true)]
 #[command(name = "dmoci", version, styles = STYLES, propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
@@ -64,6 +66,7 @@ enum Command {
     Schema(schema::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Help(help::Args),
 }
 
 fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
@@ -77,14 +80,20 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),
         Command::Man(args) => man::run(args, report),
+        // `main` has turned it into `--help`.
+        Command::Help(_) => Ok(Exit::Done),
     }
 }
 
 /// Runs the program with the arguments of this process and returns what it must exit with.
 pub fn main() -> i32 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let parsed = Cli::command().color(early_color(&arguments)).try_get_matches_from(arguments);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let color = early_color(&arguments);
+    let parsed = parse(arguments, color).and_then(|cli| match cli.command {
+        Command::Help(args) => parse(args.asked(), color),
+        _ => Ok(cli),
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too: these go to standard output with 0, true ones to
@@ -96,6 +105,14 @@ pub fn main() -> i32 {
     let mut report = Report::new(cli.global.quiet, cli.global.verbose, cli.global.color);
     let outcome = guarded(|| run(cli.command, &mut report));
     report.end(outcome) as i32
+}
+
+fn parse<A: Into<OsString> + Clone>(
+    arguments: impl IntoIterator<Item = A>,
+    color: ColorChoice,
+) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().color(color).try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// What `--color` says, for errors in the very arguments that it stands among.
@@ -132,6 +149,7 @@ pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+/// Help ends with it, and manual pages have it as a section.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or verified

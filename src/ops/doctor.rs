@@ -1,7 +1,7 @@
 //! What the machine has, and what is missing.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,8 +26,16 @@ pub struct Fact {
     pub broken: bool,
 }
 
-/// Programs that load or carry images, and how each says its version.
-const PROGRAMS: &[&str] = &["docker", "podman", "ctr", "nerdctl", "skopeo", "buildah", "umoci"];
+/// Programs that load or carry images, and how each is got. dmoci needs none of them.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("docker", "to load and run images with docker, install Docker (Debian: docker.io)"),
+    ("podman", "to load and run images without a daemon, install podman"),
+    ("ctr", "to load and run images with containerd, install it (Debian: containerd)"),
+    ("nerdctl", "to use containerd as one uses docker, install nerdctl"),
+    ("skopeo", "to copy images to and from registries, install skopeo"),
+    ("buildah", "to change images by commands run in them, install buildah"),
+    ("umoci", "to unpack images into directories, install umoci"),
+];
 
 /// Looks at the machine, and at the directory `output` that images are to be written to.
 ///
@@ -93,17 +101,8 @@ fn directory(output: &Path) -> Fact {
 }
 
 fn git() -> Fact {
-    let found = ask("git", &["--version"]);
-    let json = json!({ "version": found });
-    match found {
-        Some(line) => fact("git", line, json),
-        None => Fact {
-            fix: Some(
-                "install git, or give `dmoci build` --revision and --epoch: it asks git for these".to_owned(),
-            ),
-            ..fact("git", "not found", json)
-        },
-    }
+    let instead = "or give `dmoci build` --revision and --epoch: it asks git for these";
+    program("git", &format!("install git, {instead}"), &format!("repair git, {instead}"))
 }
 
 /// Whether ordinary users may make user namespaces. dmoci builds without; tools that run images need them.
@@ -135,41 +134,70 @@ fn user_namespaces() -> Fact {
 }
 
 fn programs() -> Vec<Fact> {
-    let ask = |name: &'static str| {
-        let found = ask(name, &["--version"]);
-        let json = json!({ "version": found });
-        fact(name, found.unwrap_or_else(|| "not found".to_owned()), json)
-    };
-    let mut all: Vec<Fact> = PROGRAMS.iter().map(|name| ask(name)).collect();
-    if all.iter().all(|fact| fact.json["version"].is_null())
-        && let Some(last) = all.last_mut()
-    {
-        last.fix = Some(
-            "to run images, install one of docker, podman or containerd; dmoci needs none of them".to_owned(),
-        );
-    }
-    all
+    PROGRAMS
+        .iter()
+        .map(|(name, install)| {
+            program(name, install, &format!("run `{name} --version` to see why, and repair {name}"))
+        })
+        .collect()
 }
 
-/// The first line that a program of the PATH prints, when it does so within five seconds.
-fn ask(program: &str, arguments: &[&str]) -> Option<String> {
-    let mut child = Command::new(program)
+/// What a program says of its version; what to do when it is not there, and when it does not say.
+fn program(name: &'static str, install: &str, repair: &str) -> Fact {
+    match ask(name, &["--version"]) {
+        Answer::Line(line) => fact(name, line.clone(), json!({ "found": true, "version": line })),
+        Answer::NotFound => Fact {
+            fix: Some(install.to_owned()),
+            ..fact(name, "not found", json!({ "found": false, "version": null }))
+        },
+        Answer::Failed(why) => Fact {
+            fix: Some(repair.to_owned()),
+            ..fact(
+                name,
+                format!("found, but `{name} --version` {why}"),
+                json!({ "found": true, "version": null, "why": why }),
+            )
+        },
+    }
+}
+
+/// What came of asking a program.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// The first line that it printed.
+    Line(String),
+    /// It is not on the PATH.
+    NotFound,
+    /// It is, and gave no answer: "ends with 1", …
+    Failed(String),
+}
+
+/// Asks a program of the PATH, which has five seconds.
+fn ask(program: &str, arguments: &[&str]) -> Answer {
+    let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let stdout = child.stdout.take()?;
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Answer::NotFound,
+        Err(error) => return Answer::Failed(format!("cannot be run: {error}")),
+    };
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     // A line fits into the pipe, so the program can end before anyone reads.
     for _ in 0..100 {
         match child.try_wait() {
             Ok(Some(status)) => {
-                let mut bytes = Vec::new();
-                stdout.take(4096).read_to_end(&mut bytes).ok()?;
-                let text = String::from_utf8_lossy(&bytes);
-                let line = text.lines().next().unwrap_or_default().trim();
-                return (status.success() && !line.is_empty()).then(|| line.to_owned());
+                let said = stdout.map(first_line).unwrap_or_default();
+                let complaint = stderr.map(first_line).unwrap_or_default();
+                return match (status.success(), said.is_empty()) {
+                    (true, false) => Answer::Line(said),
+                    (true, true) => Answer::Failed("says nothing".to_owned()),
+                    (false, _) if complaint.is_empty() => Answer::Failed(format!("fails with {status}")),
+                    (false, _) => Answer::Failed(format!("fails with {status}: {complaint}")),
+                };
             }
             Ok(None) => thread::sleep(Duration::from_millis(50)),
             Err(_) => break,
@@ -177,7 +205,15 @@ fn ask(program: &str, arguments: &[&str]) -> Option<String> {
     }
     let _ = child.kill();
     let _ = child.wait();
-    None
+    Answer::Failed("does not end".to_owned())
+}
+
+fn first_line(stream: impl io::Read) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read was not said.
+    let _ = stream.take(4096).read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().next().unwrap_or_default().trim().chars().take(200).collect()
 }
 
 #[cfg(test)]
@@ -186,10 +222,12 @@ mod tests {
 
     #[test]
     fn programs_that_answer_and_programs_that_do_not() {
-        assert_eq!(ask("echo", &["one"]).as_deref(), Some("one"));
-        assert_eq!(ask("false", &[]), None);
-        assert_eq!(ask("true", &[]), None);
-        assert_eq!(ask("no-such-program-anywhere", &[]), None);
+        let failed = |why: &str| Answer::Failed(why.to_owned());
+        assert_eq!(ask("echo", &["one"]), Answer::Line("one".to_owned()));
+        assert_eq!(ask("false", &[]), failed("fails with exit status: 1"));
+        assert_eq!(ask("sh", &["-c", "echo no >&2; exit 3"]), failed("fails with exit status: 3: no"));
+        assert_eq!(ask("true", &[]), failed("says nothing"));
+        assert_eq!(ask("no-such-program-anywhere", &[]), Answer::NotFound);
     }
 
     #[test]

@@ -29,6 +29,16 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn help_as_a_command() {
+    let project = Project::new();
+    let help = |arguments: &[&str]| project.dmoci(arguments).ok().stdout;
+    assert_eq!(help(&["help"]), help(&["--help"]));
+    assert_eq!(help(&["help", "check"]), help(&["check", "--help"]));
+    assert!(help(&["help", "--help"]).contains("Usage: dmoci help "));
+    assert!(project.dmoci(&["help", "chekc"]).exits(2).stderr.contains("check"));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -19,13 +19,31 @@ fn facts_for_programs() {
 
 #[test]
 fn what_is_missing_and_how_to_get_it() {
-    let project = Project::new().file("bin/podman", "#!/bin/sh\necho podman version 9.9; echo more\n");
-    std::fs::set_permissions(project.path("bin/podman"), PermissionsExt::from_mode(0o755)).unwrap();
+    let project = Project::new()
+        .file("bin/podman", "#!/bin/sh\necho podman version 9.9; echo more\n")
+        .file("bin/umoci", "#!/bin/sh\necho no such library >&2; exit 127\n")
+        .file("bin/buildah", "");
+    for (name, mode) in [("podman", 0o755), ("umoci", 0o755), ("buildah", 0o644)] {
+        let path = project.path(&format!("bin/{name}"));
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
     let run =
         Run::of(dmoci().arg("doctor").current_dir(project.root()).env("PATH", project.path("bin"))).ok();
     assert!(run.stdout.contains("          podman  podman version 9.9\n"), "{run:?}");
     assert!(run.stdout.contains("             git  not found\n                  → install git"), "{run:?}");
-    assert!(run.stdout.contains("          skopeo  not found\n"), "{run:?}");
+    assert!(
+        run.stdout.contains("          skopeo  not found\n                  → to copy images"),
+        "{run:?}"
+    );
+    let broken =
+        "           umoci  found, but `umoci --version` fails with exit status: 127: no such library\n";
+    assert!(run.stdout.contains(broken), "{run:?}");
+    assert!(
+        run.stdout.contains("         buildah  found, but `buildah --version` cannot be run: "),
+        "{run:?}"
+    );
+    let missing = run.stdout.matches("  not found\n                  → ").count();
+    assert_eq!((missing, run.stdout.matches("not found").count()), (5, 5), "{run:?}");
 }
 
 #[test]

@@ -35,7 +35,15 @@ fn a_page_for_every_command() {
     assert_eq!(pages.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), expected);
     let main = &pages.iter().find(|(name, _)| name == "dmoci.1").unwrap().1;
     assert_eq!(*main, project.dmoci(&["man"]).ok().stdout);
-    assert!(main.contains("dmoci\\-check(1)") && main.contains("Exit codes"), "{main}");
+    assert!(main.contains("dmoci\\-check(1)") && !main.contains("dmoci\\-help(1)"), "{main}");
+    let codes = help.split_once("Exit codes:\n").unwrap().1;
+    assert_eq!(codes.lines().count(), 7, "{codes}");
+    for (name, page) in &pages {
+        let (_, section) = page.split_once(".SH \"EXIT STATUS\"\n").unwrap_or_else(|| panic!("{name}"));
+        for (code, meaning) in codes.lines().map(|line| line.trim().split_once("  ").unwrap()) {
+            assert!(section.contains(&format!(".TP\n{code}\n{meaning}\n")), "{name}: {section}");
+        }
+    }
 }
 
 #[test]
