@@ -401,7 +401,7 @@ mod tests {
             label: label.to_owned(),
         };
         let failure = Failure {
-            code: "E-TEST",
+            code: "E-IO",
             exit: Exit::Usage,
             message: "it is\nbad".to_owned(),
             causes: vec!["first".to_owned(), "second\nline".to_owned()],
@@ -410,7 +410,7 @@ mod tests {
         };
         let shown = render(&failure, false);
         let expected = "\
-error[E-TEST]: it is\\nbad
+error[E-IO]: it is\\nbad
  --> dmoci.toml:2:1
   |
 2 | imge = 2

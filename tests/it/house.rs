@@ -165,6 +165,36 @@ fn no_registry_and_no_machine_is_named() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// The codes of the program, and those that the tables of the reference explain.
+#[test]
+fn every_code_is_explained() {
+    let mut used = BTreeSet::new();
+    for path in files_below(repository(), "src") {
+        let text = fs::read_to_string(repository().join(&path)).unwrap();
+        used.extend(codes(&text, "\"E-").filter(|code| text.contains(&format!("\"{code}\""))));
+    }
+    let mut explained = BTreeSet::new();
+    for path in ["docs/dmoci-toml.md", "docs/verify.md", "docs/archives.md"] {
+        let text = fs::read_to_string(repository().join(path)).unwrap();
+        explained.extend(codes(&text, "E-"));
+    }
+    assert!(used.len() > 80, "{used:?}");
+    let silent: Vec<_> = used.difference(&explained).collect();
+    let gone: Vec<_> = explained.difference(&used).collect();
+    assert!(silent.is_empty() && gone.is_empty(), "not in docs: {silent:?}; only in docs: {gone:?}");
+}
+
+/// The codes that stand behind this beginning, whole.
+fn codes<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = String> + 'a {
+    text.match_indices(beginning).filter(|(at, _)| !text[..*at].ends_with(char::is_alphanumeric)).map(
+        move |(at, _)| {
+            let rest = &text[at + beginning.len()..];
+            let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '-').unwrap_or(rest.len());
+            format!("E-{}", &rest[..end])
+        },
+    )
+}
+
 /// Every text file of the repository but lock files and what is built.
 fn texts() -> Vec<String> {
     let mut found = Vec::new();
