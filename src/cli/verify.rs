@@ -18,8 +18,10 @@ use crate::store::Subject;
 /// Say whether an image is sound and authentic, and why
 ///
 /// SUBJECT is oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path, each with @sha256:DIGEST if you hold
-/// one. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
-/// reported. Exit codes: 0 verified, 1 damaged or malformed, 3 sound but not authenticated, 6 could not be decided.
+/// one: of a manifest, of an index, or of the whole archive file; never the image ID. With a tag or a digest the
+/// verdict is about that image alone. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
+/// reported. Exit codes: 0 verified, 1 damaged, malformed or another image than asked for, 2 wrong usage, 3 sound but
+/// not authenticated, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Layouts or archives
@@ -28,13 +30,13 @@ pub(crate) struct Args {
     /// Ask only whether the image is sound: exit 0 when nothing says who made it
     #[arg(long)]
     integrity_only: bool,
-    /// A list of digests that you trust, as sha256sum writes it
+    /// A list of digests that you trust, as sha256sum writes it: of manifests, indexes or archive files
     #[arg(long, value_name = "SHA256SUMS")]
     against: Option<PathBuf>,
     /// The version that every image must say it is
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<String>,
-    /// Print the whole report as JSON (docs/verify.schema.json)
+    /// Print the whole report as JSON (docs/verify.schema.json, dmoci schema --of verify)
     #[arg(long)]
     json: bool,
 }

@@ -91,6 +91,11 @@ pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
 pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyReport, Failure> {
     let against = request.against.as_deref().map(read_list).transpose()?;
     let store = ImageStore::open(&request.subject)?;
+    if let Some(tag) = request.subject.tag()
+        && store.roots().is_ok_and(|roots| !roots.is_empty())
+    {
+        store.select(Some(tag), None)?;
+    }
     let options = Options {
         subject: request.subject.to_string(),
         tag: request.subject.tag().map(str::to_owned),

@@ -46,6 +46,16 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
+    /// The transport is for another kind of archive.
+    #[error("the archive {} {found}", path.display())]
+    OtherArchive {
+        /// The path.
+        path: PathBuf,
+        /// What it lacks.
+        found: &'static str,
+        /// The transport to write.
+        write: &'static str,
+    },
     /// The directory or archive holds no image.
     #[error("{} holds no image: {why}", path.display())]
     NoImage {
@@ -123,7 +133,9 @@ impl Diagnostic for StoreError {
             StoreError::Io { .. } => "E-IO",
             StoreError::Write { .. } => "E-WRITE",
             StoreError::NotFound { .. } => "E-SUBJECT-NOT-FOUND",
-            StoreError::NotALayout { .. } | StoreError::NotAnArchive { .. } => "E-SUBJECT-KIND",
+            StoreError::NotALayout { .. }
+            | StoreError::NotAnArchive { .. }
+            | StoreError::OtherArchive { .. } => "E-SUBJECT-KIND",
             StoreError::NoImage { .. } => "E-NO-IMAGE",
             StoreError::Irregular { .. } => "E-LAYOUT-IRREGULAR",
             StoreError::Archive { .. } => "E-ARCHIVE",
@@ -140,6 +152,7 @@ impl Diagnostic for StoreError {
             StoreError::Io { .. } | StoreError::Write { .. } | StoreError::NotFound { .. } => Exit::Undecided,
             StoreError::NotALayout { .. }
             | StoreError::NotAnArchive { .. }
+            | StoreError::OtherArchive { .. }
             | StoreError::Selection { .. } => Exit::Usage,
             _ => Exit::Mismatch,
         }
@@ -154,6 +167,7 @@ impl Diagnostic for StoreError {
             ),
             StoreError::NotALayout { .. } => Some("write oci-archive:FILE or docker-archive:FILE for an archive".into()),
             StoreError::NotAnArchive { .. } => Some("write oci:DIR for a directory".into()),
+            StoreError::OtherArchive { write, .. } => Some(format!("write {write}")),
             StoreError::Selection { help, .. } if !help.is_empty() => Some(help.clone()),
             _ => None,
         }

@@ -75,16 +75,26 @@ impl ImageStore {
         let path = subject.path();
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound if subject.transport() == Transport::Bare => {
-                StoreError::NotFound { path: path.to_owned() }
-            }
+            io::ErrorKind::NotFound => StoreError::NotFound { path: path.to_owned() },
             _ => io(source),
         })?;
         match (subject.transport(), metadata.is_dir()) {
             (Transport::Oci | Transport::Bare, true) => layout::open(path),
             (Transport::Oci, false) => Err(StoreError::NotALayout { path: path.to_owned() }),
             (_, true) => Err(StoreError::NotAnArchive { path: path.to_owned() }),
-            (_, false) => archive::open(path),
+            (transport, false) => {
+                let store = archive::open(path)?;
+                let (found, write) = match transport {
+                    Transport::OciArchive if store.form == Form::LegacyArchive => {
+                        ("has no OCI image layout", "docker-archive:FILE")
+                    }
+                    Transport::DockerArchive if store.docker_manifest.is_none() => {
+                        ("has no manifest.json for Docker", "oci-archive:FILE")
+                    }
+                    _ => return Ok(store),
+                };
+                Err(StoreError::OtherArchive { path: path.to_owned(), found, write })
+            }
         }
     }
 

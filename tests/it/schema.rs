@@ -14,3 +14,10 @@ fn the_command_prints_it() {
     assert_eq!(schema, dmoci::spec::json_schema());
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
 }
+
+#[test]
+fn the_schema_of_reports_is_that_in_docs() {
+    let run = Project::new().dmoci(&["schema", "--of", "verify"]).ok();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.schema.json");
+    assert!(run.stdout == std::fs::read_to_string(path).unwrap(), "{}", run.stdout);
+}

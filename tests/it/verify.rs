@@ -5,6 +5,7 @@ mod hostile;
 mod raw;
 mod sample;
 mod schema;
+mod selection;
 mod verdicts;
 
 use std::num::NonZeroUsize;

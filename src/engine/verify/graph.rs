@@ -50,7 +50,7 @@ pub(super) struct Graph<'a> {
     /// Descriptors of `index.json`.
     pub(super) roots: Vec<Descriptor>,
     /// What each index lists.
-    pub(super) children: BTreeMap<Digest, BTreeSet<Digest>>,
+    children: BTreeMap<Digest, BTreeSet<Digest>>,
     /// dmoci wrote it, as far as its marks say.
     pub(super) marked: bool,
     /// `index.json` carries dmoci's mark anywhere.
@@ -96,11 +96,12 @@ impl<'a> Graph<'a> {
                 graph.visit(descriptor, place, findings);
             }
             if index.manifests.is_empty() {
-                findings.add(
-                    CheckId::Documents,
-                    name,
-                    Problem::warning("E-NO-IMAGE", "/manifests", "it lists no image"),
-                );
+                let problem = Problem::error("E-NO-IMAGE", "/manifests", "it lists no image");
+                findings.add(CheckId::Documents, name, problem);
+            } else if graph.parts.is_empty() && !findings.has_errors() {
+                let problem =
+                    Problem::error("E-NO-IMAGE", "/manifests", "nothing that it leads to is an image");
+                findings.add(CheckId::Documents, name, problem);
             }
             graph.roots = index.manifests;
         }
@@ -119,7 +120,8 @@ impl<'a> Graph<'a> {
     }
 
     /// These manifests and indexes with all manifests and indexes below them.
-    pub(super) fn closure(&self, mut todo: Vec<Digest>) -> BTreeSet<Digest> {
+    pub(super) fn closure<'d>(&self, start: impl IntoIterator<Item = &'d Digest>) -> BTreeSet<Digest> {
+        let mut todo: Vec<Digest> = start.into_iter().cloned().collect();
         let mut closure = BTreeSet::new();
         while let Some(digest) = todo.pop() {
             if closure.insert(digest.clone()) {

@@ -8,26 +8,26 @@
 //! are read on all cores. Soundness is not authenticity: whoever can replace the image can replace its digests too,
 //! so without a digest from elsewhere the answer is at best "sound, not authenticated".
 
+mod authentic;
 mod container;
 mod graph;
 mod layer;
 mod report;
 mod tree;
 
-use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dmoci_layers::{Algorithm, Digest, Hasher};
+use dmoci_layers::Digest;
 
 pub use report::{Canonical, Check, CheckId, Finding, ImageSummary, Outcome, Verdict, VerifyReport};
 
 use crate::diagnostic::Diagnostic as _;
+use crate::oci::Problem;
 use crate::oci::media_type::Kind;
-use crate::oci::{Descriptor, Problem};
-use crate::store::image::Root;
 use crate::store::{Form, ImageStore, StoreError};
+use authentic::Selection;
 use graph::{Graph, Node, text};
 use layer::{BlobFacts, Content};
 use report::Findings;
@@ -80,25 +80,33 @@ impl Watch for () {
 /// Verifies an open store.
 pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> VerifyReport {
     let mut findings = Findings::default();
-    let graph = Graph::walk(store, &mut findings);
+    let mut graph = Graph::walk(store, &mut findings);
     container::surroundings(store, &graph, &mut findings);
     container::index_digest(store, &mut findings);
     blobs(store, &graph, (options.threads, watch), &mut findings);
     container::views(store, &graph, &mut findings);
     container::archive_bytes(store, &graph, &mut findings);
-    version(&graph, options, &mut findings);
-    let authenticated_by = authenticity(store, &graph, options, &mut findings);
+    let selection = Selection::new(store, &graph, options, &mut findings);
+    version(&graph, &selection, options, &mut findings);
+    let authenticated_by = authentic::authenticity(store, &graph, &selection, options, &mut findings);
+    selection.restrict(&mut graph, &mut findings);
+    let held = options.digest.is_some() || options.against.is_some();
     let verdict = match findings.unsound() {
         Some(verdict) => verdict,
         None if !authenticated_by.is_empty() => Verdict::Verified,
-        None if options.integrity_only => Verdict::Sound,
+        None if options.integrity_only && !held => Verdict::Sound,
         None => Verdict::NotAuthenticated,
     };
     if store.form() == Form::LegacyArchive {
         findings.skip(CheckId::Blobs, "the archive names no digests of its layers, only their diff_ids");
     }
     let checks = findings.checks();
-    let canonical = findings.canonical.clone();
+    let mut canonical = findings.canonical.clone();
+    match verdict {
+        Verdict::NotSound => canonical.reasons.insert(0, "it is damaged or malformed".into()),
+        Verdict::Undecided => canonical.reasons.insert(0, "not all of it could be read".into()),
+        _ => {}
+    }
     VerifyReport {
         subject: options.subject.clone(),
         verdict,
@@ -169,7 +177,10 @@ fn blobs(
         );
         findings.add(CheckId::Unreferenced, "blobs", problem);
     }
-    let documents = graph.nodes.values().filter(|node| node.proven).count();
+    let proven = graph.nodes.iter().filter(|(_, node)| node.proven);
+    let sizes: Vec<u64> = proven.filter_map(|(digest, _)| store.blob_size(digest)).collect();
+    let documents = sizes.len();
+    bytes += sizes.iter().sum::<u64>();
     findings.detail(CheckId::Documents, format!("{documents} documents"));
     findings.detail(CheckId::Blobs, format!("{} blobs, {bytes} bytes", jobs.len() + documents));
     findings.detail(CheckId::Layers, format!("{layers} layers, {entries} entries"));
@@ -237,14 +248,13 @@ fn layer(node: &Node, label: &str, facts: BlobFacts, findings: &mut Findings) {
 }
 
 /// `--expect-version`: what the manifests' annotations say, which their digests cover.
-fn version(graph: &Graph<'_>, options: &Options, findings: &mut Findings) {
+fn version(graph: &Graph<'_>, selection: &Selection, options: &Options, findings: &mut Findings) {
     let check = CheckId::Version;
     let Some(expected) = &options.expect_version else {
         return findings.skip(check, "no version was asked for");
     };
-    let chosen = chosen(graph, options);
     let mut any = false;
-    for parts in graph.parts.iter().filter(|parts| chosen.contains(&parts.manifest)) {
+    for parts in graph.parts.iter().filter(|parts| selection.documents.contains(&parts.manifest)) {
         any = true;
         if parts.version.as_ref() != Some(expected) {
             let found = parts.version.clone().unwrap_or_else(|| "nothing".into());
@@ -261,110 +271,4 @@ fn version(graph: &Graph<'_>, options: &Options, findings: &mut Findings) {
         let problem = Problem::error("E-VERSION", "", "there is no image whose version could be read");
         findings.add(check, "index.json", problem.but(expected.clone(), "nothing"));
     }
-}
-
-/// The manifests and indexes that tag and digest choose, with what lies below them.
-fn chosen(graph: &Graph<'_>, options: &Options) -> BTreeSet<Digest> {
-    let tagged = |root: &&Descriptor| {
-        let name = |key: &str| root.annotations.get(key).cloned().into_iter().collect();
-        let tags = name("org.opencontainers.image.ref.name");
-        let names = name("io.containerd.image.name");
-        let root = Root { descriptor: (*root).clone(), tags, names };
-        options.tag.as_ref().is_none_or(|tag| root.has_tag(tag))
-    };
-    let all = graph.closure(graph.roots.iter().filter(tagged).map(|root| root.digest.clone()).collect());
-    match &options.digest {
-        None => all,
-        Some(digest) if all.contains(digest) => graph.closure(vec![digest.clone()]),
-        Some(_) => BTreeSet::new(),
-    }
-}
-
-/// What the operator holds that says who made the image.
-fn authenticity(
-    store: &ImageStore,
-    graph: &Graph<'_>,
-    options: &Options,
-    findings: &mut Findings,
-) -> Vec<String> {
-    let check = CheckId::Authenticity;
-    let mut by = Vec::new();
-    let chosen = chosen(graph, options);
-    if chosen.is_empty() && (options.tag.is_some() || options.digest.is_some()) {
-        let asked =
-            options.digest.as_ref().map(Digest::to_string).or(options.tag.clone()).unwrap_or_default();
-        let problem = Problem::error("E-SELECT", "", "there is no such image");
-        findings.add(check, "index.json", problem.but(asked, roots(graph)));
-        return by;
-    }
-    if let Some(digest) = &options.digest {
-        by.push(format!("the digest {digest} that was given, which covers {}", covered(graph, digest)));
-    }
-    if let Some(against) = &options.against {
-        match listed(store, graph, against) {
-            Ok(Some(found)) => {
-                by.push(format!("{found} in {}, a list that is itself not signed or checked", against.name));
-            }
-            Ok(None) => {
-                let text = format!("{} lists neither the archive nor an image of it", against.name);
-                findings.add(
-                    check,
-                    &options.subject,
-                    Problem::error("E-AGAINST", "", text).but("a digest of the list", roots(graph)),
-                );
-            }
-            Err(problem) => findings.add(check, &options.subject, problem),
-        }
-    }
-    match (by.is_empty(), options.integrity_only) {
-        (false, _) => findings.detail(check, by.join("; ")),
-        (true, true) => findings.skip(check, "only integrity was asked for"),
-        (true, false) if !findings.has_errors() => {
-            findings.skip(check, "no digest, list or key was given: anyone could have made this image");
-        }
-        (true, false) => findings.skip(check, "no digest, list or key was given"),
-    }
-    by
-}
-
-fn roots(graph: &Graph<'_>) -> String {
-    let mut digests: Vec<String> = graph.roots.iter().map(|root| root.digest.to_string()).collect();
-    digests.dedup();
-    digests.join(", ")
-}
-
-/// What a digest covers, in words.
-fn covered(graph: &Graph<'_>, digest: &Digest) -> String {
-    let uses = graph.nodes.get(digest).map(|node| node.uses.join(" = ")).unwrap_or_default();
-    format!("{uses} and all that it names")
-}
-
-/// The archive or image that a list names, in words; nothing when it names none.
-fn listed(store: &ImageStore, graph: &Graph<'_>, against: &Against) -> Result<Option<String>, Problem> {
-    let file = store.place().file_name().map(|name| name.to_string_lossy().into_owned());
-    let named = |name: &str| name.rsplit('/').next().map(str::to_owned) == file;
-    if store.form() != Form::Layout {
-        let mine: Vec<_> = against.entries.iter().filter(|(_, name)| named(name)).collect();
-        let whole = whole_file(store)?;
-        if against.entries.iter().any(|(digest, _)| *digest == whole) {
-            return Ok(Some(format!("the file's digest {whole}")));
-        }
-        if let Some((expected, _)) = mine.first() {
-            let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
-            return Err(problem.but(expected.to_string(), whole.to_string()));
-        }
-    }
-    let listed: HashSet<&Digest> = against.entries.iter().map(|(digest, _)| digest).collect();
-    let root = graph.roots.iter().find(|root| listed.contains(&root.digest));
-    Ok(root.map(|root| format!("the digest {}", root.digest)))
-}
-
-/// The SHA-256 of the whole archive file.
-fn whole_file(store: &ImageStore) -> Result<Digest, Problem> {
-    let failed =
-        |error: std::io::Error| Problem::error("E-IO", "", format!("the file cannot be read: {error}"));
-    let mut file = std::fs::File::open(store.place()).map_err(failed)?;
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    std::io::copy(&mut file, &mut hasher).map_err(failed)?;
-    Ok(hasher.finish())
 }

@@ -116,6 +116,8 @@ pub enum Verdict {
     Sound,
     /// Sound, but nothing says who made it.
     NotAuthenticated,
+    /// Whole, but not the image, version or list entry that was asked for.
+    Mismatch,
     /// Damaged, tampered with or malformed.
     NotSound,
     /// Something could not be read or computed, so there is no answer.
@@ -129,6 +131,7 @@ impl Verdict {
             Verdict::Verified => "VERIFIED",
             Verdict::Sound => "SOUND",
             Verdict::NotAuthenticated => "SOUND, NOT AUTHENTICATED",
+            Verdict::Mismatch => "MISMATCH",
             Verdict::NotSound => "NOT SOUND",
             Verdict::Undecided => "UNDECIDED",
         }
@@ -139,7 +142,7 @@ impl Verdict {
         match self {
             Verdict::Verified | Verdict::Sound => Exit::Done,
             Verdict::NotAuthenticated => Exit::Missing,
-            Verdict::NotSound => Exit::Mismatch,
+            Verdict::Mismatch | Verdict::NotSound => Exit::Mismatch,
             Verdict::Undecided => Exit::Undecided,
         }
     }
@@ -238,6 +241,9 @@ pub(super) struct Findings {
 /// Codes of errors that say "unknown", not "wrong".
 const UNDECIDED: [&str; 2] = ["E-IO", "E-DIGEST-ALGORITHM"];
 
+/// Codes of errors that say "another image than was asked for", not "a damaged one".
+const MISMATCH: [&str; 3] = ["E-SELECT", "E-VERSION", "E-AGAINST"];
+
 /// How many findings of each weight are told.
 const FINDINGS: usize = 10_000;
 
@@ -308,12 +314,16 @@ impl Findings {
 
     /// The answer as far as soundness goes: `None` when sound.
     pub(super) fn unsound(&self) -> Option<Verdict> {
-        let mut errors = self.list.iter().filter(|finding| finding.severity == Severity::Error).peekable();
-        errors.peek()?;
-        match errors.all(|finding| UNDECIDED.contains(&finding.code)) {
-            true => Some(Verdict::Undecided),
-            false => Some(Verdict::NotSound),
+        let errors = self.list.iter().filter(|finding| finding.severity == Severity::Error);
+        let mut verdict = None;
+        for code in errors.map(|finding| finding.code) {
+            match code {
+                code if MISMATCH.contains(&code) => verdict = Some(Verdict::Mismatch),
+                code if UNDECIDED.contains(&code) => verdict = verdict.or(Some(Verdict::Undecided)),
+                _ => return Some(Verdict::NotSound),
+            }
         }
+        verdict
     }
 
     /// The findings, errors first, each weight in the order found.

@@ -119,7 +119,7 @@ impl Tree {
         }
         for tally in std::mem::take(&mut self.tallies) {
             let more = if tally.count > tally.examples.len() as u64 { ", …" } else { "" };
-            let text = format!("{} {}: {}{more}", tally.count, tally.text, tally.examples.join(", "));
+            let text = format!("{}, {} in all: {}{more}", tally.text, tally.count, tally.examples.join(", "));
             self.problems.push(Problem::note(tally.code, "", text));
         }
     }

@@ -1,0 +1,222 @@
+//! What was asked for, and whether something that the operator holds names all of it.
+
+use std::collections::BTreeSet;
+
+use dmoci_layers::{Algorithm, Digest, Hasher};
+
+use super::graph::Graph;
+use super::report::{CheckId, Findings};
+use super::{Against, Options};
+use crate::oci::media_type::Kind;
+use crate::oci::{Descriptor, Problem};
+use crate::store::image::Root;
+use crate::store::{Form, ImageStore};
+
+/// How many documents are told one by one.
+const TOLD: usize = 5;
+
+const CHECK: CheckId = CheckId::Authenticity;
+
+/// What the tag and the digest of the subject choose.
+pub(super) struct Selection {
+    /// Manifests and indexes, with all that these list. Empty when nothing fits.
+    pub(super) documents: BTreeSet<Digest>,
+    /// What the digest of the subject covers, in words.
+    covers: Option<String>,
+}
+
+impl Selection {
+    pub(super) fn new(
+        store: &ImageStore,
+        graph: &Graph<'_>,
+        options: &Options,
+        findings: &mut Findings,
+    ) -> Selection {
+        let tagged = |root: &&Descriptor| options.tag.as_ref().is_none_or(|tag| names(root).has_tag(tag));
+        let all = graph.closure(graph.roots.iter().filter(tagged).map(|root| &root.digest));
+        let Some(digest) = &options.digest else { return Selection { documents: all, covers: None } };
+        if all.contains(digest) {
+            let invented = store.form() == Form::LegacyArchive;
+            if invented {
+                findings.add(CHECK, &options.subject, invention());
+            }
+            let uses = graph.nodes.get(digest).map(|node| node.uses.join(" = ")).unwrap_or_default();
+            let covers = (!invented).then(|| format!("{uses} and all that it names"));
+            return Selection { documents: graph.closure([digest]), covers };
+        }
+        if store.form() != Form::Layout {
+            match whole_file(store) {
+                Ok(found) if found == *digest => {
+                    let covers = Some("the whole archive file".to_owned());
+                    return Selection { documents: all, covers };
+                }
+                Ok(_) => {}
+                Err(problem) => findings.add(CHECK, &options.subject, problem),
+            }
+        }
+        let text = image_id(graph, digest).unwrap_or_else(|| "there is no such image".into());
+        let problem = Problem::error("E-SELECT", "", text).but(digest.to_string(), roots(graph));
+        findings.add(CHECK, "index.json", problem);
+        Selection { documents: BTreeSet::new(), covers: None }
+    }
+
+    /// Leaves in the report only the images that were asked for, and says which the verdict is not about.
+    pub(super) fn restrict(&self, graph: &mut Graph<'_>, findings: &mut Findings) {
+        if self.documents.is_empty() {
+            return;
+        }
+        let others: Vec<&Digest> = graph.parts.iter().map(|parts| &parts.manifest).collect();
+        let others = others.into_iter().filter(|digest| !self.documents.contains(digest));
+        if let Some(told) = told(graph, others) {
+            let text = format!("not asked for, and not covered by the verdict: {told}");
+            findings.add(CHECK, "index.json", Problem::note("E-NOT-SELECTED", "", text));
+        }
+        graph.images.retain(|image| {
+            image.manifest.parse::<Digest>().is_ok_and(|digest| self.documents.contains(&digest))
+        });
+    }
+}
+
+/// What the operator holds that names all that was asked for.
+pub(super) fn authenticity(
+    store: &ImageStore,
+    graph: &Graph<'_>,
+    selection: &Selection,
+    options: &Options,
+    findings: &mut Findings,
+) -> Vec<String> {
+    let mut by = Vec::new();
+    if selection.documents.is_empty() {
+        return by;
+    }
+    if let (Some(digest), Some(covers)) = (&options.digest, &selection.covers) {
+        by.push(format!("the digest {digest} that was given, which covers {covers}"));
+    }
+    if let Some(against) = &options.against {
+        match listed(store, graph, selection, against, findings) {
+            Ok(found) => {
+                by.push(format!("{found} in {}, a list that is itself not signed or checked", against.name));
+            }
+            Err(problem) => {
+                findings.add(CHECK, &options.subject, problem);
+                by.clear();
+            }
+        }
+    }
+    let held = options.digest.is_some() || options.against.is_some();
+    match (by.is_empty(), held) {
+        (false, _) => findings.detail(CHECK, by.join("; ")),
+        (true, true) => findings.skip(CHECK, "what was given does not cover all that was asked for"),
+        (true, false) if options.integrity_only => findings.skip(CHECK, "only integrity was asked for"),
+        (true, false) if !findings.has_errors() => {
+            findings.skip(CHECK, "no digest, list or key was given: anyone could have made this image");
+        }
+        (true, false) => findings.skip(CHECK, "no digest, list or key was given"),
+    }
+    by
+}
+
+/// What a list names, in words, when that covers all that was asked for.
+fn listed(
+    store: &ImageStore,
+    graph: &Graph<'_>,
+    selection: &Selection,
+    against: &Against,
+    findings: &mut Findings,
+) -> Result<String, Problem> {
+    let file = store.place().file_name().map(|name| name.to_string_lossy().into_owned());
+    if store.form() != Form::Layout {
+        let whole = whole_file(store)?;
+        if against.entries.iter().any(|(digest, _)| *digest == whole) {
+            return Ok(format!("the file's digest {whole}"));
+        }
+        let mine = |(_, name): &&(Digest, String)| name.rsplit('/').next().map(str::to_owned) == file;
+        if let Some((expected, _)) = against.entries.iter().find(mine) {
+            let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
+            return Err(problem.but(expected.to_string(), whole.to_string()));
+        }
+    }
+    let all = graph.closure(graph.roots.iter().map(|root| &root.digest));
+    let here: BTreeSet<&Digest> =
+        against.entries.iter().map(|(digest, _)| digest).filter(|digest| all.contains(*digest)).collect();
+    if store.form() == Form::LegacyArchive && !here.is_empty() {
+        return Err(invention());
+    }
+    let covered = graph.closure(here.iter().copied());
+    let is_index =
+        |digest: &Digest| graph.nodes.get(digest).is_some_and(|node| matches!(node.kind, Kind::Index));
+    let (needed, left): (Vec<_>, Vec<_>) = {
+        let needed: Vec<&Digest> = selection.documents.iter().filter(|digest| !is_index(digest)).collect();
+        let left = needed.iter().copied().filter(|digest| !covered.contains(*digest)).collect();
+        (needed, left)
+    };
+    if left.is_empty() && !needed.is_empty() {
+        let digests: Vec<String> = here.iter().take(TOLD).map(|digest| digest.to_string()).collect();
+        return Ok(format!("the digest {}", digests.join(", ")));
+    }
+    for root in graph.roots.iter().filter(|root| selection.documents.contains(&root.digest)) {
+        let Root { tags, names, .. } = names(root);
+        let mine = |(_, name): &&(Digest, String)| tags.contains(name) || names.contains(name);
+        if let Some((expected, name)) = against.entries.iter().find(mine)
+            && !covered.contains(&root.digest)
+            && !graph.closure([&root.digest]).contains(expected)
+        {
+            let text = format!("{name:?} has another digest than the list says");
+            let problem = Problem::error("E-AGAINST", "", text);
+            return Err(problem.but(expected.to_string(), root.digest.to_string()));
+        }
+    }
+    for text in against.entries.iter().filter_map(|(digest, _)| image_id(graph, digest)).take(TOLD) {
+        findings.add(CHECK, &against.name, Problem::note("E-UNCOVERED", "", text));
+    }
+    let told = told(graph, left.into_iter()).unwrap_or_else(|| "anything here".into());
+    Err(Problem::warning("E-UNCOVERED", "", format!("{} does not cover {told}", against.name)))
+}
+
+/// The names of a descriptor of `index.json`.
+fn names(root: &Descriptor) -> Root {
+    let name = |key: &str| root.annotations.get(key).cloned().into_iter().collect();
+    Root {
+        descriptor: root.clone(),
+        tags: name("org.opencontainers.image.ref.name"),
+        names: name("io.containerd.image.name"),
+    }
+}
+
+/// The first few, in words and in a fixed order; nothing when there are none.
+fn told<'d>(graph: &Graph<'_>, digests: impl Iterator<Item = &'d Digest>) -> Option<String> {
+    let digests: BTreeSet<&Digest> = digests.collect();
+    let mut words: Vec<String> = digests.iter().take(TOLD).map(|digest| graph.label(digest)).collect();
+    if digests.len() > TOLD {
+        words.push(format!("{} more", digests.len() - TOLD));
+    }
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// Says that a digest is that of a configuration, and which is that of the manifest.
+fn image_id(graph: &Graph<'_>, digest: &Digest) -> Option<String> {
+    let parts = graph.parts.iter().find(|parts| parts.config == *digest)?;
+    Some(format!("{digest} is the image ID (config digest); the manifest is {}", parts.manifest))
+}
+
+fn invention() -> Problem {
+    let text = "the archive has no manifest of its own: the digest is of one that dmoci made to read it, and \
+        authenticates nothing; give the sha256 of the archive file";
+    Problem::warning("E-UNCOVERED", "", text)
+}
+
+fn roots(graph: &Graph<'_>) -> String {
+    let mut digests: Vec<String> = graph.roots.iter().map(|root| root.digest.to_string()).collect();
+    digests.dedup();
+    digests.join(", ")
+}
+
+/// The SHA-256 of the whole archive file.
+fn whole_file(store: &ImageStore) -> Result<Digest, Problem> {
+    let failed =
+        |error: std::io::Error| Problem::error("E-IO", "", format!("the file cannot be read: {error}"));
+    let mut file = std::fs::File::open(store.place()).map_err(failed)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok(hasher.finish())
+}
