@@ -180,3 +180,11 @@ fn what_people_see() {
     run(std::path::Path::new("docker://example.org/a:1"), &[]).exits(2);
     run(good.path(), &["--against", "none"]).exits(6);
 }
+
+#[test]
+fn one_thing_worth_knowing_is_told_in_good_english() {
+    let (layer, bytes) = super::sample::encode(dmoci_layers::Compression::Gzip, &[("a\\b", b"x")]);
+    let found = report(Sample::with_layer(bytes, layer.compression, layer.diff_id).layout().path());
+    let note = found.findings.iter().find(|finding| finding.code == "E-TAR-NAME").unwrap();
+    assert!(note.message.contains("not UTF-8, 1 in all: "), "{}", note.message);
+}
