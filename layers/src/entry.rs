@@ -118,13 +118,15 @@ impl PartialOrd for SafePath {
     }
 }
 
-/// With a leading slash, control characters and bytes that are not UTF-8 escaped.
+/// With a leading slash; control characters, bytes that are not UTF-8 and the backslash itself are escaped, so that
+/// no two paths look the same.
 impl fmt::Display for SafePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("/")?;
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
+                    '\\' => f.write_str("\\\\")?,
                     // Control characters, and the marks that reorder or hide text on a terminal.
                     _ if c.is_control() => write!(f, "{}", c.escape_default())?,
                     '\u{200b}'..='\u{200f}'
@@ -247,5 +249,6 @@ mod tests {
     fn shown_without_escapes_for_terminals() {
         let shown = SafePath::parse(b"a\x1b[31m\xff\xe2\x80\xae").unwrap().to_string();
         assert_eq!(shown, "/a\\u{1b}[31m\\xff\\u{202e}");
+        assert_ne!(path("a\nb").to_string(), path("a\\nb").to_string());
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     report.status("Finished", built.layout.display());
     match args.json {
         true => report.json(&built.digests),
-        false => lines(&built).iter().for_each(|line| report.data(line)),
+        false => report.rows(&rows(&built)),
     }
     Ok(Exit::Done)
 }
@@ -80,8 +80,8 @@ fn epoch() -> Result<Option<u64>, Failure> {
 }
 
 /// One line for each artifact: kind, name, digest.
-fn lines(built: &Built) -> Vec<String> {
-    let mut rows: Vec<(&str, String, String)> = Vec::new();
+fn rows(built: &Built) -> Vec<(&'static str, String, String)> {
+    let mut rows = Vec::new();
     let root = built.image.root.digest.to_string();
     match built.names.as_slice() {
         [] => rows.push(("image", "(unnamed)".into(), root)),
@@ -95,6 +95,5 @@ fn lines(built: &Built) -> Vec<String> {
             rows.push(("layer", format!("{on}:{}", layer.name), layer.descriptor.digest.to_string()));
         }
     }
-    let width = rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(kind, name, digest)| format!("{kind:<8}  {name:<width$}  {digest}")).collect()
+    rows
 }

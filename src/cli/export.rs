@@ -38,13 +38,16 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let done = export::export(&request)?;
     let mut images = done.images.clone();
     images.dedup_by(|a, b| a.digest == b.digest);
+    let names = if done.names.is_empty() { vec!["(unnamed)".to_owned()] } else { done.names.clone() };
+    let mut rows = Vec::new();
     for image in images {
-        report.data(format!("image     {}  {}", done.names.join(","), image.digest));
+        rows.extend(names.iter().map(|name| ("image", name.clone(), image.digest.to_string())));
     }
     if let Some(id) = &done.image_id {
-        report.data(format!("image-id  {}  {id}", done.names.join(",")));
+        rows.extend(names.iter().map(|name| ("image-id", name.clone(), id.to_string())));
     }
-    report.data(format!("archive   {}  {}", done.path.display(), done.digest));
+    rows.push(("archive", done.path.display().to_string(), done.digest.to_string()));
+    report.rows(&rows);
     report.status("Finished", format!("{}, {} bytes, verified", done.path.display(), done.size));
     Ok(Exit::Done)
 }

@@ -106,6 +106,14 @@ impl Report {
         self.raw(format!("{}\n", escape(&line)).as_bytes());
     }
 
+    /// Results with a line each: kind, name, digest, in columns.
+    pub(crate) fn rows(&self, rows: &[(&str, String, String)]) {
+        let width = rows.iter().map(|(_, name, _)| escape(name).chars().count()).max().unwrap_or(0);
+        for (kind, name, digest) in rows {
+            self.data(format!("{kind:<8}  {:<width$}  {digest}", escape(name)));
+        }
+    }
+
     /// Bytes on standard output exactly as they are: only for what we made ourselves.
     pub(crate) fn raw(&self, bytes: &[u8]) {
         self.out().write(bytes);

@@ -60,6 +60,9 @@ pub enum ExportError {
     /// The output is not one of the two forms.
     #[error("{0} is no form of archive that can be written")]
     Form(String),
+    /// The output names an image, which is named by the subject.
+    #[error("{0} names an image; the archive holds the names that the subject has")]
+    Name(String),
     /// What was read is not sound.
     #[error("{subject} is not sound: {message}")]
     NotSound {
@@ -84,6 +87,7 @@ impl Diagnostic for ExportError {
     fn code(&self) -> &'static str {
         match self {
             ExportError::Form(_) => "E-EXPORT-FORM",
+            ExportError::Name(_) => "E-EXPORT-NAME",
             ExportError::NotSound { code, .. } => code,
             ExportError::LayerType { .. } => "E-EXPORT-LAYER",
         }
@@ -91,13 +95,16 @@ impl Diagnostic for ExportError {
 
     fn exit(&self) -> Exit {
         match self {
-            ExportError::Form(_) => Exit::Usage,
+            ExportError::Form(_) | ExportError::Name(_) => Exit::Usage,
             _ => Exit::Mismatch,
         }
     }
 
     fn help(&self) -> Option<String> {
         match self {
+            ExportError::Name(_) => {
+                Some("name the file alone; `name` and `tags` of dmoci.toml name the image".into())
+            }
             ExportError::Form(_) => Some("write -o oci-archive:FILE or -o docker-archive:FILE".into()),
             ExportError::NotSound { subject, .. } => {
                 Some(format!("see everything with: dmoci verify {subject}"))
@@ -125,6 +132,9 @@ pub fn export(request: &Request) -> Result<Exported, Failure> {
         Transport::DockerArchive => true,
         _ => return Err(ExportError::Form(request.output.to_string()).into()),
     };
+    if request.output.tag().is_some() || request.output.digest().is_some() {
+        return Err(ExportError::Name(request.output.to_string()).into());
+    }
     let store = ImageStore::open_sound(&request.subject)?;
     let content = match docker {
         false => oci(&store, request)?,

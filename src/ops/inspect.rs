@@ -218,14 +218,32 @@ impl InspectedImage {
         });
         if let Some(files) = &self.files {
             let files = files.iter().map(|file| {
-                json!({"path": file.path.to_string(), "type": file.kind, "mode": format!("{:04o}", file.mode),
+                let mut item = json!({"path": text(file.path.as_bytes(), "/"), "type": file.kind, "mode": format!("{:04o}", file.mode),
                     "uid": file.uid, "gid": file.gid, "size": file.size, "layer": file.layer,
-                    "target": file.target.as_ref().map(|target| String::from_utf8_lossy(target))})
+                    "target": file.target.as_ref().map(|target| text(target, ""))});
+                if let Some(hex) = not_text(file.path.as_bytes()) {
+                    item["pathHex"] = hex.into();
+                }
+                if let Some(hex) = file.target.as_deref().and_then(not_text) {
+                    item["targetHex"] = hex.into();
+                }
+                item
             });
             value["files"] = files.collect();
         }
         value
     }
+}
+
+/// A name as a JSON string, which can hold any text as it is. Bytes that are no UTF-8 are replaced: see [`not_text`].
+fn text(bytes: &[u8], before: &str) -> String {
+    format!("{before}{}", String::from_utf8_lossy(bytes))
+}
+
+/// The bytes in hexadecimal, when they are no UTF-8.
+fn not_text(bytes: &[u8]) -> Option<String> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
 }
 
 /// The names that dmoci writes into the history.

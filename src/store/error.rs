@@ -56,6 +56,14 @@ pub enum StoreError {
         /// The transport to write.
         write: &'static str,
     },
+    /// The file is no tar archive, or one that is compressed in a way that is not read.
+    #[error("{} is {what}", path.display())]
+    UnknownForm {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The directory or archive holds no image.
     #[error("{} holds no image: {why}", path.display())]
     NoImage {
@@ -135,7 +143,8 @@ impl Diagnostic for StoreError {
             StoreError::NotFound { .. } => "E-SUBJECT-NOT-FOUND",
             StoreError::NotALayout { .. }
             | StoreError::NotAnArchive { .. }
-            | StoreError::OtherArchive { .. } => "E-SUBJECT-KIND",
+            | StoreError::OtherArchive { .. }
+            | StoreError::UnknownForm { .. } => "E-SUBJECT-KIND",
             StoreError::NoImage { .. } => "E-NO-IMAGE",
             StoreError::Irregular { .. } => "E-LAYOUT-IRREGULAR",
             StoreError::Archive { .. } => "E-ARCHIVE",
@@ -153,6 +162,7 @@ impl Diagnostic for StoreError {
             StoreError::NotALayout { .. }
             | StoreError::NotAnArchive { .. }
             | StoreError::OtherArchive { .. }
+            | StoreError::UnknownForm { .. }
             | StoreError::Selection { .. } => Exit::Usage,
             _ => Exit::Mismatch,
         }
@@ -166,6 +176,9 @@ impl Diagnostic for StoreError {
                     .into(),
             ),
             StoreError::NotALayout { .. } => Some("write oci-archive:FILE or docker-archive:FILE for an archive".into()),
+            StoreError::UnknownForm { .. } => {
+                Some("archives are read as tar, tar.gz and tar.zst; unpack other compressions first".into())
+            }
             StoreError::NotAnArchive { .. } => Some("write oci:DIR for a directory".into()),
             StoreError::OtherArchive { write, .. } => Some(format!("write {write}")),
             StoreError::Selection { help, .. } if !help.is_empty() => Some(help.clone()),

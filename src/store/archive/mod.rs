@@ -61,9 +61,22 @@ pub(super) fn open(path: &Path) -> Result<ImageStore, StoreError> {
     if !file.metadata().map_err(io)?.is_file() {
         return Err(StoreError::Irregular { path: path.to_owned() });
     }
-    let mut first = [0; 6];
+    let mut first = [0; 512];
     let n = file.read_at(&mut first, 0).map_err(io)?;
-    let compression = sniff(&first[..n]);
+    let first = &first[..n];
+    let unknown = |what| Err(StoreError::UnknownForm { path: path.to_owned(), what });
+    match first {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return unknown("compressed with xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => return unknown("compressed with bzip2"),
+        _ => {}
+    }
+    let compression = sniff(first);
+    // A tar that is damaged in its first header is still one: either its mark or the digits of its fields are there.
+    let octal = |field: &[u8]| field.iter().all(|b| matches!(b, b'0'..=b'7' | b' ' | 0));
+    let marked = first.get(257..262) == Some(b"ustar") || first.get(100..156).is_some_and(octal);
+    if compression == Compression::None && !marked {
+        return unknown("no archive");
+    }
     let file = match compression {
         Compression::None => file,
         _ => spool(file, compression, path)?,
