@@ -84,7 +84,7 @@ impl Archive {
             return Ok(members.finish(spool));
         }
         // Contents are read again when the layer is written, so they must not change until then.
-        let mut spool = Spool::new(scratch).map_err(io)?;
+        let mut spool = Spool::new(scratch)?;
         file.rewind().map_err(io)?;
         let unpacked: Box<dyn Read> = match () {
             () if head.starts_with(b"\xfd7zXZ\0") => Box::new(xz(file, path)?),
@@ -100,7 +100,7 @@ impl Archive {
             },
         };
         read_tar(unpacked, &mut members, &mut spool)?;
-        let spool = spool.finish().map_err(io)?;
+        let spool = spool.finish()?;
         Ok(members.finish(spool))
     }
 }
@@ -272,7 +272,8 @@ fn read_tar(reader: Box<dyn Read>, members: &mut Members<'_>, spool: &mut Spool)
         };
         let offset = match entry.kind {
             EntryKind::File { .. } => {
-                spool.append(&mut member).map_err(|e| caused(&archive, "it cannot be unpacked", e))?.0
+                let damaged = |source| caused(&archive, "it cannot be unpacked", source);
+                spool.append(&mut member).map_err(|error| error.into_input(damaged))?.0
             }
             _ => 0,
         };

@@ -68,6 +68,15 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
+    /// What was unpacked could not be kept until it is needed.
+    #[error("cannot write to {}", path.display())]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A path leads out of the project directory.
     #[error("{} leads out of the project directory", .0.display())]
     Outside(PathBuf),
@@ -138,6 +147,7 @@ impl Diagnostic for InputError {
         match self {
             InputError::Missing(_) => "E-SOURCE-MISSING",
             InputError::Io { .. } => "E-SOURCE-READ",
+            InputError::Scratch { .. } => "E-OUTPUT",
             InputError::Outside(_) => "E-SOURCE-OUTSIDE",
             InputError::Special { .. } => "E-SOURCE-SPECIAL",
             InputError::Changed(_) => "E-SOURCE-CHANGED",
@@ -154,7 +164,7 @@ impl Diagnostic for InputError {
 
     fn exit(&self) -> Exit {
         match self {
-            InputError::Io { .. } | InputError::Changed(_) => Exit::Undecided,
+            InputError::Io { .. } | InputError::Scratch { .. } | InputError::Changed(_) => Exit::Undecided,
             InputError::Archive { .. } | InputError::Base { .. } => Exit::Mismatch,
             _ => Exit::Usage,
         }
@@ -167,6 +177,10 @@ impl Diagnostic for InputError {
             }
             InputError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "let this user read it, or leave it out with `exclude`".into()
+            }
+            InputError::Scratch { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some space, or name another output directory with -o; the last complete image is still there"
+                    .into()
             }
             InputError::Outside(_) => {
                 "copy the target into the project, or name a directory above both with -C".into()

@@ -45,7 +45,7 @@ pub(super) fn read(file: File, members: &mut Members<'_>, scratch: &Path) -> Res
     }
     let records = directory(&archive, &mut buffer, &path)?;
 
-    let mut spool = Spool::new(scratch).map_err(io)?;
+    let mut spool = Spool::new(scratch)?;
     let mut end = 0;
     let mut local = vec![0; 128 << 10];
     for record in records {
@@ -88,7 +88,7 @@ pub(super) fn read(file: File, members: &mut Members<'_>, scratch: &Path) -> Res
             (&mut content).take(4096).read_to_end(&mut target).map_err(unpack)?;
             (EntryKind::Symlink { target }, 0)
         } else if matches!(file_type, 0 | 0o100_000) {
-            let (offset, size) = spool.append(&mut content).map_err(unpack)?;
+            let (offset, size) = spool.append(&mut content).map_err(|error| error.into_input(unpack))?;
             if size != record.size {
                 return Err(error(&path, format!("{name} holds {size} bytes, expected {}", record.size)));
             }
@@ -104,7 +104,7 @@ pub(super) fn read(file: File, members: &mut Members<'_>, scratch: &Path) -> Res
         };
         members.add(Entry { path: name, kind, mode, uid: 0, gid: 0, xattrs: Vec::new() }, offset)?;
     }
-    spool.finish().map_err(io)
+    spool.finish()
 }
 
 /// The central directory, in the order of the members' places.

@@ -175,18 +175,19 @@ fn no_space_at_the_nth_write() {
         if faulted.file.as_ref().is_some_and(|file| file.starts_with(&dist)) {
             failed += 1;
             assert_eq!(faulted.code, Some(6), "{at:?} {:?}: {}", faulted.file, faulted.err);
-            says_no_space(&faulted.err);
+            says_no_space(&faulted.err, &dist);
         }
         bench.recovers(&dist, at);
     }
     assert!(failed > 10, "only {failed} faults hit the output");
 }
 
-/// The message must say what happened, and what to do.
+/// The message must say what happened, where, and what to do.
 #[track_caller]
-fn says_no_space(err: &str) {
+fn says_no_space(err: &str, dist: &Path) {
     assert!(err.lines().any(|line| line.starts_with("error[E-")), "{err}");
     assert!(err.contains("No space left on device"), "{err}");
+    assert!(err.contains(dist.to_str().unwrap()), "no path in: {err}");
     assert!(err.contains("help:"), "{err}");
     assert!(!err.contains("panicked"), "{err}");
 }
@@ -220,14 +221,34 @@ fn a_full_file_system() {
         let mut build = dmoci();
         build.arg("build").arg("-C").arg(bench.place.path("project")).arg("-o").arg(&dist);
         let said = exits(&mut build, 6);
-        says_no_space(&said.err);
-        assert!(said.err.contains(dist.to_str().unwrap()), "no path in: {}", said.err);
+        says_no_space(&said.err, &dist);
         assert!(!dist.join("image/index.json").exists(), "{size}");
         whole_blobs(&dist, At { call: size_name(size), when: 0 });
         run(command("mount").args(["-o", "remount,size=16m"]).arg(&small.0));
         run(&mut build);
         assert_eq!(digests(&dist), bench.new, "{size}: something is left behind");
     }
+}
+
+#[test]
+fn a_file_system_too_small_to_unpack_an_archive() {
+    if !have(&["root", "mount", "xz"]) {
+        return;
+    }
+    let place = Place::new();
+    let project = place.path("project");
+    fs::create_dir_all(&project).unwrap();
+    let noise = |n: u32| n.wrapping_mul(2_654_435_761).to_le_bytes();
+    fs::write(project.join("noise"), (0..500_000).flat_map(noise).collect::<Vec<u8>>()).unwrap();
+    run(command("tar").args(["-cJf", "noise.tar.xz", "noise"]).current_dir(&project));
+    let spec = "schema = 1\n[image]\nname = \"registry.example/noise\"\nplatforms = [\"linux/amd64\"]\n\
+                [[layer]]\nname = \"noise\"\narchive = [{ path = \"noise.tar.xz\", to = \"/srv\" }]\n";
+    fs::write(project.join("dmoci.toml"), spec).unwrap();
+    let small = Small::mount(place.path("small"), "500k");
+    let dist = small.0.join("dist");
+    let said = exits(dmoci().arg("build").arg("-C").arg(&project).arg("-o").arg(&dist), 6);
+    says_no_space(&said.err, &dist);
+    assert!(!dist.join("image/index.json").exists());
 }
 
 fn size_name(size: &str) -> &'static str {

@@ -144,7 +144,9 @@ impl LayoutWriter {
 
     /// Takes a complete blob. It gets its name in the layout only when the image is complete.
     pub fn commit(&mut self, blob: tempfile::NamedTempFile, digest: &Digest) -> io::Result<()> {
-        files::publish(blob, &self.waiting(digest))?;
+        let path = self.waiting(digest);
+        files::publish(blob, &path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{error} at path {path:?}")))?;
         self.blobs.insert(digest.clone());
         Ok(())
     }
