@@ -121,7 +121,22 @@ impl Report {
 
     /// A JSON document on standard output, for people and programs: indented, with a newline.
     pub(crate) fn json(&self, value: &serde_json::Value) {
-        self.raw(format!("{value:#}\n").as_bytes());
+        // Raw in JSON strings these are allowed, and still they would reach a terminal.
+        let text = format!("{value:#}\n");
+        let mut safe = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                '\u{7f}'..='\u{9f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}' => {
+                    safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+                }
+                c => safe.push(c),
+            }
+        }
+        self.raw(safe.as_bytes());
     }
 
     /// True when nobody reads standard output any more, so long lists may stop.

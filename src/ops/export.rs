@@ -421,6 +421,12 @@ impl Temporary {
             let file = std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags)
                 .open(&path)
                 .map_err(failed)?;
+            // A file that has another name too, or another owner, was put there by somebody: only its name goes away.
+            let metadata = file.metadata().map_err(failed)?;
+            if metadata.nlink() != 1 || metadata.uid() != rustix::process::geteuid().as_raw() {
+                fs::remove_file(&path).map_err(failed)?;
+                continue;
+            }
             rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
             // Another export may have given the file its final name while this one waited.
             let same =

@@ -23,6 +23,7 @@ pub use error::StoreError;
 pub use subject::{Subject, Transport};
 
 use crate::limits;
+use crate::oci::index::{SelfDigest, self_digest};
 use crate::oci::{Problem, Severity};
 
 /// How an image is stored.
@@ -101,6 +102,13 @@ impl ImageStore {
     /// Opens what a subject names for use, not for examination: a container with anything wrong is refused.
     pub fn open_sound(subject: &Subject) -> Result<ImageStore, StoreError> {
         let store = ImageStore::open(subject)?;
+        if matches!(self_digest(&store.index), SelfDigest::Malformed | SelfDigest::Wrong { .. }) {
+            return Err(StoreError::Document {
+                what: format!("index.json in {}", store.place.display()),
+                code: "E-INDEX-DIGEST",
+                why: "it is not as dmoci wrote it: the digest that it carries of itself is not that of its bytes".into(),
+            });
+        }
         match store.problems.iter().find(|(_, problem)| problem.severity == Severity::Error) {
             None => Ok(store),
             Some((place, problem)) => Err(StoreError::Document {

@@ -496,3 +496,42 @@ fn wrong_requests() {
     }
     assert!(!project.path("dist").exists());
 }
+
+#[test]
+fn a_base_that_verify_refuses() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
+    project.dmoci(&["build"]).ok();
+    fs::rename(project.path("dist/image"), project.path("base")).unwrap();
+    fs::remove_dir_all(project.path("dist")).unwrap();
+    project.write(
+        "dmoci.toml",
+        spec("base = \"oci:base\"\n[[layer]]\nname = \"b\"\nfile = [{ path = \"/g\", content = \"\" }]\n"),
+    );
+    let index = fs::read_to_string(project.path("base/index.json")).unwrap();
+    project.write("base/index.json", index.replace("\"amd64\"", "\"arm64\""));
+    refused(&project, "E-BASE", 1, &["E-INDEX-DIGEST", "dmoci.toml:4:"]);
+    project.write("base/index.json", index);
+    let layer = fs::read_dir(project.path("base/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let layer = layer.into_iter().find(|path| fs::read(path).unwrap().starts_with(&[0x1f, 0x8b])).unwrap();
+    let mut bytes = fs::read(&layer).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&layer, bytes).unwrap();
+    refused(&project, "E-BASE", 1, &["E-DIGEST", "dmoci.toml:4:"]);
+}
+
+#[test]
+fn nothing_is_written_through_links() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
+    let victim = format!("victim/{}", "0".repeat(64));
+    project.write(&victim, "mine");
+    fs::create_dir_all(project.path("dist/image/blobs")).unwrap();
+    symlink(project.path("victim"), project.path("dist/image/blobs/sha256")).unwrap();
+    let run = project.dmoci(&["build"]).exits(2);
+    assert!(
+        run.stderr.contains("error[E-OUTPUT-FOREIGN]") && run.stderr.contains("symbolic link"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(fs::read_dir(project.path("victim")).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(project.path(&victim)).unwrap(), "mine");
+}

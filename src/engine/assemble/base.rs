@@ -1,6 +1,7 @@
 //! The image that another one stands on.
 
 use std::io::{self, BufReader, Read};
+use std::num::NonZeroUsize;
 
 use dmoci_layers::Digest;
 use dmoci_layers::decompress::Decoder;
@@ -9,14 +10,15 @@ use serde_json::Value;
 
 use super::error::{BuildError, BuildErrorKind};
 use crate::diagnostic::Failure;
+use crate::engine::verify::{Finding, Options, verify};
 use crate::inputs::archive::DECODE;
 use crate::inputs::base::Tree;
 use crate::inputs::files::Project;
 use crate::oci::config::Config;
 use crate::oci::descriptor::Descriptor;
-use crate::oci::json;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
+use crate::oci::{Severity, json};
 use crate::spec::target::{Base, Select, Target};
 use crate::store::{Form, ImageStore, StoreError, Subject};
 
@@ -57,7 +59,7 @@ impl BaseImage {
         let failed = |error: StoreError| {
             let failure = Failure::from(error);
             let causes: Vec<String> = [vec![failure.message], failure.causes].concat();
-            BuildError::new(BuildErrorKind::Base(causes.join(": ")))
+            BuildError::new(BuildErrorKind::Base(format!("{} ({})", causes.join(": "), failure.code)))
         };
         let (tag, digest) = match select {
             Select::Only => (None, None),
@@ -66,6 +68,7 @@ impl BaseImage {
         };
         let store =
             ImageStore::open_sound(&Subject::bare(project.path_of(path.as_path()))).map_err(failed)?;
+        verified(&store, &format!("{transport}:{}", path.as_path().display()), tag)?;
         let image = store.one_image(tag, digest, Some(&target.platform)).map_err(failed)?;
         let config = json::parse(image.config.bytes())
             .map_err(|error| BuildError::new(BuildErrorKind::Base(error.to_string())))?;
@@ -152,6 +155,26 @@ impl BaseImage {
             }
         }
         Ok(tree)
+    }
+}
+
+/// Refuses a base in which `verify` finds an error: an image on top of it would have the same.
+fn verified(store: &ImageStore, subject: &str, tag: Option<&str>) -> Result<(), BuildError> {
+    let options = Options {
+        subject: subject.to_owned(),
+        tag: tag.map(str::to_owned),
+        digest: None,
+        against: None,
+        expect_version: None,
+        integrity_only: true,
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let report = verify(store, &options, &());
+    match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
+        None => Ok(()),
+        Some(Finding { code, place, message, .. }) => {
+            Err(BuildError::new(BuildErrorKind::Base(format!("{place}: {message} ({code})"))))
+        }
     }
 }
 

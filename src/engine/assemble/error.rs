@@ -157,6 +157,9 @@ impl Diagnostic for BuildError {
                 "run the build again when nothing writes to the project".into()
             }
             BuildErrorKind::User { .. } => "use the numbers of the base image, or another name".into(),
+            BuildErrorKind::Base(_) => {
+                "look at it with `dmoci verify --integrity-only` and `dmoci inspect`, or name another base".into()
+            }
             BuildErrorKind::BaseEnv(_) => "write the value out instead of `${base.…}`".into(),
             _ => return None,
         })

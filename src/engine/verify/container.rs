@@ -1,6 +1,6 @@
 //! What stands around an image: the layout file, the archive's own bytes, and Docker's second view.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dmoci_layers::Digest;
 use dmoci_layers::tar::END;
@@ -8,6 +8,7 @@ use dmoci_layers::tar::END;
 use super::graph::{Graph, text};
 use super::report::{CheckId, Findings};
 use crate::diagnostic::Diagnostic as _;
+use crate::oci::Descriptor;
 use crate::oci::index::{SelfDigest, self_digest};
 use crate::oci::{Problem, json};
 use crate::store::archive::write::{ArchivePlan, BlobSource, LAYOUT_FILE, docker_manifest};
@@ -129,12 +130,20 @@ pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findin
             return;
         }
     };
-    let named: BTreeSet<&str> = graph
-        .roots
-        .iter()
-        .filter_map(|root| root.annotations.get("io.containerd.image.name"))
-        .map(String::as_str)
-        .collect();
+    if images.is_empty() {
+        let problem = Problem::error("E-VIEWS", "", "it names no image, index.json does");
+        return findings.add(check, name, problem);
+    }
+    let marked = graph.marked && self_digest(store.index_bytes()) != SelfDigest::Unmarked;
+    if marked && images.len() != 1 {
+        let problem = Problem::error("E-VIEWS", "", "dmoci names exactly one image in it");
+        findings.add(check, name, problem.but("1", images.len().to_string()));
+    }
+    let named = |tag: &str| -> Vec<&Descriptor> {
+        let is =
+            |root: &&Descriptor| root.annotations.get("io.containerd.image.name").is_some_and(|n| n == tag);
+        graph.roots.iter().filter(is).collect()
+    };
     for (i, image) in images.iter().enumerate() {
         let place = format!("{name} at /{i}");
         let digests: Option<Vec<Digest>> = image.layers.iter().map(|path| blob_path(path)).collect();
@@ -153,11 +162,23 @@ pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findin
             let problem = problem.but(list(&parts.layers), shown(&image.layers.join(", ")));
             findings.add(check, &place, problem);
         }
-        for tag in image.tags.iter().filter(|tag| !named.contains(tag.as_str())) {
+        let leads = |root: &Descriptor| {
+            let below = graph.children.get(&root.digest);
+            root.digest == parts.manifest || below.is_some_and(|below| below.contains(&parts.manifest))
+        };
+        for tag in &image.tags {
+            let roots = named(tag);
+            if !roots.is_empty() {
+                if !roots.into_iter().any(leads) {
+                    let text = "it gives a name to another image than index.json does";
+                    findings.add(check, &place, Problem::error("E-VIEWS", "", text).but("", shown(tag)));
+                }
+                continue;
+            }
             let text = "it gives the image a name that index.json does not";
             findings.add(check, &place, Problem::note("E-VIEWS-NAME", "", text).but("", shown(tag)));
         }
-        if graph.marked && images.len() == 1 {
+        if marked && images.len() == 1 {
             exact_manifest(store, image, graph, &parts.config, &parts.layers, findings);
         }
     }
@@ -172,9 +193,6 @@ fn exact_manifest(
     layers: &[Digest],
     findings: &mut Findings,
 ) {
-    if self_digest(store.index_bytes()) == SelfDigest::Unmarked {
-        return;
-    }
     let tags: Vec<String> = graph
         .roots
         .iter()

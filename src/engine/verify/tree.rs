@@ -125,7 +125,9 @@ impl Tree {
     }
 
     fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < PROBLEMS {
+        // Of each severity its own number: many warnings never hide an error.
+        let told = self.problems.iter().filter(|told| told.severity == problem.severity).count();
+        if told < PROBLEMS {
             self.problems.push(problem);
         }
     }

@@ -48,6 +48,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<DockerImage>, String> {
     items
         .iter()
         .map(|item| {
+            // Readers in Go take a key in any case (encoding/json); others do not see it.
+            let known = ["Config", "RepoTags", "Layers"];
+            for key in item.as_object().into_iter().flat_map(|object| object.keys()) {
+                let like = known.iter().any(|known| json::fold(known) == json::fold(key) && key != known);
+                if like {
+                    return Err(format!(
+                        "readers disagree about the key {key:?}, which is not spelt as it should be"
+                    ));
+                }
+            }
             let config = item.get("Config").and_then(text).ok_or("an image has no Config")?;
             Ok(DockerImage {
                 config,

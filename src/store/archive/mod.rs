@@ -71,12 +71,6 @@ pub(super) fn open(path: &Path) -> Result<ImageStore, StoreError> {
         _ => {}
     }
     let compression = sniff(first);
-    // A tar that is damaged in its first header is still one: either its mark or the digits of its fields are there.
-    let octal = |field: &[u8]| field.iter().all(|b| matches!(b, b'0'..=b'7' | b' ' | 0));
-    let marked = first.get(257..262) == Some(b"ustar") || first.get(100..156).is_some_and(octal);
-    if compression == Compression::None && !marked {
-        return unknown("no archive");
-    }
     let file = match compression {
         Compression::None => file,
         _ => spool(file, compression, path)?,
@@ -218,12 +212,11 @@ impl Listing {
         }
     }
 
-    fn add(&mut self, found: Result<ArchiveMember, (u64, String)>) {
+    fn add(&mut self, found: Result<ArchiveMember, Refused>) {
         let member = match found {
             Ok(member) => member,
-            Err((offset, why)) => {
-                let problem =
-                    Problem::error("E-ARCHIVE-NAME", "", format!("a member's name is refused: {why}"));
+            Err((offset, code, why)) => {
+                let problem = Problem::error(code, "", format!("a member is refused: {why}"));
                 self.problems.push((format!("header at byte {offset}"), problem));
                 return;
             }
@@ -292,8 +285,21 @@ fn link_target(link: &SafePath, target: &[u8]) -> Option<SafePath> {
     Some(at)
 }
 
-fn describe(member: &dmoci_layers::untar::Member<'_>, base: u64) -> Result<ArchiveMember, (u64, String)> {
-    let name = member.path().map_err(|error| (base + member.header_offset, error.to_string()))?;
+/// Where a member that is refused stands, with a code and why.
+type Refused = (u64, &'static str, String);
+
+fn describe(member: &dmoci_layers::untar::Member<'_>, base: u64) -> Result<ArchiveMember, Refused> {
+    let name =
+        member.path().map_err(|error| (base + member.header_offset, "E-ARCHIVE-NAME", error.to_string()))?;
+    // Only a size that the header cannot hold belongs into a record.
+    if let Some((field, record)) = member.size_disagreement
+        && record < 8 << 30
+    {
+        let why = format!(
+            "it has the size {field} and in its PAX record {record}: readers disagree (CVE-2025-62518)"
+        );
+        return Err((base + member.header_offset, "E-ARCHIVE-SIZE", why));
+    }
     Ok(ArchiveMember {
         name,
         kind: member.kind.clone(),

@@ -100,6 +100,14 @@ impl LayoutWriter {
         let lock = lock(root, on_wait).map_err(at(root))?;
         let writer = LayoutWriter { root: root.to_owned(), blobs: BTreeSet::new(), _lock: lock };
         let image = writer.image();
+        // Names are written through no link: it could lead into a layout of somebody else.
+        for below in ["blobs/sha256", "blobs/sha512", "blobs", "index.json", ""] {
+            let path = image.join(below);
+            if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+                let name = format!("{} (a symbolic link)", path.display());
+                return Err(OutputError::Foreign { path: image, name });
+            }
+        }
         match fs::read_dir(&image) {
             Ok(entries) => {
                 for entry in entries {
