@@ -50,7 +50,7 @@ pub(super) struct Graph<'a> {
     /// Descriptors of `index.json`.
     pub(super) roots: Vec<Descriptor>,
     /// What each index lists.
-    children: BTreeMap<Digest, BTreeSet<Digest>>,
+    pub(super) children: BTreeMap<Digest, BTreeSet<Digest>>,
     /// dmoci wrote it, as far as its marks say.
     pub(super) marked: bool,
     /// `index.json` carries dmoci's mark anywhere.
