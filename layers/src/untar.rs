@@ -415,6 +415,10 @@ impl<R: Read> TarReader<R> {
         let size = record_size.unwrap_or(field_size);
         let raw_path = one_of("path", extensions.path, pax.get(b"path"), block.path(), offset)?;
         let link = one_of("linkpath", extensions.link, pax.get(b"linkpath"), block.link(), offset)?;
+        // PATH_MAX of Linux: no link that a file system holds is longer.
+        if link.len() > 4095 {
+            return Err(malformed(offset, "a link target of more than 4095 bytes"));
+        }
         let kind = kind(&block, &raw_path, link, offset)?;
         if size > 0 && !matches!(kind, MemberKind::File | MemberKind::Other(_)) {
             return Err(ambiguous(offset, "content behind an entry that is no file"));

@@ -2,6 +2,12 @@
 
 use super::{TarError, ambiguous, malformed};
 
+/// The most records of one header. A record for each attribute of a file is some dozens.
+const RECORDS: usize = 4096;
+
+/// The most records that hold for all members. Each member is compared with all of them.
+const GLOBAL_RECORDS: usize = 256;
+
 /// The records of one header, in the order given, each key once.
 #[derive(Clone, Default)]
 pub(super) struct Records(Vec<(Vec<u8>, Vec<u8>)>);
@@ -25,6 +31,9 @@ impl Records {
             if !keys.insert(key) {
                 return Err(ambiguous(offset, "a PAX key occurs twice in one header"));
             }
+            if records.len() == RECORDS {
+                return Err(malformed(offset, "a PAX header of more than 4096 records"));
+            }
             records.push((key.to_vec(), value.to_vec()));
             content = rest;
         }
@@ -41,6 +50,9 @@ impl Records {
         }
         for (key, value) in records.0 {
             self.0.retain(|(old, _)| *old != key);
+            if self.0.len() == GLOBAL_RECORDS {
+                return Err(malformed(offset, "PAX global headers of more than 256 records"));
+            }
             self.0.push((key, value));
         }
         Ok(())
@@ -143,5 +155,27 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
         (false, _) => Some((seconds, nanos)),
         (true, 0) => Some((-seconds, 0)),
         (true, _) => Some((-seconds - 1, 1_000_000_000 - nanos)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(count: usize, first: usize) -> Vec<u8> {
+        // "14 k00000000=\n": two digits, a space, the key, `=` and a newline.
+        (first..first + count).flat_map(|i| format!("14 k{i:08}=\n").into_bytes()).collect()
+    }
+
+    #[test]
+    fn headers_are_bounded_in_records() {
+        assert!(Records::parse(&records(RECORDS, 0), 0).is_ok());
+        assert!(Records::parse(&records(RECORDS + 1, 0), 0).is_err());
+        let mut globals = Records::default();
+        let parsed = |first| Records::parse(&records(GLOBAL_RECORDS, first), 0).unwrap();
+        globals.adopt(parsed(0), 0).unwrap();
+        // The same keys again replace the old ones; one more does not fit.
+        globals.adopt(parsed(0), 0).unwrap();
+        assert!(globals.adopt(parsed(1), 0).is_err());
     }
 }
