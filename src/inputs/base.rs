@@ -3,13 +3,13 @@
 //! Only what later layers depend on is kept: directories with their metadata, symbolic links, that a path
 //! is taken by something else, and the contents of `/etc/passwd` and `/etc/group`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
 use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
 use dmoci_layers::{Entry, EntryKind, SafePath};
 
-use super::{InputError, Item};
+use super::{Content, InputError, Item};
 use crate::limits;
 
 /// How many symbolic links are followed on one path, as Linux does.
@@ -58,11 +58,19 @@ impl Directory {
 pub const KEPT: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
 
 /// The merged tree.
+///
+/// Of the many entries that nothing can be in only the names are held, so that a million files take some tens of
+/// megabytes.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
+    /// Directories and symbolic links.
     nodes: BTreeMap<SafePath, Node>,
-    contents: BTreeMap<SafePath, Vec<u8>>,
+    /// The names of everything else, by the directory that holds them.
+    others: BTreeMap<SafePath, BTreeSet<Box<[u8]>>>,
+    contents: BTreeMap<SafePath, Content>,
 }
+
+const OTHER: &Node = &Node::Other;
 
 /// Why a path cannot be used above a tree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,12 +102,25 @@ pub enum TreeError {
 impl Tree {
     /// What stands at this path.
     pub fn get(&self, path: &SafePath) -> Option<&Node> {
-        self.nodes.get(path)
+        self.nodes.get(path).or_else(|| self.has_other(path).then_some(OTHER))
+    }
+
+    fn has_other(&self, path: &SafePath) -> bool {
+        path.parent()
+            .and_then(|parent| self.others.get(&parent))
+            .is_some_and(|names| names.contains(path.name()))
     }
 
     /// The content of one of [`KEPT`], when there is such a file.
-    pub fn content(&self, path: &SafePath) -> Option<&[u8]> {
-        self.contents.get(path).map(Vec::as_slice)
+    pub fn content(&self, path: &SafePath) -> Result<Option<Vec<u8>>, InputError> {
+        let Some(content) = self.contents.get(path) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let mut reader = content.open()?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|source| InputError::Io { path: path.to_string().into(), source })?;
+        reader.finish()?;
+        Ok(Some(bytes))
     }
 
     /// The metadata that a directory is given again with.
@@ -132,7 +153,7 @@ impl Tree {
             }
             let bad = |link: &SafePath| TreeError::Link { path: path.clone(), link: link.clone() };
             let next = at.join(&name).map_err(|_| bad(&at))?;
-            match self.nodes.get(&next) {
+            match self.get(&next) {
                 Some(Node::Symlink(target)) if last || !pending.is_empty() => {
                     followed += 1;
                     if followed > LINKS || target.len() > 4095 {
@@ -154,7 +175,7 @@ impl Tree {
     }
 
     /// Puts the entry of a layer that dmoci makes into the tree.
-    pub fn apply(&mut self, item: &Item) -> Result<(), InputError> {
+    pub fn apply(&mut self, item: &Item) {
         let entry = &item.entry;
         match &entry.kind {
             EntryKind::Whiteout => self.remove(&entry.path, true),
@@ -167,15 +188,8 @@ impl Tree {
             && KEPT.contains(&entry.path.as_bytes())
             && size <= limits::PASSWD_BYTES
         {
-            let mut content = Vec::new();
-            let mut reader = item.content.open()?;
-            reader
-                .read_to_end(&mut content)
-                .map_err(|source| InputError::Io { path: entry.path.to_string().into(), source })?;
-            reader.finish()?;
-            self.contents.insert(entry.path.clone(), content);
+            self.contents.insert(entry.path.clone(), item.content.clone());
         }
-        Ok(())
     }
 
     /// Puts a layer that others made into the tree, from its tar, whiteouts applied
@@ -220,6 +234,14 @@ impl Tree {
                 node => self.put(path, node),
             }
         }
+        for (directory, names) in above.others {
+            for name in names {
+                // The names were parts of paths.
+                if let Ok(path) = directory.join(&name) {
+                    self.put(path, Node::Other);
+                }
+            }
+        }
         self.contents.extend(above.contents);
         Ok(())
     }
@@ -241,20 +263,18 @@ impl Tree {
         {
             let mut content = Vec::new();
             member.read_to_end(&mut content)?;
-            self.contents.insert(path.clone(), content);
+            self.contents.insert(path.clone(), Content::Bytes(content.into()));
         }
-        self.nodes.insert(path, node);
+        self.set(path, node);
         Ok(())
     }
 
     fn put_directory(&mut self, entry: &Entry) {
         let (mode, uid, gid, xattrs) = (entry.mode, entry.uid, entry.gid, entry.xattrs.clone());
         let node = Node::Directory(Directory { mode, uid, gid, xattrs });
-        match self.nodes.get(&entry.path) {
+        match self.get(&entry.path) {
             // A directory over a directory keeps what is in it.
-            Some(Node::Directory(_)) | None => {
-                self.nodes.insert(entry.path.clone(), node);
-            }
+            Some(Node::Directory(_)) | None => self.set(entry.path.clone(), node),
             Some(_) => self.put(entry.path.clone(), node),
         }
     }
@@ -262,21 +282,47 @@ impl Tree {
     /// Puts something in the place of whatever was there, with all that was in it.
     fn put(&mut self, path: SafePath, node: Node) {
         self.remove(&path, true);
-        self.nodes.insert(path, node);
+        self.set(path, node);
+    }
+
+    /// Says what stands at a path, and nothing of what is below.
+    fn set(&mut self, path: SafePath, node: Node) {
+        let parent = path.parent().unwrap_or_else(SafePath::root);
+        match node {
+            Node::Other => {
+                self.nodes.remove(&path);
+                self.others.entry(parent).or_default().insert(path.name().into());
+            }
+            node => {
+                if let Some(names) = self.others.get_mut(&parent) {
+                    names.remove(path.name());
+                }
+                self.nodes.insert(path, node);
+            }
+        }
     }
 
     /// Takes away all below `path`, and the path itself when `whole`.
     fn remove(&mut self, path: &SafePath, whole: bool) {
-        let gone: Vec<SafePath> = self
-            .nodes
-            .range(path.clone()..)
-            .take_while(|(inner, _)| inner.starts_with(path))
-            .filter(|(inner, _)| whole || *inner != path)
-            .map(|(inner, _)| inner.clone())
-            .collect();
-        for path in gone {
+        if whole && let Some(names) = path.parent().and_then(|parent| self.others.get_mut(&parent)) {
+            names.remove(path.name());
+        }
+        fn below<T>(map: &BTreeMap<SafePath, T>, path: &SafePath, whole: bool) -> Vec<SafePath> {
+            map.range(path.clone()..)
+                .take_while(|(inner, _)| inner.starts_with(path))
+                .filter(|(inner, _)| whole || *inner != path)
+                .map(|(inner, _)| inner.clone())
+                .collect()
+        }
+        for path in below(&self.nodes, path, whole) {
             self.nodes.remove(&path);
+        }
+        for path in below(&self.contents, path, whole) {
             self.contents.remove(&path);
+        }
+        // The names are those in the directory: also in `path` itself.
+        for path in below(&self.others, path, true) {
+            self.others.remove(&path);
         }
     }
 }
@@ -284,7 +330,6 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inputs::Content;
 
     fn path(text: &str) -> SafePath {
         SafePath::parse(text.as_bytes()).unwrap()
@@ -295,7 +340,7 @@ mod tests {
         for (name, kind) in entries {
             let entry =
                 Entry { path: path(name), kind: kind.clone(), mode: 0o700, uid: 1, gid: 2, xattrs: vec![] };
-            tree.apply(&Item { entry, content: Content::None }).unwrap();
+            tree.apply(&Item { entry, content: Content::None });
         }
         tree
     }
@@ -340,13 +385,39 @@ mod tests {
         ]);
         let hide =
             Entry { path: path("d/b"), kind: EntryKind::Whiteout, mode: 0, uid: 0, gid: 0, xattrs: vec![] };
-        below.apply(&Item { entry: hide.clone(), content: Content::None }).unwrap();
+        below.apply(&Item { entry: hide.clone(), content: Content::None });
         assert!(below.get(&path("d/b/c")).is_none() && below.get(&path("d/a")).is_some());
         let opaque = Entry { path: path("d"), kind: EntryKind::Opaque, ..hide };
-        below.apply(&Item { entry: opaque, content: Content::None }).unwrap();
+        below.apply(&Item { entry: opaque, content: Content::None });
         assert!(below.get(&path("d/a")).is_none() && below.get(&path("d")).is_some());
         assert!(below.get(&path("d-e")).is_some());
         assert_eq!(below.directory(&path("d")).mode, 0o700);
         assert_eq!(below.directory(&path("elsewhere")), Directory::default());
+    }
+
+    #[test]
+    fn one_thing_at_a_path() {
+        let file = || EntryKind::File { size: 0 };
+        let mut tree =
+            tree(&[("d", EntryKind::Directory), ("d/x", file()), ("d/x", link("y")), ("d/x", file())]);
+        assert_eq!(tree.get(&path("d/x")), Some(&Node::Other));
+        assert_eq!(tree.links_below(&path("")).count(), 0);
+        // A file in the place of a directory takes all that was in it.
+        let over = Entry { path: path("d"), kind: file(), mode: 0o644, uid: 0, gid: 0, xattrs: vec![] };
+        tree.apply(&Item { entry: over, content: Content::None });
+        assert_eq!((tree.get(&path("d")), tree.get(&path("d/x"))), (Some(&Node::Other), None));
+    }
+
+    #[test]
+    fn kept_contents_are_read_when_asked_for() {
+        let mut tree = Tree::default();
+        let passwd = path("etc/passwd");
+        let kind = EntryKind::File { size: 4 };
+        let entry = Entry { path: passwd.clone(), kind, mode: 0o644, uid: 0, gid: 0, xattrs: vec![] };
+        tree.apply(&Item { entry: entry.clone(), content: Content::Bytes(b"a:x:".as_slice().into()) });
+        assert_eq!(tree.content(&passwd).unwrap().as_deref(), Some(&b"a:x:"[..]));
+        let hidden = Entry { path: path("etc"), kind: EntryKind::Whiteout, ..entry };
+        tree.apply(&Item { entry: hidden, content: Content::None });
+        assert_eq!(tree.content(&passwd).unwrap(), None);
     }
 }

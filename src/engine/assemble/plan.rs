@@ -303,7 +303,7 @@ fn walk(
             let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
             check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
             if !last {
-                tree.apply(&item)?;
+                tree.apply(&item);
             }
             parents.push(item);
             above.push((parent, true, merged.origin));
@@ -311,7 +311,7 @@ fn walk(
         check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
         if !last {
-            tree.apply(&merged.item).map_err(|error| at(&[merged.origin], error.into()))?;
+            tree.apply(&merged.item);
         }
     }
     for (origin, _) in plan.origins.iter().zip(merge.given()).filter(|(_, gave)| **gave) {

@@ -66,10 +66,10 @@ fn existing(tree: &Tree, path: &SafePath) -> Result<String, BuildError> {
         Some(Node::Other) if resolved == *path => {}
         Some(_) => return Err(users(format!("{path} is not a plain file in the layers below"))),
     }
-    let Some(content) = tree.content(path) else {
+    let Some(content) = tree.content(path)? else {
         return Err(users(format!("{path} is larger than 1 MiB, or no regular file")));
     };
-    let text = String::from_utf8(content.to_vec()).map_err(|_| users(format!("{path} is not UTF-8")))?;
+    let text = String::from_utf8(content).map_err(|_| users(format!("{path} is not UTF-8")))?;
     match text.is_empty() || text.ends_with('\n') {
         true => Ok(text),
         false => Ok(text + "\n"),
