@@ -143,6 +143,16 @@ impl Tree {
     /// The path with every symbolic link above its last component followed inside the root; the last one too
     /// when `last` is set and it leads to a directory or to nothing.
     pub fn resolve(&self, path: &SafePath, last: bool) -> Result<SafePath, TreeError> {
+        self.resolve_over(path, last, &BTreeSet::new())
+    }
+
+    /// As [`resolve`](Tree::resolve), above a layer that makes directories of the files `over`.
+    pub fn resolve_over(
+        &self,
+        path: &SafePath,
+        last: bool,
+        over: &BTreeSet<SafePath>,
+    ) -> Result<SafePath, TreeError> {
         let mut pending: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
         let mut at = SafePath::root();
         let mut followed = 0;
@@ -165,7 +175,7 @@ impl Tree {
                     let parts = target.split(|&b| b == b'/').filter(|p| !matches!(*p, b"" | b"."));
                     pending.extend(parts.rev().map(<[u8]>::to_vec));
                 }
-                Some(Node::Other) if !pending.is_empty() => {
+                Some(Node::Other) if !pending.is_empty() && !over.contains(&next) => {
                     return Err(TreeError::NotDirectory { path: path.clone(), file: next });
                 }
                 _ => at = next,

@@ -22,7 +22,8 @@ pub struct Loose {
 
 /// Brings members into the order of a layer: the first name of a file is the file, its others are hard links.
 ///
-/// A directory may be given several times, the last counts; anything else at one path twice is an error.
+/// A directory may be given several times, the last counts; anything else at one path twice is an error. A hard link
+/// has the content of its file, in case that it must become one.
 pub fn settle(mut members: Vec<Loose>, spool: Arc<File>, archive: &Path) -> Result<Vec<Item>, InputError> {
     // Stable: of two members at one path the later in the archive comes later.
     members.sort_by(|a, b| layer::order(&a.entry, &b.entry));
@@ -38,12 +39,10 @@ pub fn settle(mut members: Vec<Loose>, spool: Arc<File>, archive: &Path) -> Resu
         }
         let mut content = Content::None;
         if let EntryKind::File { size } = entry.kind {
+            content = Content::Spool { file: Arc::clone(&spool), offset, size };
             match first.get(&inode) {
                 Some(target) => entry.kind = EntryKind::HardLink { target: target.clone() },
-                None => {
-                    first.insert(inode, entry.path.clone());
-                    content = Content::Spool { file: Arc::clone(&spool), offset, size };
-                }
+                None => drop(first.insert(inode, entry.path.clone())),
             }
         }
         items.push(Item { entry, content });

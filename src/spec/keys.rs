@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A whole number, at least and at most.
     Integer(i64, i64),
+    /// `true` or `false`.
+    Flag,
     /// Strings.
     Texts,
     /// One string or several.
@@ -101,6 +103,12 @@ const EXCLUDE: Key = Key::new(
     Kind::Texts,
     "Glob patterns of what is left out of that, matched against the path below the source.",
 );
+const REPLACE: Key = Key::new(
+    "replace",
+    Kind::Flag,
+    "Whether this takes the place of what earlier entries of the layer give, and of another kind of file below.",
+)
+.default("false");
 const OWNER_DOC: &str =
     "Owner as \"uid:gid\", \"uid\" (the group has the same number) or the name of one of image.users.";
 const OWNER: Key = Key::new("owner", Kind::Text, OWNER_DOC).default("\"0:0\"");
@@ -213,7 +221,7 @@ static HEALTHCHECK: Table = Table {
 
 static LAYER: Table = Table {
     name: "[[layer]]",
-    doc: "A layer; the order of what is in it does not matter, each path may come from one entry only.",
+    doc: "A layer; each path comes from one entry, or from the last of several that says `replace`.",
     keys: &[
         Key::new("name", Kind::Text, "The name of the layer, each once.").required(),
         PLATFORMS,
@@ -258,8 +266,8 @@ static COPY: Table = Table {
              \"0644\".",
         ),
         Key::new("dir-mode", Kind::Text, "Permission bits of every directory, octal.").default("\"0755\""),
+        REPLACE,
         PLATFORMS,
-        Key::later("replace"),
         Key::later("substitute"),
         Key::later("tracked"),
     ],
@@ -273,8 +281,8 @@ static FILE: Table = Table {
         Key::new("content", Kind::Text, "The text in it.").required(),
         Key::new("mode", Kind::Text, "Permission bits, octal.").default("\"0644\""),
         OWNER,
+        REPLACE,
         PLATFORMS,
-        Key::later("replace"),
     ],
 };
 
@@ -285,8 +293,8 @@ static DIRECTORY: Table = Table {
         Key::new("path", Kind::Text, "Where it stands in the image; absolute.").required(),
         Key::new("mode", Kind::Text, "Permission bits, octal.").default("\"0755\""),
         OWNER,
+        REPLACE,
         PLATFORMS,
-        Key::later("replace"),
     ],
 };
 
@@ -297,8 +305,8 @@ static SYMLINK: Table = Table {
         Key::new("path", Kind::Text, "Where it stands in the image; absolute.").required(),
         Key::new("target", Kind::Text, "Where it points; kept as it is.").required(),
         OWNER,
+        REPLACE,
         PLATFORMS,
-        Key::later("replace"),
     ],
 };
 
@@ -330,9 +338,9 @@ static ARCHIVE: Table = Table {
             "What is done with device files in the archive.",
         )
         .default("\"error\""),
+        REPLACE,
         PLATFORMS,
         Key::later("url"),
-        Key::later("replace"),
         Key::later("substitute"),
     ],
 };

@@ -39,6 +39,7 @@ fn property(key: &Key) -> Value {
         Kind::Choice(names) => {
             json!({ "anyOf": [{ "enum": names }, { "type": "string", "pattern": "\\$\\{" }] })
         }
+        Kind::Flag => json!({ "type": "boolean" }),
         Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Platforms => {

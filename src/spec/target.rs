@@ -215,6 +215,17 @@ impl Input {
             Input::Archive(archive) => &archive.span,
         }
     }
+
+    /// Whether it takes the place of what earlier inputs of its layer give.
+    pub fn replaces(&self) -> bool {
+        match self {
+            Input::Copy(copy) => copy.replace,
+            Input::File(file) => file.replace,
+            Input::Directory(directory) => directory.replace,
+            Input::Symlink(symlink) => symlink.replace,
+            Input::Archive(archive) => archive.replace,
+        }
+    }
 }
 
 /// Files and directories of the project.
@@ -236,6 +247,8 @@ pub struct Copy {
     pub file_mode: Option<u32>,
     /// Permission bits of every directory; without it 0755.
     pub dir_mode: Option<u32>,
+    /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -251,6 +264,8 @@ pub struct File {
     pub mode: u32,
     /// Owner.
     pub owner: Owner,
+    /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -264,6 +279,8 @@ pub struct Directory {
     pub mode: u32,
     /// Owner.
     pub owner: Owner,
+    /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -277,6 +294,8 @@ pub struct Symlink {
     pub target: String,
     /// Owner.
     pub owner: Owner,
+    /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -298,6 +317,8 @@ pub struct Archive {
     pub owner: Option<Owner>,
     /// What is done with devices.
     pub devices: Devices,
+    /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
     /// Where it is written.
     pub span: Span,
 }

@@ -25,6 +25,7 @@ pub(super) enum Value {
     /// A string that is not expanded.
     Literal(String),
     Integer(i64),
+    Flag(bool),
     List(Vec<Node>),
     Fields(Fields),
 }
@@ -48,6 +49,11 @@ impl Fields {
             Value::Integer(number) => Some(number),
             _ => None,
         }
+    }
+
+    /// Whether a flag is set; not when the key is missing.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|node| matches!(node.value, Value::Flag(true)))
     }
 
     pub(super) fn table(&self, key: &str) -> Option<&Fields> {
@@ -168,6 +174,7 @@ impl Walk<'_> {
         let value = match (kind, value.get_ref()) {
             (Kind::Text, DeValue::String(text)) => Value::Text(self.text(text, &span)?),
             (Kind::Choice(_), DeValue::String(text)) => Value::Text(self.text(text, &span)?),
+            (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
             (Kind::Integer(least, most), value @ DeValue::Integer(_)) => {
                 match integer(value).filter(|number| (least..=most).contains(&number)) {
                     Some(number) => Value::Integer(number),
@@ -246,6 +253,7 @@ impl Walk<'_> {
             (Kind::Tables(_), true) => "a table",
             (Kind::Text | Kind::Choice(_), _) | (Kind::Platforms, true) => "a string",
             (Kind::Integer(..), _) => "a whole number",
+            (Kind::Flag, _) => "true or false",
             (Kind::Texts | Kind::Platforms, _) => "an array of strings",
             (Kind::OneOrMoreTexts, _) => "a string or an array of strings",
             (Kind::TextMap, _) => "a table of strings",
@@ -262,6 +270,9 @@ impl Walk<'_> {
         problem.help = match (kind, found) {
             (Kind::Texts | Kind::Platforms, DeValue::String(text)) if !element => {
                 Some(in_brackets(path, text, written))
+            }
+            (Kind::Flag, DeValue::String(text)) if matches!(&**text, "true" | "false") => {
+                Some(format!("write {key} = {text}"))
             }
             (Kind::Tables(_), DeValue::Table(_)) if written.starts_with('{') => {
                 Some(format!("put the table in brackets: {key} = [{{ … }}]"))

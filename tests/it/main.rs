@@ -20,6 +20,7 @@ mod inspect;
 mod large;
 mod man;
 mod readers;
+mod replace;
 mod schema;
 mod sources;
 mod spec;

@@ -140,12 +140,17 @@ impl Diagnostic for BuildError {
         Some(match &*self.kind {
             BuildErrorKind::Input(error) => return error.help(),
             BuildErrorKind::Conflict { .. } => {
-                "leave it out of one of them with `exclude`, or put the later one into a layer of its own".into()
+                "leave it out of one of them with `exclude`, or say `replace = true` in the later one, so that it \
+                 takes the place of the other"
+                    .into()
             }
             BuildErrorKind::Kind { .. } => {
-                "choose another path, or leave it out with `exclude`; a layer does not replace what it stands on \
-                 by something of another kind"
+                "choose another path, leave it out with `exclude`, or say `replace = true` when it is to take the \
+                 place of what is below"
                     .into()
+            }
+            BuildErrorKind::Tree(TreeError::NotDirectory { .. }) => {
+                "choose another path, or give a `directory` there that says `replace = true`".into()
             }
             BuildErrorKind::Layer(LayerError::Write(source))
                 if source.kind() == std::io::ErrorKind::StorageFull =>

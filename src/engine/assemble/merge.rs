@@ -1,7 +1,7 @@
 //! The entries of a layer, merged from its sources while they stream.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::io::Read as _;
 
 use dmoci_layers::{EntryKind, SafePath, layer};
@@ -35,6 +35,8 @@ pub struct Origin {
     pub input: Option<usize>,
     /// Of two inputs that describe one directory, the one with the higher rank counts.
     pub rank: Rank,
+    /// What it gives takes the place of what origins before it give.
+    pub replace: bool,
     /// The entries.
     pub source: Source,
 }
@@ -62,6 +64,9 @@ pub(super) struct Merged {
     rank: Rank,
 }
 
+/// An error, and the numbers of the origins that it is about.
+pub(super) type Fault = (Vec<usize>, BuildError);
+
 /// Merges sources in the order of a layer. Each path comes out once.
 pub(super) struct Merge<'a> {
     layer: &'a str,
@@ -71,6 +76,10 @@ pub(super) struct Merge<'a> {
     given: Vec<bool>,
     /// The next entry of every source that has one; the first of the layer's order on top.
     heads: BinaryHeap<Head>,
+    /// Something that is no directory and replaces: what origins before its own give below this path is gone too.
+    cover: Option<(SafePath, usize)>,
+    /// Files that were replaced, by origin and path, and the name that their other names are links to instead.
+    lost: HashMap<(usize, SafePath), Option<SafePath>>,
 }
 
 /// The next entry of a source.
@@ -102,13 +111,15 @@ impl Eq for Head {}
 
 impl<'a> Merge<'a> {
     /// Starts to read all sources.
-    pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, (Vec<usize>, BuildError)> {
+    pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, Fault> {
         let mut merge = Merge {
             layer,
             origins,
             sources: Vec::new(),
             given: vec![false; origins.len()],
             heads: BinaryHeap::new(),
+            cover: None,
+            lost: HashMap::new(),
         };
         for (number, origin) in origins.iter().enumerate() {
             merge.sources.push(origin.source.items().map_err(|error| (vec![number], error.into()))?);
@@ -117,14 +128,34 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
-    /// The next path, or an error with the numbers of the origins it is about.
-    pub(super) fn next(&mut self) -> Result<Option<Merged>, (Vec<usize>, BuildError)> {
-        let Some(mut chosen) = self.take()? else { return Ok(None) };
+    /// The next path.
+    pub(super) fn next(&mut self) -> Result<Option<Merged>, Fault> {
+        let Some(mut chosen) = self.uncovered()? else { return Ok(None) };
+        let mut conflict = None;
         while let Some(head) = self.heads.peek()
             && layer::order(&chosen.item.entry, &head.item.entry) == Ordering::Equal
             && let Some(next) = self.take()?
         {
-            chosen = self.unite(chosen, next)?;
+            match self.unite(&chosen, &next)? {
+                Union::First => {}
+                Union::Second => chosen = next,
+                Union::Replaced => {
+                    self.lose(&chosen);
+                    chosen = next;
+                    conflict = None;
+                }
+                Union::Conflict(what) => {
+                    self.lose(&next);
+                    conflict = conflict.or_else(|| Some(self.conflict(&chosen, &next, what)));
+                }
+            }
+        }
+        if let Some(fault) = conflict {
+            return Err(fault);
+        }
+        let entry = &chosen.item.entry;
+        if self.origins[chosen.origin].replace && entry.kind != EntryKind::Directory {
+            self.cover = Some((entry.path.clone(), chosen.origin));
         }
         Ok(Some(chosen))
     }
@@ -134,20 +165,60 @@ impl<'a> Merge<'a> {
         &self.given
     }
 
-    fn take(&mut self) -> Result<Option<Merged>, (Vec<usize>, BuildError)> {
-        let Some(Head { item, origin }) = self.heads.pop() else { return Ok(None) };
+    /// The next entry that does not lie below something that replaces it.
+    fn uncovered(&mut self) -> Result<Option<Merged>, Fault> {
+        while let Some(merged) = self.take()? {
+            match &self.cover {
+                Some((path, by)) if merged.origin < *by && merged.item.entry.path.starts_with(path) => {
+                    self.lose(&merged);
+                }
+                _ => return Ok(Some(merged)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self) -> Result<Option<Merged>, Fault> {
+        let Some(Head { mut item, origin }) = self.heads.pop() else { return Ok(None) };
         self.pull(origin)?;
+        self.relink(&mut item, origin);
         Ok(Some(Merged { rank: self.rank(origin, &item), item, origin }))
     }
 
     /// Reads the next entry of a source.
-    fn pull(&mut self, origin: usize) -> Result<(), (Vec<usize>, BuildError)> {
+    fn pull(&mut self, origin: usize) -> Result<(), Fault> {
         if let Some(item) = self.sources[origin].next() {
             let item = item.map_err(|error| (vec![origin], error.into()))?;
             self.given[origin] = true;
             self.heads.push(Head { item, origin });
         }
         Ok(())
+    }
+
+    /// Notes that a file does not come out: its other names must not become names of what does.
+    fn lose(&mut self, merged: &Merged) {
+        if matches!(
+            (&merged.item.entry.kind, &merged.item.content),
+            (EntryKind::File { .. }, Content::Spool { .. })
+        ) {
+            self.lost.insert((merged.origin, merged.item.entry.path.clone()), None);
+        }
+    }
+
+    /// Makes a hard link to a file that was replaced the file itself, and further ones links to that.
+    fn relink(&mut self, item: &mut Item, origin: usize) {
+        let EntryKind::HardLink { target } = &mut item.entry.kind else { return };
+        while let Some(instead) = self.lost.get_mut(&(origin, target.clone())) {
+            match instead {
+                Some(name) => *target = name.clone(),
+                None => {
+                    let Content::Spool { size, .. } = item.content else { return };
+                    *instead = Some(item.entry.path.clone());
+                    item.entry.kind = EntryKind::File { size };
+                    return;
+                }
+            }
+        }
     }
 
     fn rank(&self, number: usize, item: &Item) -> Rank {
@@ -157,36 +228,55 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Two inputs with one path: one of them, when that loses nothing.
-    fn unite(&self, first: Merged, second: Merged) -> Result<Merged, (Vec<usize>, BuildError)> {
-        let conflict = |what| {
-            let path: SafePath = first.item.entry.path.clone();
-            let kind = BuildErrorKind::Conflict { layer: self.layer.to_owned(), path, what };
-            Err((vec![second.origin, first.origin], BuildError::new(kind)))
-        };
+    /// What becomes of two inputs with one path.
+    fn unite(&self, first: &Merged, second: &Merged) -> Result<Union, Fault> {
+        let replace = self.origins[second.origin].replace;
+        let or_conflict = |what| if replace { Union::Replaced } else { Union::Conflict(what) };
         let (a, b) = (&first.item.entry, &second.item.entry);
         if a.kind == EntryKind::Directory && b.kind == EntryKind::Directory {
             let equal = (a.mode, a.uid, a.gid, &a.xattrs) == (b.mode, b.uid, b.gid, &b.xattrs);
-            return match first.rank.cmp(&second.rank) {
-                Ordering::Greater => Ok(first),
-                Ordering::Less => Ok(second),
-                // Of several copies to one place the first says what the place is.
-                Ordering::Equal if equal || first.rank <= Rank::Destination => Ok(first),
-                Ordering::Equal => conflict("as directories of different mode or owner"),
-            };
+            return Ok(match first.rank.cmp(&second.rank) {
+                Ordering::Greater => Union::First,
+                Ordering::Less => Union::Second,
+                Ordering::Equal if equal => Union::First,
+                // Of several copies to one place the first says what the place is, unless a later one replaces.
+                Ordering::Equal if first.rank <= Rank::Destination && !replace => Union::First,
+                Ordering::Equal => or_conflict("as directories of different mode or owner"),
+            });
+        }
+        if replace {
+            return Ok(Union::Replaced);
         }
         if std::mem::discriminant(&a.kind) != std::mem::discriminant(&b.kind) {
-            return conflict("as different kinds of file");
+            return Ok(Union::Conflict("as different kinds of file"));
         }
         if a != b {
-            return conflict("with different content, mode or owner");
+            return Ok(Union::Conflict("with different content, mode or owner"));
         }
         match same_content(&first.item.content, &second.item.content) {
-            Ok(true) => Ok(first),
-            Ok(false) => conflict("with different content"),
+            Ok(true) => Ok(Union::First),
+            Ok(false) => Ok(Union::Conflict("with different content")),
             Err(error) => Err((vec![first.origin, second.origin], error.into())),
         }
     }
+
+    fn conflict(&self, first: &Merged, second: &Merged, what: &'static str) -> Fault {
+        let (layer, path) = (self.layer.to_owned(), first.item.entry.path.clone());
+        let kind = BuildErrorKind::Conflict { layer, path, what };
+        (vec![second.origin, first.origin], BuildError::new(kind))
+    }
+}
+
+/// What becomes of two inputs with one path.
+enum Union {
+    /// The first stands for both.
+    First,
+    /// The second stands for both.
+    Second,
+    /// The second takes the place of the first.
+    Replaced,
+    /// They cannot both be, in this.
+    Conflict(&'static str),
 }
 
 /// Compares two contents of the same size.

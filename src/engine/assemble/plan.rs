@@ -1,5 +1,6 @@
 //! What every layer of an image consists of. After this only input and output can fail.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use dmoci_layers::{Entry, EntryKind, SafePath};
@@ -76,7 +77,8 @@ pub fn plan(
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
-        let context = Context { tree: &tree, project, scratch, locate };
+        let mut context = Context { tree: &tree, over: BTreeSet::new(), project, scratch, locate };
+        context.over = context.over(&layer.inputs);
         let mut plan = LayerPlan { name: layer.name.clone(), origins: Vec::new(), places: Vec::new() };
         for (number, input) in layer.inputs.iter().enumerate() {
             plan.places.push(locate(input.span(), ""));
@@ -88,8 +90,9 @@ pub fn plan(
             })?;
             plan.origins.extend(origins);
         }
+        let over = context.over;
         let mut given = vec![false; plan.places.len()];
-        let parents = walk(&plan, &mut tree, last, &mut bytes, &mut given)?;
+        let parents = walk(&plan, &mut tree, &over, last, &mut bytes, &mut given)?;
         for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
             let kind = match layer.inputs[input] {
                 Input::Archive(_) => "archive",
@@ -98,7 +101,12 @@ pub fn plan(
             let message = format!("this `{kind}` of the layer {:?} gives no file at all", layer.name);
             warnings.push((message, place.clone()));
         }
-        plan.origins.push(Origin { input: None, rank: Rank::Parent, source: Source::List(parents) });
+        plan.origins.push(Origin {
+            input: None,
+            rank: Rank::Parent,
+            replace: false,
+            source: Source::List(parents),
+        });
         layers.push(plan);
     }
     if !target.users.is_empty() {
@@ -109,15 +117,36 @@ pub fn plan(
 
 struct Context<'a> {
     tree: &'a Tree,
+    /// Files of the layers below that inputs of this layer make directories of.
+    over: BTreeSet<SafePath>,
     project: &'a Project,
     scratch: &'a Path,
     locate: &'a dyn Fn(&Span, &str) -> Place,
 }
 
 impl Context<'_> {
+    /// Files below that inputs which replace make directories of. What cannot be told here is an error later.
+    fn over(&self, inputs: &[Input]) -> BTreeSet<SafePath> {
+        let mut over = BTreeSet::new();
+        for input in inputs.iter().filter(|input| input.replaces()) {
+            let path = match input {
+                Input::Directory(directory) => &directory.path,
+                Input::Copy(copy) => &copy.to,
+                _ => continue,
+            };
+            if let Ok(path) = self.tree.resolve_over(path, true, &over)
+                && self.tree.get(&path) == Some(&Node::Other)
+            {
+                over.insert(path);
+            }
+        }
+        over
+    }
+
     /// The sources that an input stands for.
     fn sources(&self, number: usize, input: &Input) -> Result<Vec<Origin>, BuildError> {
-        let origin = |rank, source| Origin { input: Some(number), rank, source };
+        let replace = input.replaces();
+        let origin = |rank, source| Origin { input: Some(number), rank, replace, source };
         Ok(match input {
             Input::Copy(copy) => {
                 let mut origins = Vec::new();
@@ -164,7 +193,7 @@ impl Context<'_> {
         owner: &target::Owner,
         content: Content,
     ) -> Result<Item, BuildError> {
-        let path = self.tree.resolve(path, kind == EntryKind::Directory)?;
+        let path = self.tree.resolve_over(path, kind == EntryKind::Directory, &self.over)?;
         let (uid, gid) = numbers(owner);
         Ok(Item { entry: Entry { path, kind, mode, uid, gid, xattrs: Vec::new() }, content })
     }
@@ -193,10 +222,10 @@ impl Context<'_> {
                 let name = from.as_path().file_name().unwrap_or_default();
                 source.to = self.join(&copy.to, std::os::unix::ffi::OsStrExt::as_bytes(name))?;
             }
-            source.to = self.tree.resolve(&source.to, false)?;
+            source.to = self.tree.resolve_over(&source.to, false, &self.over)?;
             return Ok(vec![source]);
         }
-        source.to = self.tree.resolve(&copy.to, true)?;
+        source.to = self.tree.resolve_over(&copy.to, true, &self.over)?;
         let mut sources = vec![source];
         let mut done = 0;
         // A part that goes elsewhere may meet further links there.
@@ -246,9 +275,21 @@ impl Context<'_> {
         let path = archive.source.path.as_path();
         let read = Archive::read(self.project, path, &options, self.scratch)?;
         let mut members: Vec<Loose> = read.members;
+        let mut over = self.over.clone();
+        if archive.replace {
+            let directories = members.iter().filter(|member| member.entry.kind == EntryKind::Directory);
+            let mut paths: Vec<&SafePath> = directories.map(|member| &member.entry.path).collect();
+            paths.sort();
+            for path in paths {
+                let path = self.tree.resolve_over(path, true, &over)?;
+                if self.tree.get(&path) == Some(&Node::Other) {
+                    over.insert(path);
+                }
+            }
+        }
         for member in &mut members {
             let directory = member.entry.kind == EntryKind::Directory;
-            member.entry.path = self.tree.resolve(&member.entry.path, directory)?;
+            member.entry.path = self.tree.resolve_over(&member.entry.path, directory, &over)?;
         }
         Ok(settle(members, read.spool, &read.path)?)
     }
@@ -260,12 +301,13 @@ fn numbers(owner: &target::Owner) -> (u64, u64) {
 
 /// Goes once through the merged entries: every conflict is found here, before anything is written.
 ///
-/// Gives the directories that entries need and no input gives. The layer is put into the tree unless it is
-/// the last, which nothing stands on. `bytes` grows by the contents, and every input that gives something is marked
-/// in `given`.
+/// Gives the directories that entries need and no input gives; these may take the place of the files `over`. The
+/// layer is put into the tree unless it is the last, which nothing stands on. `bytes` grows by the contents, and
+/// every input that gives something is marked in `given`.
 fn walk(
     plan: &LayerPlan,
     tree: &mut Tree,
+    over: &BTreeSet<SafePath>,
     last: bool,
     bytes: &mut u64,
     given: &mut [bool],
@@ -301,14 +343,18 @@ fn walk(
         }
         for parent in missing(&above, &entry.path) {
             let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
-            check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
+            if !over.contains(&parent) {
+                check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
+            }
             if !last {
                 tree.apply(&item);
             }
             parents.push(item);
             above.push((parent, true, merged.origin));
         }
-        check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
+        if !plan.origins[merged.origin].replace {
+            check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
+        }
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
         if !last {
             tree.apply(&merged.item);

@@ -52,7 +52,7 @@ pub(super) fn plan(
         let entry = Entry { path, kind, mode: 0o644, uid: 0, gid: 0, xattrs: Vec::new() };
         items.push(Item { entry, content: Content::Bytes(text.into_bytes().into()) });
     }
-    let origin = Origin { input: Some(0), rank: Rank::Explicit, source: Source::List(items) };
+    let origin = Origin { input: Some(0), rank: Rank::Explicit, replace: false, source: Source::List(items) };
     let places = users.first().map(|user| locate(&user.span, "")).into_iter().collect();
     Ok(LayerPlan { name: NAME.to_owned(), origins: vec![origin], places })
 }

@@ -108,6 +108,7 @@ impl Resolver<'_> {
             owner: owner?.unwrap_or_default(),
             file_mode: file_mode?,
             dir_mode: dir_mode?,
+            replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
     }
@@ -122,6 +123,7 @@ impl Resolver<'_> {
             content: content?,
             mode: mode?,
             owner: owner?.unwrap_or_default(),
+            replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
     }
@@ -134,6 +136,7 @@ impl Resolver<'_> {
             path: path?,
             mode: mode?,
             owner: owner?.unwrap_or_default(),
+            replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
     }
@@ -146,6 +149,7 @@ impl Resolver<'_> {
             path: path?,
             target: target?,
             owner: owner?.unwrap_or_default(),
+            replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
     }
@@ -175,6 +179,7 @@ impl Resolver<'_> {
             exclude: exclude?,
             owner: owner?.unwrap_or(Some(Owner::default())),
             devices: devices?,
+            replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Guard, Place, command, path_of, run, said, service};
+use super::{Guard, Place, command, drivers, path_of, run, said, service};
 
 /// What it needs.
 pub(crate) const PEERS: &[&str] = &["root", "setpriv", "dockerd", "containerd", "runc", "docker"];
@@ -17,10 +17,20 @@ pub(crate) struct Docker {
 }
 
 impl Docker {
-    /// Starts it: no bridge and no packet filter, which sandboxes lack, and the storage driver that works on every
-    /// file system.
+    /// Starts it with the storage driver that works on every file system.
     #[track_caller]
     pub(crate) fn start() -> Docker {
+        Docker::with_driver("vfs")
+    }
+
+    /// One for each storage driver that works here, one after another.
+    pub(crate) fn of_each_driver() -> impl Iterator<Item = Docker> {
+        drivers("vfs", "overlay2").into_iter().map(Docker::with_driver)
+    }
+
+    /// Starts it: no bridge and no packet filter, which sandboxes lack.
+    #[track_caller]
+    fn with_driver(driver: &str) -> Docker {
         let place = Place::new();
         let socket = place.path("socket");
         let mut daemon = service(path_of("dockerd").unwrap());
@@ -28,7 +38,7 @@ impl Docker {
         daemon.arg("--exec-root").arg(place.path("exec"));
         daemon.arg("--pidfile").arg(place.path("pid"));
         daemon.arg("--host").arg(format!("unix://{}", socket.display()));
-        daemon.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]);
+        daemon.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver", driver]);
         // An empty address: it starts a containerd of its own instead of using the machine's.
         daemon.arg("--containerd=");
         daemon.arg("--config-file").arg(place.path("none.json"));

@@ -40,6 +40,25 @@ fn is_here(peer: &str) -> bool {
     }
 }
 
+/// The storage drivers that a loader is tried with: the plain one, and that of the kernel's overlay file system where it
+/// can be mounted.
+pub(crate) fn drivers(plain: &'static str, overlay: &'static str) -> Vec<&'static str> {
+    let place = Place::new();
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(place.path(name)).unwrap();
+    }
+    let paths = ["lower", "upper", "work"].map(|name| format!("{name}dir={}", place.path(name).display()));
+    let merged = place.path("merged");
+    let mounted =
+        said(command("mount").args(["-t", "overlay", "overlay", "-o", &paths.join(",")]).arg(&merged));
+    if mounted.code == Some(0) {
+        run(command("umount").arg(&merged));
+        return vec![plain, overlay];
+    }
+    io::stderr().write_all(b"skipped: no overlay file system can be mounted\n").unwrap();
+    vec![plain]
+}
+
 /// Where a program is; system folders are searched too, which an ordinary user's path lacks.
 pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

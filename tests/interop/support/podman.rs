@@ -2,18 +2,23 @@
 
 use std::process::Command;
 
-use super::{Place, command, run};
+use super::{Place, command, drivers, run};
 
 /// What podman needs.
 pub(crate) const PEERS: &[&str] = &["root", "podman", "runc", "conmon"];
 
 /// podman and buildah, away from the machine's own images.
-pub(crate) struct Podman(Place);
+pub(crate) struct Podman(Place, &'static str);
 
 impl Podman {
     /// With nothing in its storage.
     pub(crate) fn new() -> Podman {
-        Podman(Place::new())
+        Podman(Place::new(), "vfs")
+    }
+
+    /// One for each storage driver that works here.
+    pub(crate) fn of_each_driver() -> impl Iterator<Item = Podman> {
+        drivers("vfs", "overlay").into_iter().map(|driver| Podman(Place::new(), driver))
     }
 
     /// The podman command. runc and cgroupfs, because the default runtime refuses machines with both cgroup hierarchies.
@@ -33,7 +38,7 @@ impl Podman {
         let mut command = command(program);
         command.arg("--root").arg(self.0.path("root"));
         command.arg("--runroot").arg(self.0.path("run"));
-        command.arg("--storage-driver=vfs");
+        command.arg("--storage-driver").arg(self.1);
         command
     }
 

@@ -5,6 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+/// A spec for one platform without a name.
+pub(crate) fn image_spec(rest: &str) -> String {
+    format!("schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\n{rest}")
+}
+
 /// One entry of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
