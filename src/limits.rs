@@ -33,6 +33,9 @@ pub const TAR_ENTRIES: u64 = 10_000_000;
 /// The largest `dmoci.toml`.
 pub const SPEC_BYTES: u64 = 1 << 20;
 
+/// The most that git may say about the files it tracks in a copied folder: 1 GiB, enough for five million.
+pub const TRACKED_BYTES: u64 = 1 << 30;
+
 /// The most members of one image archive. An image has a few dozen blobs; a registry mirror some thousands.
 pub const ARCHIVE_ENTRIES: u64 = 50_000;
 

@@ -1,10 +1,12 @@
-//! What git knows of the project: the commit, its time, and whether the tree is as committed.
+//! What git knows of the project: the commit, its time, whether the tree is as committed, and which files it tracks.
 
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::limits;
 
 /// The state of a work tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,23 +91,84 @@ pub fn commit(directory: &Path, output: &Path) -> Result<Option<Commit>, VcsErro
     Ok(Some(Commit { revision: format!("{revision}{dirty}"), time }))
 }
 
-/// Runs git without anything of the caller's environment that would point it elsewhere; `None` without git.
-fn git<A: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[A]) -> Result<Option<Output>, VcsError> {
-    let mut command = Command::new("git");
-    // A checkout that another user made is read all the same: nothing of it is run.
-    command
-        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
-        .arg(directory)
-        .args(arguments);
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
-        command.env_remove(name);
+/// What git says of the files in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// There is no git.
+    NoGit,
+    /// The folder lies in no work tree.
+    NoWorkTree,
+    /// The paths that git tracks, from the folder, in no order; true for a submodule. The folder itself is `./` when it
+    /// is a submodule that is not checked out.
+    Paths(Vec<(Vec<u8>, bool)>),
+}
+
+/// The files in `directory` and below that git tracks, or only the one of this name.
+///
+/// Says nothing about whether they are there. Files with a conflict are listed several times.
+pub fn tracked(directory: &Path, name: Option<&OsStr>) -> Result<Listing, VcsError> {
+    let failed = |message: String| VcsError::Failed { directory: directory.to_owned(), message };
+    let mut command = command(directory);
+    command.args(["--literal-pathspecs", "ls-files", "--stage", "-z", "--"]).args(name);
+    let mut git = match command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::NoGit),
+        other => other.map_err(VcsError::Run)?,
+    };
+    let (mut listed, mut said) = (Vec::new(), Vec::new());
+    let (stdout, stderr) = (git.stdout.take(), git.stderr.take());
+    let read = std::thread::scope(|scope| {
+        scope.spawn(|| stderr.map(|stderr| stderr.take(limits::JSON_BYTES).read_to_end(&mut said)));
+        stdout.map(|stdout| stdout.take(limits::TRACKED_BYTES + 1).read_to_end(&mut listed)).transpose()
+    });
+    if listed.len() as u64 > limits::TRACKED_BYTES {
+        // What becomes of it does not matter any more.
+        let _ = git.kill();
     }
-    command.env("LC_ALL", "C").env("GIT_OPTIONAL_LOCKS", "0");
-    match command.output() {
+    let status = git.wait().map_err(VcsError::Run)?;
+    read.map_err(VcsError::Run)?;
+    if listed.len() as u64 > limits::TRACKED_BYTES {
+        return Err(failed(format!("it lists more than {} bytes of names", limits::TRACKED_BYTES)));
+    }
+    if !status.success() {
+        let message = String::from_utf8_lossy(&said).trim().to_owned();
+        return match ["not a git repository", "must be run in a work tree"]
+            .iter()
+            .any(|no| message.contains(no))
+        {
+            true => Ok(Listing::NoWorkTree),
+            false => Err(failed(message)),
+        };
+    }
+    let mut paths = Vec::new();
+    for line in listed.split(|&b| b == 0).filter(|line| !line.is_empty()) {
+        // Mode, object and stage, then the path.
+        let Some(tab) = line.iter().position(|&b| b == b'\t') else {
+            return Err(failed("it gave a line without a path".into()));
+        };
+        paths.push((line[tab + 1..].to_vec(), line.starts_with(b"160000 ")));
+    }
+    Ok(Listing::Paths(paths))
+}
+
+/// Runs git; `None` without git.
+fn git<A: AsRef<OsStr>>(directory: &Path, arguments: &[A]) -> Result<Option<Output>, VcsError> {
+    match command(directory).args(arguments).output() {
         Ok(output) => Ok(Some(output)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(VcsError::Run(error)),
     }
+}
+
+/// git in a directory, without anything of the caller's environment that would point it elsewhere.
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new("git");
+    // A checkout that another user made is read all the same: nothing of it is run.
+    command.args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"]).arg(directory);
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
+        command.env_remove(name);
+    }
+    command.env("LC_ALL", "C").env("GIT_OPTIONAL_LOCKS", "0").stdin(Stdio::null());
+    command
 }
 
 fn text(output: &Output) -> String {

@@ -15,6 +15,7 @@ use dmoci_layers::{Entry, EntryKind, SafePath};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat};
 
 use super::pattern::Patterns;
+use super::tracked::{self, Known, Tracked, TrackedError};
 use super::{Content, InputError, Item};
 
 /// The project directory.
@@ -105,6 +106,8 @@ pub struct CopySource {
     pub to: SafePath,
     /// What of a folder is taken.
     pub patterns: Patterns,
+    /// What git tracks of the folder that the patterns are about, when nothing else is taken.
+    pub tracked: Option<Arc<Tracked>>,
     /// Folders below `from` that are left out because they are copied elsewhere, as paths from `from`.
     pub without: Vec<Vec<u8>>,
     /// Path of `from` inside the folder that the patterns are about.
@@ -125,14 +128,28 @@ impl CopySource {
         Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
-    /// True when this path below `from` is a folder itself.
+    /// True when this path below `from` is a folder itself, and not one that git does not track.
     pub fn has_directory(&self, path: &[u8]) -> Result<bool, InputError> {
+        if let Some(tracked) = &self.tracked
+            && tracked.known(&self.full(path)) != Some(Known::Directory)
+        {
+            return Ok(false);
+        }
         let inner = self.from.join(std::ffi::OsStr::from_bytes(path));
         match self.project.resolve(&inner, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY) {
             Ok(_) => Ok(true),
             Err(InputError::Missing(_)) => Ok(false),
             Err(InputError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// A path below `from` as the patterns see it.
+    fn full(&self, path: &[u8]) -> Vec<u8> {
+        match (self.below.is_empty(), path.is_empty()) {
+            (true, _) => path.to_vec(),
+            (_, true) => self.below.clone(),
+            _ => [&self.below, &b"/"[..], path].concat(),
         }
     }
 
@@ -202,6 +219,13 @@ impl Walk<'_> {
 
     fn enter(&mut self, fd: OwnedFd, path: Vec<u8>, included: bool) -> Result<(), InputError> {
         let shown = shown(&self.source.from, &path);
+        if let Some(tracked) = &self.source.tracked {
+            let names = tracked.names(&self.source.full(&path)).into_iter().rev();
+            // A path of git holds no NUL.
+            let names = names.map(|name| CString::new(name).unwrap_or_default()).collect();
+            self.levels.push(Level { fd: Arc::new(fd), path, names, included });
+            return Ok(());
+        }
         let mut names = Vec::new();
         for entry in Dir::read_from(&fd).map_err(|e| failed(&shown, e))? {
             let entry = entry.map_err(|e| failed(&shown, e))?;
@@ -240,15 +264,20 @@ impl Walk<'_> {
         let seen = shown(&source.from, &path);
         // What was listed and is gone was changed by somebody.
         let changed = |error| match error {
+            rustix::io::Errno::NOENT if source.tracked.is_some() => {
+                let folder = shown(&source.project.path_of(&source.from), &path);
+                tracked::missing(folder.parent().unwrap_or(&folder), name.as_bytes(), seen.clone())
+            }
             rustix::io::Errno::NOENT => InputError::Changed(seen.clone()),
             error => failed(&seen, error),
         };
-        let stat = rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(changed)?;
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-
-        let full = match source.below.is_empty() {
-            true => path.clone(),
-            false => [&source.below, &b"/"[..], &path].concat(),
+        let full = source.full(&path);
+        let known = source.tracked.as_ref().and_then(|tracked| tracked.known(&full));
+        let stat = rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_directory = match &stat {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            // What git tracks can be left out even when it is not there.
+            Err(_) => matches!(known, Some(Known::Directory | Known::Submodule)),
         };
         if source.without.contains(&path) || source.patterns.excludes(&full, is_directory) {
             return Ok(true);
@@ -256,6 +285,16 @@ impl Walk<'_> {
         let included = included || source.patterns.includes(&full, is_directory);
         if !included && !is_directory {
             return Ok(true);
+        }
+        let stat = stat.map_err(changed)?;
+        let why = match known {
+            Some(Known::Submodule) => Some(TrackedError::Submodule),
+            Some(Known::Directory) if !is_directory => Some(TrackedError::Kind("a directory")),
+            Some(Known::File) if is_directory => Some(TrackedError::Kind("a file")),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(InputError::Tracked { path: seen, why });
         }
         if name.as_bytes() == b".git" {
             return Err(InputError::Git(seen));

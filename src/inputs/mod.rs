@@ -8,6 +8,7 @@ pub mod base;
 pub mod files;
 pub mod pattern;
 pub mod spool;
+pub mod tracked;
 pub mod unpack;
 mod zip;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use dmoci_layers::{Entry, PathError, SafePath};
 
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::vcs::VcsError;
 
 /// An entry of a layer, and how to get at its content.
 #[derive(Clone, Debug)]
@@ -97,6 +99,17 @@ pub enum InputError {
     /// git's own data lies in a copied folder.
     #[error("{} is git's own data, which is different in every clone", .0.display())]
     Git(PathBuf),
+    /// Only what git tracks is wanted, and git and the project do not fit together.
+    #[error("{}: {why}", path.display())]
+    Tracked {
+        /// The file or folder.
+        path: PathBuf,
+        /// In what.
+        why: tracked::TrackedError,
+    },
+    /// git failed.
+    #[error(transparent)]
+    Vcs(#[from] VcsError),
     /// A name begins with `.wh.`, which would delete files of lower layers.
     #[error("{} has a name that begins with .wh., which marks deletions in a layer", .0.display())]
     Whiteout(PathBuf),
@@ -153,6 +166,8 @@ impl Diagnostic for InputError {
             InputError::Changed(_) => "E-SOURCE-CHANGED",
             InputError::Output(_) => "E-SOURCE-OUTPUT",
             InputError::Git(_) => "E-SOURCE-GIT",
+            InputError::Tracked { .. } => "E-SOURCE-TRACKED",
+            InputError::Vcs(error) => error.code(),
             InputError::Whiteout(_) => "E-SOURCE-WHITEOUT",
             InputError::Path { .. } => "E-SOURCE-PATH",
             InputError::Pattern(..) => "E-SPEC-PATTERN",
@@ -166,6 +181,7 @@ impl Diagnostic for InputError {
         match self {
             InputError::Io { .. } | InputError::Scratch { .. } | InputError::Changed(_) => Exit::Undecided,
             InputError::Archive { .. } | InputError::Base { .. } => Exit::Mismatch,
+            InputError::Vcs(error) => error.exit(),
             _ => Exit::Usage,
         }
     }
@@ -192,6 +208,8 @@ impl Diagnostic for InputError {
             InputError::Git(_) => "leave it out with `exclude = [\".git\"]`".into(),
             InputError::Output(_) => "leave it out with `exclude`, or write elsewhere with -o".into(),
             InputError::Changed(_) => "run the build again when nothing writes to the project".into(),
+            InputError::Tracked { why, .. } => why.help().into(),
+            InputError::Vcs(_) => "look at the work tree with git, or leave out `tracked`".into(),
             InputError::Whiteout(_) => "rename it, or leave it out with `exclude`".into(),
             InputError::Pattern(..) => {
                 "patterns are `*.md` (a name at any depth), `docs/*.md` or `docs/**` (a path from the top)"

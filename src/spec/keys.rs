@@ -266,10 +266,10 @@ static COPY: Table = Table {
              \"0644\".",
         ),
         Key::new("dir-mode", Kind::Text, "Permission bits of every directory, octal.").default("\"0755\""),
+        Key::new("tracked", Kind::Flag, "Whether only files that git tracks are taken.").default("false"),
         REPLACE,
         PLATFORMS,
         Key::later("substitute"),
-        Key::later("tracked"),
     ],
 };
 

@@ -247,6 +247,8 @@ pub struct Copy {
     pub file_mode: Option<u32>,
     /// Permission bits of every directory; without it 0755.
     pub dir_mode: Option<u32>,
+    /// Only files that git tracks are taken.
+    pub tracked: bool,
     /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
     pub replace: bool,
     /// Where it is written.

@@ -25,4 +25,5 @@ mod schema;
 mod sources;
 mod spec;
 mod support;
+mod tracked;
 mod verify;

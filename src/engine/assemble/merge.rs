@@ -16,7 +16,7 @@ pub enum Source {
     /// Entries that are known.
     List(Vec<Item>),
     /// A file or folder of the project.
-    Copy(CopySource),
+    Copy(Box<CopySource>),
 }
 
 impl Source {

@@ -15,6 +15,7 @@ use crate::inputs::archive::{Archive, Devices, Options};
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::files::{CopySource, Project};
 use crate::inputs::pattern::Patterns;
+use crate::inputs::tracked::Tracked;
 use crate::inputs::unpack::{Loose, settle};
 use crate::inputs::{Content, Item};
 use crate::spec::target::{self, Input, Span, Target};
@@ -154,7 +155,8 @@ impl Context<'_> {
                     let sources = self
                         .copy(copy, &from.path, copy.from.len() > 1)
                         .map_err(|error| error.at((self.locate)(&from.span, "")))?;
-                    origins.extend(sources.into_iter().map(|s| origin(Rank::Content, Source::Copy(s))));
+                    origins
+                        .extend(sources.into_iter().map(|s| origin(Rank::Content, Source::Copy(s.into()))));
                 }
                 origins
             }
@@ -211,13 +213,19 @@ impl Context<'_> {
             from: from.as_path().to_owned(),
             to: copy.to.clone(),
             patterns: Patterns::new(&copy.include, &copy.exclude)?,
+            tracked: None,
             without: Vec::new(),
             below: Vec::new(),
             owner: numbers(&copy.owner),
             file_mode: copy.file_mode,
             dir_mode: copy.dir_mode.unwrap_or(0o755),
         };
-        if !source.is_directory()? {
+        let is_directory = source.is_directory()?;
+        if copy.tracked {
+            let at = self.project.path_of(&source.from);
+            source.tracked = Some(Tracked::read(&at, &source.from, is_directory)?.into());
+        }
+        if !is_directory {
             if copy.into || several {
                 let name = from.as_path().file_name().unwrap_or_default();
                 source.to = self.join(&copy.to, std::os::unix::ffi::OsStrExt::as_bytes(name))?;

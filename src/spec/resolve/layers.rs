@@ -108,6 +108,7 @@ impl Resolver<'_> {
             owner: owner?.unwrap_or_default(),
             file_mode: file_mode?,
             dir_mode: dir_mode?,
+            tracked: fields.flag("tracked"),
             replace: fields.flag("replace"),
             span: fields.span.clone(),
         })

@@ -48,6 +48,25 @@ impl Project {
         self.root().join(path)
     }
 
+    /// Runs git in the project directory, apart from the caller's settings.
+    #[track_caller]
+    pub(crate) fn git(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new("git");
+        command.args([
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e@registry.example",
+            "-c",
+            "protocol.file.allow=always",
+        ]);
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+            command.env_remove(name);
+        }
+        Run::of(command.args(arguments).current_dir(self.root())).ok()
+    }
+
     /// Runs `dmoci` in the project directory.
     #[track_caller]
     pub(crate) fn dmoci<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Run {
