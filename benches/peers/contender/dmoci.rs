@@ -1,0 +1,65 @@
+//! The program that this repository makes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Contender, Situation, emptied, size_of};
+use crate::Result;
+use crate::corpus::{Tree, succeed};
+use crate::launcher::{Sample, measure};
+
+/// A variable that hides the processor's SHA instructions, as OpenSSL and those that come from it read it: bit 29 of
+/// the second word of their capabilities off.
+const SHA_NI_MASK: (&str, &str) = ("OPENSSL_ia32cap", ":~0x20000000");
+
+/// `dmoci build`, which finds out itself what has changed.
+pub(crate) struct Dmoci {
+    place: PathBuf,
+    masked: bool,
+}
+
+impl Dmoci {
+    /// In a directory of its own.
+    pub(crate) fn new(place: PathBuf, masked: bool) -> Dmoci {
+        Dmoci { place, masked }
+    }
+
+    /// True when the variable takes the SHA instructions away from this program.
+    pub(crate) fn can_be_masked(place: &Path) -> Result<bool> {
+        let mut doctor = command(place, true);
+        let facts: serde_json::Value = serde_json::from_str(&succeed(doctor.args(["doctor", "--json"]))?)?;
+        Ok(facts["sha256"]["accelerated"] == false)
+    }
+}
+
+/// The program, with a cache of its own, and without the caller's settings.
+fn command(place: &Path, masked: bool) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dmoci"));
+    command.env("XDG_CACHE_HOME", place.join("cache"));
+    command.env_remove("SOURCE_DATE_EPOCH").env_remove(SHA_NI_MASK.0);
+    if masked {
+        command.env(SHA_NI_MASK.0, SHA_NI_MASK.1);
+    }
+    command
+}
+
+impl Contender for Dmoci {
+    fn name(&self) -> String {
+        if self.masked { "dmoci, SHA-NI masked" } else { "dmoci" }.to_owned()
+    }
+
+    fn build(&mut self, tree: &Tree, situation: Situation) -> Result<Sample> {
+        if situation == Situation::Cold {
+            emptied(self.place.clone())?;
+        }
+        let mut build = command(&self.place, self.masked);
+        build.args(["build", "--quiet", "-o"]).arg(self.place.join("dist"));
+        // The trees lie in a build directory, which may lie in a repository that is not theirs.
+        build.env("GIT_CEILING_DIRECTORIES", tree.project.parent().unwrap_or(&tree.project));
+        measure(build.current_dir(&tree.project), &self.place)
+    }
+
+    fn size(&self) -> Result<u64> {
+        size_of(&self.place.join("dist/image/blobs"))
+    }
+}
