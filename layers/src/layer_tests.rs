@@ -82,7 +82,7 @@ fn golden() {
     );
     assert_eq!(
         gzip.digest.to_string(),
-        "sha256:51cb3a0607fbca7f77b5869f2e685fe6b961f82368718f367ad4c21c86714d3e"
+        "sha256:33c704d5ded471031cc704cc08b8f9a9f4ab562385ed77478781861b62c54e87"
     );
     assert_eq!(
         layer(Compression::Zstd).digest.to_string(),

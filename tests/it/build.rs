@@ -43,7 +43,7 @@ fn golden_example() {
     assert_eq!(
         run.stdout.lines().next().unwrap(),
         "image     registry.example/hello:1.0.0   \
-         sha256:aca277580e7c37aa1d49981419177008de8f9c8f81647e7e287831845717cd17"
+         sha256:c8c96731c7e1498621cb43451ec76326268f5c9a3e6c402b74dc786210c72498"
     );
     assert_eq!(run.stdout.lines().count(), 2 + 2 * (2 + 3));
     // Each digest printed is that of the bytes that are there.

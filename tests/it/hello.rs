@@ -13,18 +13,18 @@ const MESSAGE: &[u8] = b"/etc/hello/message\0";
 
 /// What building the example prints outside any git repository.
 const GOLDEN: &str = "\
-image     registry.example/hello:1.0.0   sha256:18876c9c3b90707a068bb04cbff0221263a965eff9fd2eb1c7408032dd95314f
-image     registry.example/hello:latest  sha256:18876c9c3b90707a068bb04cbff0221263a965eff9fd2eb1c7408032dd95314f
-manifest  linux/amd64                    sha256:0397565f2e80a971b287844234a67a9e079d3513cb8c1c90b8f3c69c7818215b
+image     registry.example/hello:1.0.0   sha256:1dc311e375c2a1c19dbd3c73c93c862fbfbc2887d7e0bf1956a7b87e1af87543
+image     registry.example/hello:latest  sha256:1dc311e375c2a1c19dbd3c73c93c862fbfbc2887d7e0bf1956a7b87e1af87543
+manifest  linux/amd64                    sha256:c7dd1f12bffeb68cf72d302804410997f09535a7b1a06b917118ac25cbde4ddf
 config    linux/amd64                    sha256:fae5b37a97cbed9b7a9f5f794540b39f1feee6b425a0d5eac4c925142e74b95a
-layer     linux/amd64:program            sha256:14709ebe3c096b38d954b6e256db18de64b83f51579575597dfa28960d6ff300
-layer     linux/amd64:content            sha256:f2631aaf2a47b0a2a88db4db7adf3f748230ffc4678a9c1ae2d4125981596acf
-layer     linux/amd64:users              sha256:2830a64fb1f7a3e3b2cf420e957a6683f1166f03f40a20967bd9b7b134f7889b
-manifest  linux/arm64                    sha256:b5fe10e2a06784e8ac67a04f8c3b9bb6089dcc0dadc19a5f850037f869b1d52a
+layer     linux/amd64:program            sha256:0b816d2513b4b00d6a63c780664ea7108422b14bbd771cd845ecab417aa61f74
+layer     linux/amd64:content            sha256:0d589fd3af44cae81ad9970e104bd1b0d930d51d6da587012153e9915ca042d6
+layer     linux/amd64:users              sha256:f34dfc5d234302c91422fddfbad5abc9a1a6cc62de7b7f8a23b8ef22cf3d5968
+manifest  linux/arm64                    sha256:7e131c8f0d08430cde734f8a1f18b5015f84efed0de777f643659828d9cdc6de
 config    linux/arm64                    sha256:c79edd4384979af77d8fd85b2bcffb3e306582688df3c905703231e9f9af05ed
-layer     linux/arm64:program            sha256:37b82f558381f71fde91c1a7f4264aefc66b2cf41c00e2ecb26c28cb5acc36bc
-layer     linux/arm64:content            sha256:f2631aaf2a47b0a2a88db4db7adf3f748230ffc4678a9c1ae2d4125981596acf
-layer     linux/arm64:users              sha256:2830a64fb1f7a3e3b2cf420e957a6683f1166f03f40a20967bd9b7b134f7889b
+layer     linux/arm64:program            sha256:48e783ee5a3ce9d3ffb446ee2ab5b0a044f31df9430f6ec9035199fefbc0cf1e
+layer     linux/arm64:content            sha256:0d589fd3af44cae81ad9970e104bd1b0d930d51d6da587012153e9915ca042d6
+layer     linux/arm64:users              sha256:f34dfc5d234302c91422fddfbad5abc9a1a6cc62de7b7f8a23b8ef22cf3d5968
 ";
 
 /// Where the one segment of each program is mapped: a multiple of every page size in use (64 KiB on some arm64).
