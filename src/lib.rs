@@ -9,7 +9,7 @@
 //! columns  spec            inputs                store
 //!          (pure)          files archive base    layout archive
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! base     diagnostic   limits   files   vcs   oci (descriptor manifest index config reference platform)
+//! base     diagnostic   limits   sha256   files   vcs   oci (descriptor manifest index config reference platform)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
 //! ```
@@ -24,6 +24,7 @@ pub mod inputs;
 pub mod limits;
 pub mod oci;
 pub mod ops;
+pub mod sha256;
 pub mod spec;
 pub mod store;
 pub mod vcs;

@@ -20,7 +20,7 @@ pub mod tar;
 pub mod untar;
 
 pub use decompress::Compression;
-pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use digest::{Algorithm, Digest, DigestError, Hasher, ProviderError, Sha256, provide_sha256};
 pub use entry::{Entry, EntryKind, PathError, SafePath};
 pub use layer::{Layer, LayerError, LayerWriter};
 

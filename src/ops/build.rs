@@ -91,6 +91,7 @@ impl Diagnostic for RequestError {
 
 /// Builds an image. On an error the output directory is as it was.
 pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
+    crate::sha256::provide();
     let spec = spec::load(&request.spec)?;
     let platforms = chosen(&spec, &request.platforms)?;
     let python = PyProject::read(&request.project)?;

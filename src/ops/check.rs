@@ -31,6 +31,7 @@ pub fn check(
     scratch: &Path,
     watch: &dyn Watch,
 ) -> Result<Checked, Failure> {
+    crate::sha256::provide();
     let overrides = Overrides { vars: set, version: PyProject::read(dir)?.version };
     let mut targets = Vec::new();
     for platform in spec.platforms() {

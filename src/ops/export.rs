@@ -127,6 +127,7 @@ struct Content {
 /// Exports. The file appears under its name only when it is complete and has been verified; until then, and when
 /// anything fails, what was there stays.
 pub fn export(request: &Request) -> Result<Exported, Failure> {
+    crate::sha256::provide();
     let docker = match request.output.transport() {
         Transport::OciArchive => false,
         Transport::DockerArchive => true,

@@ -89,6 +89,7 @@ pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
 
 /// The same, telling how far it is.
 pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyReport, Failure> {
+    crate::sha256::provide();
     let against = request.against.as_deref().map(read_list).transpose()?;
     let store = ImageStore::open(&request.subject)?;
     if let Some(tag) = request.subject.tag()

@@ -12,7 +12,7 @@ use source::{SourceFile, files_below, reached, reexports};
 /// The parts of `dmoci`, from the top, and what each may use. Parts of one row do not know each other.
 const PROGRAM: &[(&str, &[&str])] = &[
     ("cli", &["ops", "engine", "spec", "inputs", "store", "oci", "files", "vcs", "limits", "diagnostic"]),
-    ("ops", &["engine", "spec", "inputs", "store", "oci", "files", "vcs", "limits", "diagnostic"]),
+    ("ops", &["engine", "spec", "inputs", "store", "oci", "sha256", "files", "vcs", "limits", "diagnostic"]),
     ("engine", &["spec", "inputs", "store", "oci", "files", "vcs", "limits", "diagnostic"]),
     ("spec", &["oci", "limits", "diagnostic"]),
     ("inputs", &["oci", "files", "vcs", "limits", "diagnostic"]),
@@ -20,6 +20,7 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("vcs", &["files", "limits", "diagnostic"]),
     ("files", &["limits", "diagnostic"]),
     ("oci", &["limits", "diagnostic"]),
+    ("sha256", &[]),
     ("limits", &[]),
     ("diagnostic", &[]),
 ];
