@@ -4,7 +4,7 @@
 //! cli      one file per command: arguments → ops → print.  The only place that prints, reads the
 //!                                                          environment or the clock, or exits
 //! ops      build export inspect verify …                   (joins what is below)
-//! engine   assemble   verify                               (may use every column)
+//! engine   assemble   verify   diff                        (may use every column)
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! columns  spec            inputs                store
 //!          (pure)          files archive base    layout archive

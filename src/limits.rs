@@ -62,3 +62,7 @@ pub const PASSWD_BYTES: u64 = 1 << 20;
 
 /// How many paths `inspect --files` lists; they are held in memory.
 pub const LISTED_PATHS: u64 = 5_000_000;
+
+/// The most memory that a layer which is not in byte order may take for its names and headers while it is compared with
+/// another: 256 MiB, a million paths and more.
+pub const INDEXED_BYTES: u64 = 256 << 20;

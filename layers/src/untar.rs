@@ -225,18 +225,23 @@ impl Member<'_> {
 
 impl Read for Member<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(*self.remaining).unwrap_or(usize::MAX).min(out.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        let n = self.source.read(&mut out[..most])?;
-        if n == 0 {
-            let error = "the archive is cut short inside the content of an entry";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
-        }
-        *self.remaining -= n as u64;
-        Ok(n)
+        read_content(self.source, self.remaining, out)
     }
+}
+
+/// Reads what is left of a content.
+fn read_content(source: &mut dyn Read, remaining: &mut u64, out: &mut [u8]) -> io::Result<usize> {
+    let most = usize::try_from(*remaining).unwrap_or(usize::MAX).min(out.len());
+    if most == 0 {
+        return Ok(0);
+    }
+    let n = source.read(&mut out[..most])?;
+    if n == 0 {
+        let error = "the archive is cut short inside the content of an entry";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+    }
+    *remaining -= n as u64;
+    Ok(n)
 }
 
 /// What extension headers say of the member behind them.
@@ -285,6 +290,13 @@ impl<R: Read> TarReader<R> {
             }
             self.extension(&block, offset, &mut header, &mut extensions)?;
         }
+    }
+
+    /// Reads the content of the member that [`next`](TarReader::next) gave last, from where reading it stopped.
+    ///
+    /// The same as reading from the member, for callers that keep several archives open side by side.
+    pub fn read_content(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        read_content(&mut self.source, &mut self.remaining, out)
     }
 
     /// What stood between and behind the members; final when [`next`](TarReader::next) has given nothing.

@@ -106,6 +106,15 @@ impl Config {
             PlatformFields { os: os?, architecture: architecture?, variant, os_version, os_features };
         Some(Config { platform, created, author, diff_ids: diff_ids?, history, run })
     }
+
+    /// The names that dmoci writes into the history, as they stand there: one for each layer, where there is one.
+    pub fn layer_names(&self) -> Vec<Option<&str>> {
+        let made = self.history.iter().filter(|step| !step.empty_layer);
+        let mut names: Vec<_> =
+            made.map(|step| step.created_by.as_deref()?.strip_prefix("dmoci layer ")).collect();
+        names.resize(self.diff_ids.len(), None);
+        names
+    }
 }
 
 impl Run {

@@ -162,7 +162,8 @@ pub fn inspect(request: &Request) -> Result<Inspected, Failure> {
             }
             let files = request.files.map(|files| list(&store, &image, files)).transpose()?;
             let platform = image.platform().to_string();
-            let layers = layer_names(&image);
+            let names = image.config.value().layer_names();
+            let layers = names.into_iter().map(|name| name.map(str::to_owned)).collect();
             images.push(InspectedImage { platform, image, layers, files });
         }
     }
@@ -245,17 +246,6 @@ fn text(bytes: &[u8], before: &str) -> String {
 fn not_text(bytes: &[u8]) -> Option<String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
-}
-
-/// The names that dmoci writes into the history.
-fn layer_names(image: &Image) -> Vec<Option<String>> {
-    let config = image.config.value();
-    let made = config.history.iter().filter(|step| !step.empty_layer);
-    let mut names: Vec<Option<String>> = made
-        .map(|step| step.created_by.as_deref()?.strip_prefix("dmoci layer ").map(str::to_owned))
-        .collect();
-    names.resize(config.diff_ids.len(), None);
-    names
 }
 
 fn list(store: &ImageStore, image: &Image, files: Files) -> Result<Vec<FileEntry>, Failure> {

@@ -119,6 +119,14 @@ impl ImageStore {
         Ok(images)
     }
 
+    /// The index that a descriptor names, and its JSON.
+    pub fn index(&self, descriptor: &Descriptor) -> Result<(Index, Value), StoreError> {
+        let bytes = self.read_json_blob(&descriptor.digest)?;
+        let index = read(&format!("the document {}", descriptor.digest), &bytes, Index::read)?;
+        // It was parsed a moment ago.
+        Ok((index, json::parse(&bytes).unwrap_or_default()))
+    }
+
     /// The one image that tag, digest and platform choose.
     pub fn one_image(
         &self,

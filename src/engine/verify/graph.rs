@@ -210,10 +210,10 @@ impl<'a> Graph<'a> {
             }
         }
         let config = config.map(|(config, _)| config);
-        let names = config.as_ref().map(layer_names).unwrap_or_default();
+        let names = config.as_ref().map(Config::layer_names).unwrap_or_default();
         for (i, layer) in manifest.layers.iter().enumerate() {
-            let name =
-                names.get(i).and_then(Option::as_ref).map(|name| format!(" '{name}'")).unwrap_or_default();
+            let name = names.get(i).copied().flatten().map(|name| format!(" '{}'", super::tree::shown(name)));
+            let name = name.unwrap_or_default();
             let what = format!("layer {}{name} of {of}", i + 1);
             let diff_id = config.as_ref().and_then(|config| config.diff_ids.get(i)).cloned();
             self.register(layer, &what, diff_id, findings);
@@ -369,13 +369,6 @@ impl<'a> Graph<'a> {
             }
         }
     }
-}
-
-/// The names of layers that dmoci writes into the history.
-fn layer_names(config: &Config) -> Vec<Option<String>> {
-    let made = config.history.iter().filter(|step| !step.empty_layer);
-    let name = |text: &str| text.strip_prefix("dmoci layer ").map(super::tree::shown);
-    made.map(|step| step.created_by.as_deref().and_then(name)).collect()
 }
 
 /// The platform in an index against the one in the configuration.

@@ -2,13 +2,13 @@
 
 use std::io::{self, BufReader, Read};
 
-use dmoci_layers::decompress::{DecodeError, DecodeLimits, Decoder};
-use dmoci_layers::untar::{TarError, TarLimits, TarReader};
-use dmoci_layers::{Algorithm, Compression, Digest, Hasher};
+use dmoci_layers::decompress::{DecodeError, Decoder};
+use dmoci_layers::untar::{TarError, TarReader};
+use dmoci_layers::{Algorithm, Compression, Digest};
 
 use super::Watch;
 use super::tree::Tree;
-use crate::limits;
+use crate::engine::reader::{Hashing, Watched, decode_limits, tar_limits};
 use crate::oci::Problem;
 use crate::store::{ImageStore, StoreError};
 
@@ -72,19 +72,10 @@ fn read_layer(
     compression: Compression,
     algorithm: Option<Algorithm>,
 ) -> io::Result<LayerFacts> {
-    let limits = DecodeLimits {
-        max_output: limits::LAYER_BYTES,
-        max_ratio: limits::COMPRESSION_RATIO,
-        ratio_free: limits::RATIO_FREE_BYTES,
-    };
-    let mut stream = Hashing::new(Decoder::new(blob, compression, limits)?, algorithm);
+    let mut stream = Hashing::new(Decoder::new(blob, compression, decode_limits())?, algorithm);
     let mut tree = Tree::new();
     {
-        let tar_limits = TarLimits {
-            max_entries: limits::TAR_ENTRIES,
-            max_extension_bytes: limits::LAYER_EXTENSION_BYTES,
-        };
-        let mut tar = TarReader::new(BufReader::with_capacity(128 << 10, &mut stream), tar_limits);
+        let mut tar = TarReader::new(BufReader::with_capacity(128 << 10, &mut stream), tar_limits());
         let trailer = loop {
             match tar.next() {
                 Ok(Some(member)) => tree.member(&member),
@@ -136,43 +127,4 @@ fn tar_problem(error: TarError) -> io::Result<Problem> {
 
 fn decode_problem(error: &DecodeError) -> Problem {
     Problem::error("E-COMPRESSION", "", error.to_string())
-}
-
-/// A reader that tells how far it is.
-struct Watched<'a, R>(R, &'a dyn Watch);
-
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.0.read(out)?;
-        self.1.read(n as u64);
-        Ok(n)
-    }
-}
-
-/// A reader that counts, and hashes when asked to.
-struct Hashing<R> {
-    inner: R,
-    hasher: Option<Hasher>,
-    count: u64,
-}
-
-impl<R> Hashing<R> {
-    fn new(inner: R, algorithm: Option<Algorithm>) -> Hashing<R> {
-        Hashing { inner, hasher: algorithm.map(Hasher::new), count: 0 }
-    }
-
-    fn finish(self) -> Option<Digest> {
-        self.hasher.map(Hasher::finish)
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(out)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&out[..n]);
-        }
-        self.count += n as u64;
-        Ok(n)
-    }
 }

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dmoci_layers::Digest;
 
+pub use super::reader::Watch;
 pub use report::{Canonical, Check, CheckId, Finding, ImageSummary, Outcome, Verdict, VerifyReport};
 
 use crate::diagnostic::Diagnostic as _;
@@ -62,20 +63,6 @@ pub struct Options {
 
 /// How many unreferenced blobs are told one by one.
 const UNREFERENCED: usize = 20;
-
-/// Who is told how far the reading of blobs is. Called from several threads.
-pub trait Watch: Sync {
-    /// So many bytes are to be read.
-    fn total(&self, bytes: u64);
-    /// So many bytes more were read.
-    fn read(&self, bytes: u64);
-}
-
-/// Tells nobody.
-impl Watch for () {
-    fn total(&self, _: u64) {}
-    fn read(&self, _: u64) {}
-}
 
 /// Verifies an open store.
 pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> VerifyReport {
