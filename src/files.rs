@@ -1,8 +1,12 @@
-//! Writing so that a crash leaves the old or the new, never a part.
+//! Writing so that a crash leaves the old or the new, never a part; and telling states of a file apart.
+
+mod stamp;
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+
+pub use stamp::{Moment, Stamp, Time};
 
 /// Replaces the file `name` of `directory`: temporary file in `scratch`, fsync, rename, fsync of the directory.
 ///
@@ -28,4 +32,23 @@ pub fn publish(temporary: tempfile::NamedTempFile, name: &Path) -> io::Result<()
 /// Writes a directory's list of names to the disk.
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// True when the file is there, regular and has exactly these bytes; it is read only when its size is theirs.
+pub fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let Ok(file) = open_regular(path) else { return false };
+    let same_size = file.metadata().is_ok_and(|metadata| metadata.len() == bytes.len() as u64);
+    let mut found = Vec::with_capacity(bytes.len());
+    same_size && file.take(bytes.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == bytes
+}
+
+/// Opens a regular file for reading, never a link and never waiting for a pipe's other end.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
 }

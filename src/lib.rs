@@ -9,13 +9,14 @@
 //! columns  spec            inputs                store
 //!          (pure)          files archive base    layout archive
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! base     diagnostic   limits   sha256   files   vcs   oci (descriptor manifest index config reference platform)
+//! base     diagnostic   limits   sha256   files   cache   vcs   oci (descriptor manifest index config reference platform)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
 //! ```
 //!
 //! A row uses only rows below it; columns do not know each other. `tests/it/house.rs` holds the picture.
 
+pub mod cache;
 pub mod cli;
 pub mod diagnostic;
 pub mod engine;

@@ -66,3 +66,11 @@ pub const LISTED_PATHS: u64 = 5_000_000;
 /// The most memory that a layer which is not in byte order may take for its names and headers while it is compared with
 /// another: 256 MiB, a million paths and more.
 pub const INDEXED_BYTES: u64 = 256 << 20;
+/// The largest record of the build cache: 512 MiB, what the list of some millions of paths takes.
+pub const CACHE_RECORD_BYTES: u64 = 512 << 20;
+
+/// How long the build cache keeps what nobody uses, in seconds: 30 days.
+pub const CACHE_AGE: i64 = 30 * 24 * 3600;
+
+/// What the build cache may hold together: 10 GiB. What was not used longest is removed first.
+pub const CACHE_BYTES: u64 = 10 << 30;

@@ -17,6 +17,9 @@ use crate::ops::build::{self, Built, Request};
 /// Writes an OCI image layout to OUTPUT/image and all digests to OUTPUT/digests.json, and prints one line for
 /// each artifact: kind, name, digest. Needs no daemon, no root and no network. The same spec and sources give
 /// the same digests on every machine. When it fails, what was in OUTPUT is still there.
+///
+/// What earlier builds made and what has not changed since is not made again: layers are kept in
+/// $XDG_CACHE_HOME/dmoci (~/.cache/dmoci), which can be removed at any time. The cache never shows in the digests.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -34,6 +37,9 @@ pub(crate) struct Args {
     /// The revision that the image is built from [default: git's, with -dirty when the tree is]
     #[arg(long, value_name = "TEXT")]
     revision: Option<String>,
+    /// Use and keep nothing of other builds: make every layer anew
+    #[arg(long)]
+    no_cache: bool,
     /// Print digests.json instead of lines
     #[arg(long)]
     json: bool,
@@ -48,6 +54,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         project: args.project.directory,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         revision: args.revision,
+        cache: if args.no_cache { None } else { cache_root() },
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let watch = Watcher::new(report);
@@ -59,6 +66,13 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         false => report.rows(&rows(&built)),
     }
     Ok(Exit::Done)
+}
+
+/// Where caches are, by the XDG Base Directory Specification 0.8; relative paths do not count there.
+pub(super) fn cache_root() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    Some(base?.join("dmoci"))
 }
 
 /// SOURCE_DATE_EPOCH, when it is set (<https://reproducible-builds.org/specs/source-date-epoch/>).

@@ -10,8 +10,8 @@ use crate::ops;
 
 /// Show what this machine has, and how to get what is missing.
 ///
-/// Looks at the processor, the output directory, git, user namespaces, and the programs on the PATH that load images.
-/// Changes nothing. Ends with 6 when images could not be written here, else with 0.
+/// Looks at the processor, the output directory, the cache and what it takes, git, user namespaces, and the programs on the
+/// PATH that load images. Changes nothing, except that it makes the cache directory. Ends with 6 when images could not be written here, else with 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The output directory, relative to the current directory [default: dist in the project directory]
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let beside = if args.directory == Path::new(".") { "dist".into() } else { args.directory.join("dist") };
     let output = args.output.unwrap_or(beside);
-    let facts = ops::doctor::look(&output);
+    let facts = ops::doctor::look(&output, super::build::cache_root().as_deref());
     if args.json {
         let mut all: Map<String, Value> = Map::new();
         for fact in &facts {

@@ -24,6 +24,10 @@ impl Watch for Watcher<'_> {
         self.report.status(verb, message);
     }
 
+    fn detail(&self, verb: &str, message: &str) {
+        self.report.detail(verb, message);
+    }
+
     fn warning(&self, message: &str) {
         self.report.warning(message);
     }

@@ -12,13 +12,15 @@ use std::sync::Arc;
 
 use dmoci_layers::decompress::{DecodeLimits, Decoder, sniff};
 use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
-use dmoci_layers::{Compression, Entry, EntryKind, SafePath};
+use dmoci_layers::{Compression, Digest, Entry, EntryKind, SafePath};
 
-use super::files::Project;
 use super::pattern::Patterns;
-use super::spool::Spool;
+use super::spool::{Spool, Spooled};
+use super::stored::StoredMember;
 use super::unpack::{Loose, caused, error};
-use super::{InputError, zip};
+use super::{InputError, Site, zip};
+use crate::cache::{Cache, KeyWriter, Kind};
+use crate::files::Stamp;
 use crate::limits;
 
 /// What is done with character and block devices.
@@ -53,7 +55,7 @@ pub struct Archive {
     /// Its members, in no order.
     pub members: Vec<Loose>,
     /// Where their contents are.
-    pub spool: Arc<File>,
+    pub spool: Arc<Spooled>,
     /// The file, as the user wrote it.
     pub path: PathBuf,
 }
@@ -66,43 +68,108 @@ pub const DECODE: DecodeLimits = DecodeLimits {
 };
 
 impl Archive {
-    /// Reads an archive of the project. What is compressed, is unpacked into a nameless file in `scratch`.
-    pub fn read(
-        project: &Project,
-        path: &Path,
-        options: &Options,
-        scratch: &Path,
-    ) -> Result<Archive, InputError> {
-        let mut file = project.open_file(path)?;
+    /// Reads an archive of the project. What is compressed, is unpacked into a nameless file in the scratch directory.
+    ///
+    /// An archive that an earlier run has read, and that did not change, is not read before a content is asked for.
+    pub fn read(site: &Site<'_>, path: &Path, options: &Options) -> Result<Archive, InputError> {
+        let file = site.project.open_file(path)?;
         let io = |source| InputError::Io { path: path.to_owned(), source };
-        let mut head = [0u8; 512];
-        let length = read_up_to(&file, &mut head).map_err(io)?;
-        let head = &head[..length];
-        let mut members = Members { path, options, list: Vec::new(), index: HashMap::new() };
-        if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-            let spool = zip::read(file, &mut members, scratch)?;
-            return Ok(members.finish(spool));
-        }
-        // Contents are read again when the layer is written, so they must not change until then.
-        let mut spool = Spool::new(scratch)?;
-        file.rewind().map_err(io)?;
-        let unpacked: Box<dyn Read> = match () {
-            () if head.starts_with(b"\xfd7zXZ\0") => Box::new(xz(file, path)?),
-            () => match sniff(head) {
-                Compression::None if head.get(257..262) != Some(b"ustar") && !is_old_tar(head) => {
-                    let known = "expected tar, tar.gz, tar.xz, tar.zst or zip";
-                    return Err(error(path, format!("it is no archive of a known form ({known})")));
+        let stamp = Stamp::of_file(&file).map_err(io)?;
+        let mut key = KeyWriter::new(Kind::Archive, site.since);
+        key.stamp(&stamp);
+        options.decide(&mut key);
+        let key = key.finish();
+        let known = key.as_ref().zip(site.cache).and_then(|(key, cache)| recall(cache, key));
+        let (members, spool) = match known {
+            Some(members) => (members, None),
+            None => {
+                let (members, spool) = unpack(file, path, options, site.scratch)?;
+                if stamp != Stamp::of_file(&site.project.open_file(path)?).map_err(io)? {
+                    return Err(InputError::Changed(path.to_owned()));
                 }
-                compression => Box::new(
-                    Decoder::new(BufReader::with_capacity(1 << 18, file), compression, DECODE)
-                        .map_err(|source| caused(path, "it cannot be decompressed", source))?,
-                ),
-            },
+                if let Some((key, cache)) = key.as_ref().zip(site.cache) {
+                    let stored: Vec<StoredMember> = members.iter().map(StoredMember::of).collect();
+                    cache.put(Kind::Archive, key, &stored);
+                }
+                (members, Some(spool))
+            }
         };
-        read_tar(unpacked, &mut members, &mut spool)?;
-        let spool = spool.finish()?;
-        Ok(members.finish(spool))
+        let again = {
+            let (project, scratch) = (site.project.clone(), site.scratch.to_owned());
+            let (path, options) = (path.to_owned(), options.clone());
+            move || {
+                let file = project.open_file(&path)?;
+                let now =
+                    Stamp::of_file(&file).map_err(|source| InputError::Io { path: path.clone(), source })?;
+                match now == stamp {
+                    true => Ok(unpack(file, &path, &options, &scratch)?.1),
+                    false => Err(InputError::Changed(path.clone())),
+                }
+            }
+        };
+        let decided = key.map(|key| key.hex().as_bytes().to_vec()).unwrap_or_default();
+        let spool = Arc::new(Spooled::new(decided, stamp, spool, again));
+        Ok(Archive { members, spool, path: path.to_owned() })
     }
+}
+
+impl Options {
+    fn decide(&self, key: &mut KeyWriter) {
+        let Options { to, strip_components, patterns, owner, devices } = self;
+        key.bytes(to.as_bytes());
+        key.number((*strip_components).into());
+        patterns.decide(key);
+        for number in owner.map_or([0, 0, 0], |(uid, gid)| [1, uid, gid]) {
+            key.number(number);
+        }
+        key.number(match devices {
+            Devices::Error => 0,
+            Devices::Skip => 1,
+            Devices::Keep => 2,
+        });
+    }
+}
+
+/// The members that an earlier run found.
+fn recall(cache: &Cache, key: &Digest) -> Option<Vec<Loose>> {
+    let stored: Vec<StoredMember> = cache.get(Kind::Archive, key)?;
+    stored.into_iter().map(StoredMember::member).collect()
+}
+
+/// Reads an archive, contents into a nameless file in `scratch`.
+fn unpack(
+    mut file: File,
+    path: &Path,
+    options: &Options,
+    scratch: &Path,
+) -> Result<(Vec<Loose>, File), InputError> {
+    let io = |source| InputError::Io { path: path.to_owned(), source };
+    let mut head = [0u8; 512];
+    let length = read_up_to(&file, &mut head).map_err(io)?;
+    let head = &head[..length];
+    let mut members = Members { path, options, list: Vec::new(), index: HashMap::new() };
+    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+        let spool = zip::read(file, &mut members, scratch)?;
+        return Ok((members.list, spool));
+    }
+    // Contents are read again when the layer is written, so they must not change until then.
+    let mut spool = Spool::new(scratch)?;
+    file.rewind().map_err(io)?;
+    let unpacked: Box<dyn Read> = match () {
+        () if head.starts_with(b"\xfd7zXZ\0") => Box::new(xz(file, path)?),
+        () => match sniff(head) {
+            Compression::None if head.get(257..262) != Some(b"ustar") && !is_old_tar(head) => {
+                let known = "expected tar, tar.gz, tar.xz, tar.zst or zip";
+                return Err(error(path, format!("it is no archive of a known form ({known})")));
+            }
+            compression => Box::new(
+                Decoder::new(BufReader::with_capacity(1 << 18, file), compression, DECODE)
+                    .map_err(|source| caused(path, "it cannot be decompressed", source))?,
+            ),
+        },
+    };
+    read_tar(unpacked, &mut members, &mut spool)?;
+    Ok((members.list, spool.finish()?))
 }
 
 /// Fills `out` from the start of a file, as far as there is something.
@@ -239,10 +306,6 @@ impl Members<'_> {
             self.list.push(loose);
         }
         Ok(())
-    }
-
-    fn finish(self, spool: File) -> Archive {
-        Archive { members: self.list, spool: Arc::new(spool), path: self.path.to_owned() }
     }
 }
 

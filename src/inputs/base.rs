@@ -3,20 +3,23 @@
 //! Only what later layers depend on is kept: directories with their metadata, symbolic links, that a path
 //! is taken by something else, and the contents of `/etc/passwd` and `/etc/group`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+mod layer;
 
-use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
 use dmoci_layers::{Entry, EntryKind, SafePath};
+use serde::{Deserialize, Serialize};
 
 use super::{Content, InputError, Item};
 use crate::limits;
+pub use layer::{LayerTree, StoredTree};
 
 /// How many symbolic links are followed on one path, as Linux does.
 const LINKS: usize = 40;
 
 /// Something in the merged tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Node {
     /// A directory, and the metadata that it is given again with when a layer has something in it.
     Directory(Directory),
@@ -27,7 +30,7 @@ pub enum Node {
 }
 
 /// The metadata of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Permission bits.
     pub mode: u32,
@@ -202,49 +205,19 @@ impl Tree {
         }
     }
 
-    /// Puts a layer that others made into the tree, from its tar, whiteouts applied
-    /// (OCI image-spec 1.1, `layer.md`).
-    ///
-    /// Reads to the end of `reader`. Checks no digest.
-    pub fn apply_tar(&mut self, reader: impl Read) -> Result<(), InputError> {
-        let failed = |message: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| {
-            InputError::Base { message, source }
-        };
+    /// Puts a layer that others made into the tree (OCI image-spec 1.1, `layer.md`).
+    pub fn apply_layer(&mut self, layer: LayerTree) {
         // Whiteouts hide what lower layers have, never what their own layer has.
-        let mut above = Tree::default();
-        let bounds = TarLimits { max_entries: limits::TAR_ENTRIES, ..TarLimits::default() };
-        let mut tar = TarReader::new(reader, bounds);
-        while let Some(mut member) =
-            tar.next().map_err(|e| failed("a layer is damaged".into(), Some(Box::new(e))))?
-        {
-            let path = member.path().map_err(|e| {
-                failed("a layer has a member without a usable name".into(), Some(Box::new(e)))
-            })?;
-            let name = path.name();
-            if name == b".wh..wh..opq" {
-                self.remove(&path.parent().unwrap_or_else(SafePath::root), false);
-            } else if name.starts_with(b".wh..wh.") {
-                // Bookkeeping of aufs, not part of the image.
-            } else if let Some(hidden) = name.strip_prefix(b".wh.") {
-                let parent = path.parent().unwrap_or_else(SafePath::root);
-                let hidden = parent.join(hidden);
-                self.remove(
-                    &hidden.map_err(|e| failed("a whiteout has no name".into(), Some(Box::new(e))))?,
-                    true,
-                );
-            } else {
-                above
-                    .put_member(path, &mut member)
-                    .map_err(|e| failed("a layer cannot be read".into(), Some(Box::new(e))))?;
-            }
+        for (path, whole) in &layer.hidden {
+            self.remove(path, *whole);
         }
-        for (path, node) in above.nodes {
+        for (path, node) in layer.own.nodes {
             match node {
                 Node::Directory(directory) => self.put_directory(&directory.entry(path)),
                 node => self.put(path, node),
             }
         }
-        for (directory, names) in above.others {
+        for (directory, names) in layer.own.others {
             for name in names {
                 // The names were parts of paths.
                 if let Ok(path) = directory.join(&name) {
@@ -252,31 +225,7 @@ impl Tree {
                 }
             }
         }
-        self.contents.extend(above.contents);
-        Ok(())
-    }
-
-    fn put_member(&mut self, path: SafePath, member: &mut Member<'_>) -> io::Result<()> {
-        let node = match &member.kind {
-            MemberKind::Directory => Node::Directory(Directory {
-                mode: member.mode & 0o7777,
-                uid: member.uid,
-                gid: member.gid,
-                xattrs: member.xattrs.clone(),
-            }),
-            MemberKind::Symlink { target } => Node::Symlink(target.clone()),
-            _ => Node::Other,
-        };
-        if member.kind == MemberKind::File
-            && KEPT.contains(&path.as_bytes())
-            && member.size <= limits::PASSWD_BYTES
-        {
-            let mut content = Vec::new();
-            member.read_to_end(&mut content)?;
-            self.contents.insert(path.clone(), Content::Bytes(content.into()));
-        }
-        self.set(path, node);
-        Ok(())
+        self.contents.extend(layer.own.contents);
     }
 
     fn put_directory(&mut self, entry: &Entry) {

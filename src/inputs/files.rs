@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, St
 use super::pattern::Patterns;
 use super::tracked::{self, Known, Tracked, TrackedError};
 use super::{Content, InputError, Item};
+use crate::files::Stamp;
 
 /// The project directory.
 #[derive(Clone, Debug)]
@@ -392,34 +393,12 @@ pub struct Handle {
     shown: PathBuf,
 }
 
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    #[allow(
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "the types differ by architecture"
-    )]
-    fn of(stat: &Stat) -> Stamp {
-        Stamp {
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
-            size: stat.st_size as i64,
-            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
-        }
-    }
-}
-
 impl Handle {
+    /// The state in which it was seen.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
     /// Opens the file when it is still the one that was seen.
     pub fn open(&self) -> Result<Opened, InputError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

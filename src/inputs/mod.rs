@@ -8,6 +8,7 @@ pub mod base;
 pub mod files;
 pub mod pattern;
 pub mod spool;
+mod stored;
 pub mod tracked;
 pub mod unpack;
 mod zip;
@@ -15,12 +16,14 @@ mod zip;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmoci_layers::{Entry, PathError, SafePath};
 
+use crate::cache::{Cache, KeyWriter};
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::files::Moment;
 use crate::vcs::VcsError;
 
 /// An entry of a layer, and how to get at its content.
@@ -44,12 +47,25 @@ pub enum Content {
     /// In a file that nobody else changes.
     Spool {
         /// The file.
-        file: Arc<File>,
+        spool: Arc<spool::Spooled>,
         /// Where the content begins.
         offset: u64,
         /// How long it is.
         size: u64,
     },
+}
+
+/// Where inputs are read, and what is remembered of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// The project directory.
+    pub project: &'a files::Project,
+    /// A directory for nameless files.
+    pub scratch: &'a Path,
+    /// What earlier runs learnt.
+    pub cache: Option<&'a Cache>,
+    /// A moment before anything was looked at.
+    pub since: Moment,
 }
 
 /// Sources of entries in the order of a layer.
@@ -230,8 +246,31 @@ impl Content {
             Content::None => Reader::Bytes(&[]),
             Content::Bytes(bytes) => Reader::Bytes(bytes),
             Content::Project(handle) => Reader::Project(handle.open()?),
-            Content::Spool { file, offset, size } => Reader::Spool { file, offset: *offset, left: *size },
+            Content::Spool { spool, offset, size } => {
+                Reader::Spool { file: spool.file()?, offset: *offset, left: *size }
+            }
         })
+    }
+
+    /// Writes what decides the content into a key, without reading it.
+    pub fn decide(&self, key: &mut KeyWriter) {
+        match self {
+            Content::None => key.number(0),
+            Content::Bytes(bytes) => {
+                key.number(1);
+                key.bytes(bytes);
+            }
+            Content::Project(handle) => {
+                key.number(2);
+                key.stamp(handle.stamp());
+            }
+            Content::Spool { spool, offset, size } => {
+                key.number(3);
+                spool.decide(key);
+                key.number(*offset);
+                key.number(*size);
+            }
+        }
     }
 }
 
@@ -245,7 +284,7 @@ pub enum Reader<'a> {
     /// From a spool.
     Spool {
         /// The file.
-        file: &'a File,
+        file: Arc<File>,
         /// What comes next.
         offset: u64,
         /// Bytes of the content that are still to come.

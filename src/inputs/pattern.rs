@@ -1,6 +1,7 @@
 //! Which paths of a source are taken: the `include` and `exclude` of the spec, and nothing of the host.
 
 use super::InputError;
+use crate::cache::KeyWriter;
 
 /// Compiled `include` and `exclude` lists.
 ///
@@ -26,6 +27,17 @@ impl Patterns {
     pub fn new(include: &[String], exclude: &[String]) -> Result<Patterns, InputError> {
         let compile = |list: &[String]| list.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>();
         Ok(Patterns { include: compile(include)?, exclude: compile(exclude)? })
+    }
+
+    /// Writes what decides which paths are taken into a key.
+    pub fn decide(&self, key: &mut KeyWriter) {
+        for list in [&self.include, &self.exclude] {
+            key.number(list.len() as u64);
+            for Pattern { glob, anchored, directory } in list {
+                key.bytes(glob.as_bytes());
+                key.number(u64::from(*anchored) << 1 | u64::from(*directory));
+            }
+        }
     }
 
     /// True when this path is left out with all below it.

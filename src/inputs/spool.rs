@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::InputError;
+use crate::cache::KeyWriter;
+use crate::files::Stamp;
 
 /// Appends contents to a nameless file.
 #[derive(Debug)]
@@ -72,5 +75,53 @@ impl Spool {
 
     fn failed(&self, source: io::Error) -> InputError {
         InputError::Scratch { path: self.directory.clone(), source }
+    }
+}
+
+/// What an archive holds, unpacked: now, or when it is needed.
+pub struct Spooled {
+    /// What decides it.
+    key: Vec<u8>,
+    stamp: Stamp,
+    /// Unpacks the archive again, when it is still as it was.
+    fill: Box<Fill>,
+    file: Mutex<Option<Arc<File>>>,
+}
+
+type Fill = dyn Fn() -> Result<File, InputError> + Send + Sync;
+
+impl std::fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spooled").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
+impl Spooled {
+    /// A spool of the archive in this state. `key` is what decides its content beside the archive; `fill` unpacks it, which is
+    /// done when `file` is not there yet and a content is asked for.
+    pub fn new(
+        key: Vec<u8>,
+        stamp: Stamp,
+        file: Option<File>,
+        fill: impl Fn() -> Result<File, InputError> + Send + Sync + 'static,
+    ) -> Spooled {
+        Spooled { key, stamp, fill: Box::new(fill), file: Mutex::new(file.map(Arc::new)) }
+    }
+
+    /// The contents.
+    pub fn file(&self) -> Result<Arc<File>, InputError> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        let filled = Arc::new((self.fill)()?);
+        *file = Some(Arc::clone(&filled));
+        Ok(filled)
+    }
+
+    /// Writes what decides the contents into a key.
+    pub fn decide(&self, key: &mut KeyWriter) {
+        key.stamp(&self.stamp);
+        key.bytes(&self.key);
     }
 }

@@ -1,12 +1,12 @@
 //! What an archive gives, before it has an order: members with checked paths, and their hard links resolved.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use dmoci_layers::{Entry, EntryKind, SafePath, layer};
 
+use super::spool::Spooled;
 use super::{Content, InputError, Item};
 
 /// A member whose path may still be changed.
@@ -24,7 +24,7 @@ pub struct Loose {
 ///
 /// A directory may be given several times, the last counts; anything else at one path twice is an error. A hard link
 /// has the content of its file, in case that it must become one.
-pub fn settle(mut members: Vec<Loose>, spool: Arc<File>, archive: &Path) -> Result<Vec<Item>, InputError> {
+pub fn settle(mut members: Vec<Loose>, spool: Arc<Spooled>, archive: &Path) -> Result<Vec<Item>, InputError> {
     // Stable: of two members at one path the later in the archive comes later.
     members.sort_by(|a, b| layer::order(&a.entry, &b.entry));
     let mut first: HashMap<usize, SafePath> = HashMap::new();
@@ -39,7 +39,7 @@ pub fn settle(mut members: Vec<Loose>, spool: Arc<File>, archive: &Path) -> Resu
         }
         let mut content = Content::None;
         if let EntryKind::File { size } = entry.kind {
-            content = Content::Spool { file: Arc::clone(&spool), offset, size };
+            content = Content::Spool { spool: Arc::clone(&spool), offset, size };
             match first.get(&inode) {
                 Some(target) => entry.kind = EntryKind::HardLink { target: target.clone() },
                 None => drop(first.insert(inode, entry.path.clone())),

@@ -5,13 +5,14 @@ use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use dmoci_layers::{Digest, MTIME, RULES};
+use dmoci_layers::{MTIME, RULES};
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
+use super::output::Dist;
 use super::plan::{Watch, plan};
+use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::assemble::{self, BuiltImage, Facts, Output};
+use crate::engine::assemble::{self, BuiltImage, Facts};
 use crate::limits;
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, index, timestamp};
@@ -39,6 +40,8 @@ pub struct Request {
     pub revision: Option<String>,
     /// Threads that compress.
     pub threads: NonZeroUsize,
+    /// The directory of the cache; without it everything is made anew.
+    pub cache: Option<PathBuf>,
 }
 
 /// A finished build.
@@ -102,24 +105,35 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
     super::check::sources(&request.project, &spec, &targets)?;
     let facts = Facts { source: python.source, ..facts(request)? };
 
-    let mut writer = LayoutWriter::open(&request.output, || {
+    let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
+    let writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
-    let written = write(&spec, targets, request, &facts, &mut writer, watch);
+    let mut dist = Dist::new(writer, cache, watch);
+    let written = write(&spec, targets, request, &facts, &mut dist, watch);
     match written {
         Ok(image) => {
             let digests = digests(&image, &names, &facts);
             let index = index::author(&roots(&image, &names));
-            let layout = writer.image();
-            writer.finish(&index, &crate::oci::json::canonical(&digests))?;
+            let layout = dist.finish(&index, &crate::oci::json::canonical(&digests))?;
             Ok(Built { image, names: names.full(), digests, layout })
         }
         Err(failure) => {
-            writer.abandon();
+            dist.abandon();
             Err(failure)
         }
     }
+}
+
+/// A cache that cannot be used is no reason not to build.
+fn open_cache(root: &Path, watch: &dyn Watch) -> Option<Cache> {
+    Cache::open(root)
+        .inspect_err(|error| {
+            let cause = std::error::Error::source(error).map(|source| format!(": {source}"));
+            watch.warning(&format!("{error}{}; everything is made anew", cause.unwrap_or_default()));
+        })
+        .ok()
 }
 
 /// Plans everything, then writes everything.
@@ -128,41 +142,28 @@ fn write(
     targets: Vec<Target>,
     request: &Request,
     facts: &Facts,
-    writer: &mut LayoutWriter,
+    dist: &mut Dist<'_>,
     watch: &dyn Watch,
 ) -> Result<BuiltImage, Failure> {
-    let scratch = writer.scratch();
-    let plans = plan(spec, targets, &request.project, &request.output, &scratch, watch)?;
+    let scratch = dist.scratch();
+    let cache = dist.cache().cloned();
+    let plans = plan(spec, targets, &request.project, &request.output, &scratch, cache.as_ref(), watch)?;
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
-    let mut output = ToLayout { writer, watch };
     let mut built = Vec::with_capacity(plans.len());
     for plan in &plans {
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{} ({layers})", plan.target.platform));
-        built.push(assemble::assemble(plan, facts, &mut output)?);
+        let platform = assemble::assemble(plan, facts, dist)?;
+        let reused: Vec<&str> =
+            platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
+        if !reused.is_empty() {
+            watch.detail("Unchanged", &format!("{}: {}", plan.target.platform, reused.join(", ")));
+        }
+        built.push(platform);
     }
     let targets: Vec<Target> = plans.into_iter().map(|plan| plan.target).collect();
-    Ok(assemble::index(built, &targets, facts, &mut output)?)
-}
-
-struct ToLayout<'a> {
-    writer: &'a mut LayoutWriter,
-    watch: &'a dyn Watch,
-}
-
-impl Output for ToLayout<'_> {
-    fn begin(&mut self) -> io::Result<NamedTempFile> {
-        self.writer.begin()
-    }
-
-    fn commit(&mut self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
-        self.writer.commit(file, digest)
-    }
-
-    fn wrote(&mut self, bytes: u64) {
-        self.watch.wrote(bytes);
-    }
+    Ok(assemble::index(built, &targets, facts, dist)?)
 }
 
 fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestError> {

@@ -39,7 +39,7 @@ pub fn check(
     }
     names(&targets)?;
     let sources = sources(dir, spec, &targets)?;
-    plan(spec, targets.clone(), dir, &dir.join("dist"), scratch, watch)?;
+    plan(spec, targets.clone(), dir, &dir.join("dist"), scratch, None, watch)?;
     Ok(Checked { sources, targets })
 }
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 use dmoci_layers::RULES;
 use serde_json::{Value, json};
 
+use crate::cache::{Cache, Usage};
+use crate::limits;
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fact {
@@ -37,11 +40,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("umoci", "to unpack images into directories, install umoci"),
 ];
 
-/// Looks at the machine, and at the directory `output` that images are to be written to.
+/// Looks at the machine, at the directory `output` that images are to be written to, and at the cache below the directory
+/// `cache`.
 ///
-/// Runs git and the programs that load images, to ask for their versions; changes nothing.
-pub fn look(output: &Path) -> Vec<Fact> {
-    let mut facts = vec![version(), cores(), sha256(), directory(output), git(), user_namespaces()];
+/// Runs git and the programs that load images, to ask for their versions; changes nothing but that it makes the cache.
+pub fn look(output: &Path, cache: Option<&Path>) -> Vec<Fact> {
+    let mut facts = vec![version(), cores(), sha256(), directory(output), self::cache(cache)];
+    facts.extend([git(), user_namespaces()]);
     facts.extend(programs());
     facts
 }
@@ -97,6 +102,42 @@ fn directory(output: &Path) -> Fact {
             broken: true,
             ..fact("output", format!("{shown} cannot be written: {error}"), json)
         },
+    }
+}
+
+/// Where the cache is and what it takes. Builds do without one, more slowly.
+fn cache(root: Option<&Path>) -> Fact {
+    let without = |shown: String, json: Value, fix: &str| Fact {
+        fix: Some(format!("{fix}, or every build makes everything anew")),
+        ..fact("cache", shown, json)
+    };
+    let Some(root) = root else {
+        let json = json!({ "path": null, "usable": false });
+        return without("none".into(), json, "set HOME or XDG_CACHE_HOME to an absolute path");
+    };
+    let path = root.display();
+    match Cache::open(root) {
+        Ok(cache) => {
+            let Usage { blobs, records, bytes } = cache.usage();
+            let (size, most) = (bytes.div_ceil(1 << 20), limits::CACHE_BYTES >> 20);
+            let shown =
+                format!("{path}, {size} MiB of at most {most} MiB in {blobs} layers and {records} records");
+            let json = json!({
+                "path": root.to_string_lossy(),
+                "usable": true,
+                "bytes": bytes,
+                "limit_bytes": limits::CACHE_BYTES,
+                "layers": blobs,
+                "records": records,
+            });
+            fact("cache", shown, json)
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
+            let json = json!({ "path": root.to_string_lossy(), "usable": false });
+            let fix = format!("make {path} a directory that this user alone can write");
+            without(format!("{error}{}", cause.unwrap_or_default()), json, &fix)
+        }
     }
 }
 

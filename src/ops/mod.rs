@@ -5,5 +5,6 @@ pub mod check;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+mod output;
 pub mod plan;
 pub mod verify;

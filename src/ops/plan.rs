@@ -2,16 +2,21 @@
 
 use std::path::Path;
 
+use crate::cache::Cache;
 use crate::diagnostic::Failure;
 use crate::engine::assemble::{self, BaseImage, ImagePlan};
+use crate::files::Moment;
 use crate::inputs::base::Tree;
 use crate::inputs::files::Project;
+use crate::inputs::{InputError, Site};
 use crate::spec::{Span, Spec, Target};
 
 /// Who is told what is done.
 pub trait Watch {
     /// A step begins.
     fn status(&self, verb: &str, message: &str);
+    /// Something that only those want to know who look closely.
+    fn detail(&self, verb: &str, message: &str);
     /// Something is not wrong, but hardly meant.
     fn warning(&self, message: &str);
     /// So many bytes are to be written.
@@ -29,20 +34,24 @@ pub(super) fn plan(
     project: &Path,
     output: &Path,
     scratch: &Path,
+    cache: Option<&Cache>,
     watch: &dyn Watch,
 ) -> Result<Vec<ImagePlan>, Failure> {
+    let since =
+        Moment::now(scratch).map_err(|source| InputError::Scratch { path: scratch.to_owned(), source })?;
     let project = Project::open(project)?.writing(output)?;
+    let site = Site { project: &project, scratch, cache, since };
     let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
     for target in targets {
         watch.status("Planning", &target.platform.to_string());
         let at_base = spec.place(&target.base_span, "");
-        let base = BaseImage::open(&target, &project).map_err(|error| error.at(at_base.clone()))?;
+        let base = BaseImage::open(&target, &site).map_err(|error| error.at(at_base.clone()))?;
         let tree = match &base {
-            Some(base) => base.tree().map_err(|error| error.at(at_base.clone()))?,
+            Some(base) => base.tree(&site).map_err(|error| error.at(at_base.clone()))?,
             None => Tree::default(),
         };
         let locate = |span: &Span, label: &str| spec.place(span, label);
-        let plan = assemble::plan(target, base, tree, &project, scratch, &locate)?;
+        let plan = assemble::plan(target, base, tree, &site, &locate)?;
         for (message, place) in &plan.warnings {
             let line = place.text[..place.span.start.min(place.text.len())].lines().count().max(1);
             watch.warning(&format!("{}:{line}: {message}", place.file.display()));

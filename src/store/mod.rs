@@ -22,6 +22,8 @@ use dmoci_layers::{Algorithm, Digest, Hasher};
 pub use error::StoreError;
 pub use subject::{Subject, Transport};
 
+use crate::cache::KeyWriter;
+use crate::files::Stamp;
 use crate::limits;
 use crate::oci::index::{SelfDigest, self_digest};
 use crate::oci::{Problem, Severity};
@@ -175,6 +177,37 @@ impl ImageStore {
     /// True when the whole archive was compressed (and is read from a temporary file).
     pub fn is_whole_compressed(&self) -> bool {
         self.whole_compressed
+    }
+
+    /// Writes into a key what tells whether anything of the store has changed: documents whole, of all else the state of
+    /// its file.
+    pub fn decide(&self, key: &mut KeyWriter) {
+        key.number(match self.form {
+            Form::Layout => 0,
+            Form::Archive => 1,
+            Form::LegacyArchive => 2,
+        });
+        for part in [Some(&self.index), self.layout_file.as_ref(), self.docker_manifest.as_ref()] {
+            key.number(part.is_some().into());
+            key.bytes(part.map(Vec::as_slice).unwrap_or_default());
+        }
+        match &self.backing {
+            // What was unpacked for this run only is not what the next one sees.
+            Backing::Archive(_) if self.whole_compressed => key.spoil(),
+            Backing::Archive(file) => match Stamp::of_file(file) {
+                Ok(stamp) => key.stamp(&stamp),
+                Err(_) => key.spoil(),
+            },
+            Backing::Directory(root) => {
+                for digest in self.blobs.keys() {
+                    key.bytes(digest.to_string().as_bytes());
+                    match layout::stamp(root, digest) {
+                        Ok(stamp) => key.stamp(&stamp),
+                        Err(_) => key.spoil(),
+                    }
+                }
+            }
+        }
     }
 
     /// Opens a blob. Reads at most [`limits::BLOB_BYTES`]; the bytes are not compared with the digest.

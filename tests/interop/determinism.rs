@@ -38,7 +38,7 @@ impl Bench {
         fs::create_dir(&out).unwrap();
         fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).unwrap();
         let dist = out.join("dist");
-        run(command.arg("build").arg("-C").arg(from).arg("-o").arg(&dist));
+        run(command.args(["build", "--no-cache"]).arg("-C").arg(from).arg("-o").arg(&dist));
         digests(&dist)
     }
 

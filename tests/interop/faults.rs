@@ -60,13 +60,18 @@ file = [{{ path = "/etc/version", content = "{version}" }}]
     fn build(&self, dist: &str) -> Command {
         let mut build = dmoci();
         build.arg("build").arg("-C").arg(self.place.path("project")).arg("-o").arg(self.dist(dist));
+        if dist == "work" {
+            build.env("XDG_CACHE_HOME", self.place.path("cache"));
+        }
         build
     }
 
-    /// Puts the old image where the next build writes, or nothing.
+    /// Puts the old image where the next build writes, or nothing. The cache is empty: a run with a fault makes everything, and
+    /// the next one finds what it left there.
     fn prepare(&self, with_old: bool) -> PathBuf {
         let dist = self.dist("work");
         let _ = fs::remove_dir_all(&dist);
+        let _ = fs::remove_dir_all(self.place.path("cache"));
         if with_old {
             run(command("cp").arg("-r").arg(self.dist("old")).arg(&dist));
         }
@@ -167,7 +172,7 @@ fn no_space_at_the_nth_write() {
     let mut places = fault::places(&mut bench.build("work"), bench.place.as_ref(), Some(&calls), 15);
     // Opening fails for want of space only when it makes a file; the loader's and the linker's reads are no such case.
     places.retain(|at| at.call != "openat");
-    let mut failed = 0;
+    let (mut failed, mut cached) = (0, 0);
     for at in places {
         let dist = bench.prepare(true);
         let faulted = fault::with(&mut bench.build("work"), bench.place.as_ref(), at, "error=ENOSPC");
@@ -176,10 +181,14 @@ fn no_space_at_the_nth_write() {
             failed += 1;
             assert_eq!(faulted.code, Some(6), "{at:?} {:?}: {}", faulted.file, faulted.err);
             says_no_space(&faulted.err, &dist);
+        } else if faulted.file.as_ref().is_some_and(|file| file.starts_with(bench.place.path("cache"))) {
+            cached += 1;
+            assert_eq!(faulted.code, Some(0), "{at:?} {:?}: {}", faulted.file, faulted.err);
         }
         bench.recovers(&dist, at);
     }
     assert!(failed > 10, "only {failed} faults hit the output");
+    assert!(cached > 0, "no fault hit the cache, which must not matter");
 }
 
 /// The message must say what happened, where, and what to do.

@@ -11,12 +11,31 @@ use source::{SourceFile, files_below, reached, reexports};
 
 /// The parts of `dmoci`, from the top, and what each may use. Parts of one row do not know each other.
 const PROGRAM: &[(&str, &[&str])] = &[
-    ("cli", &["ops", "engine", "spec", "inputs", "store", "oci", "files", "vcs", "limits", "diagnostic"]),
-    ("ops", &["engine", "spec", "inputs", "store", "oci", "sha256", "files", "vcs", "limits", "diagnostic"]),
-    ("engine", &["spec", "inputs", "store", "oci", "files", "vcs", "limits", "diagnostic"]),
+    (
+        "cli",
+        &["ops", "engine", "spec", "inputs", "store", "oci", "cache", "files", "vcs", "limits", "diagnostic"],
+    ),
+    (
+        "ops",
+        &[
+            "engine",
+            "spec",
+            "inputs",
+            "store",
+            "oci",
+            "sha256",
+            "cache",
+            "files",
+            "vcs",
+            "limits",
+            "diagnostic",
+        ],
+    ),
+    ("engine", &["spec", "inputs", "store", "oci", "cache", "files", "vcs", "limits", "diagnostic"]),
     ("spec", &["oci", "limits", "diagnostic"]),
-    ("inputs", &["oci", "files", "vcs", "limits", "diagnostic"]),
-    ("store", &["oci", "files", "limits", "diagnostic"]),
+    ("inputs", &["oci", "cache", "files", "vcs", "limits", "diagnostic"]),
+    ("store", &["oci", "cache", "files", "limits", "diagnostic"]),
+    ("cache", &["files", "limits", "diagnostic"]),
     ("vcs", &["files", "limits", "diagnostic"]),
     ("files", &["limits", "diagnostic"]),
     ("oci", &["limits", "diagnostic"]),

@@ -9,6 +9,7 @@
 
 mod archive_input;
 mod build;
+mod cache;
 mod check;
 mod cli;
 mod doctor;

@@ -9,11 +9,12 @@ use dmoci_layers::digest::Hasher;
 use serde_json::Value;
 
 use super::error::{BuildError, BuildErrorKind};
+use crate::cache::{self, KeyWriter};
 use crate::diagnostic::Failure;
 use crate::engine::verify::{Finding, Options, verify};
+use crate::inputs::Site;
 use crate::inputs::archive::DECODE;
-use crate::inputs::base::Tree;
-use crate::inputs::files::Project;
+use crate::inputs::base::{LayerTree, StoredTree, Tree};
 use crate::oci::config::Config;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::media_type::{self, Kind};
@@ -48,14 +49,14 @@ impl std::fmt::Debug for BaseImage {
 
 impl BaseImage {
     /// Opens the base that the spec names; nothing for `scratch`. Its documents are checked, its layers not yet.
-    pub fn open(target: &Target, project: &Project) -> Result<Option<BaseImage>, BuildError> {
+    pub fn open(target: &Target, site: &Site<'_>) -> Result<Option<BaseImage>, BuildError> {
         let (transport, path, select) = match &target.base {
             Base::Scratch => return Ok(None),
             Base::OciDir { dir, select } => ("oci", dir, select),
             Base::OciArchive { file, select } => ("oci-archive", file, select),
             Base::DockerArchive { file, select } => ("docker-archive", file, select),
         };
-        project.check_input(path.as_path())?;
+        site.project.check_input(path.as_path())?;
         let failed = |error: StoreError| {
             let failure = Failure::from(error);
             let causes: Vec<String> = [vec![failure.message], failure.causes].concat();
@@ -67,8 +68,8 @@ impl BaseImage {
             Select::Digest(digest) => (None, Some(digest)),
         };
         let store =
-            ImageStore::open_sound(&Subject::bare(project.path_of(path.as_path()))).map_err(failed)?;
-        verified(&store, &format!("{transport}:{}", path.as_path().display()), tag)?;
+            ImageStore::open_sound(&Subject::bare(site.project.path_of(path.as_path()))).map_err(failed)?;
+        verified(&store, &format!("{transport}:{}", path.as_path().display()), tag, site)?;
         let image = store.one_image(tag, digest, Some(&target.platform)).map_err(failed)?;
         let config = json::parse(image.config.bytes())
             .map_err(|error| BuildError::new(BuildErrorKind::Base(error.to_string())))?;
@@ -119,47 +120,75 @@ impl BaseImage {
         Ok(())
     }
 
-    /// Reads every layer into a tree; digests, sizes and diff_ids are checked on the way.
-    pub fn tree(&self) -> Result<Tree, BuildError> {
+    /// The merged tree of all layers. A layer that an earlier run has read is not read again: what it holds follows from
+    /// its diff_id.
+    pub fn tree(&self, site: &Site<'_>) -> Result<Tree, BuildError> {
         let mut tree = Tree::default();
         for (layer, diff_id) in self.layers.iter().zip(&self.run.diff_ids) {
-            let base = |why: String| BuildError::new(BuildErrorKind::Base(why));
-            let Kind::Layer(compression) = layer.kind() else {
-                return Err(base(format!("its layer {} has the type {}", layer.digest, layer.media_type)));
+            let mut key = KeyWriter::new(cache::Kind::Tree, site.since);
+            key.bytes(diff_id.to_string().as_bytes());
+            let key = key.finish().zip(site.cache);
+            let known =
+                key.as_ref().and_then(|(key, cache)| cache.get::<StoredTree>(cache::Kind::Tree, key)?.tree());
+            let read = match known {
+                Some(known) => known,
+                None => {
+                    let read = self.read_layer(layer, diff_id)?;
+                    if let Some((key, cache)) = &key {
+                        cache.put(cache::Kind::Tree, key, &read.stored());
+                    }
+                    read
+                }
             };
-            let io = |source: io::Error| {
-                let message = format!("its layer {} cannot be read", layer.digest);
-                BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
-            };
-            let blob = Hashed::new(self.blob(&layer.digest).map_err(io)?, &layer.digest);
-            let decoder =
-                Decoder::new(BufReader::with_capacity(1 << 18, blob), compression, DECODE).map_err(io)?;
-            let mut content = Hashed::new(decoder, diff_id);
-            tree.apply_tar(BufReader::with_capacity(1 << 18, &mut content))?;
-            io::copy(&mut content, &mut io::sink()).map_err(io)?;
-            let (found, _, decoder) = content.finish();
-            if found != *diff_id {
-                return Err(base(format!(
-                    "its layer {} unpacks to {found}, expected {diff_id}",
-                    layer.digest
-                )));
-            }
-            let mut blob = decoder.into_inner();
-            io::copy(&mut blob, &mut io::sink()).map_err(io)?;
-            let (found, size, _) = blob.into_inner().finish();
-            if found != layer.digest || size != layer.size {
-                return Err(base(format!(
-                    "its layer has {found} and {size} bytes, expected {} and {}",
-                    layer.digest, layer.size
-                )));
-            }
+            tree.apply_layer(read);
         }
         Ok(tree)
     }
+
+    /// Reads a layer; digest, size and diff_id are checked on the way.
+    fn read_layer(&self, layer: &Descriptor, diff_id: &Digest) -> Result<LayerTree, BuildError> {
+        let base = |why: String| BuildError::new(BuildErrorKind::Base(why));
+        let Kind::Layer(compression) = layer.kind() else {
+            return Err(base(format!("its layer {} has the type {}", layer.digest, layer.media_type)));
+        };
+        let io = |source: io::Error| {
+            let message = format!("its layer {} cannot be read", layer.digest);
+            BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
+        };
+        let blob = Hashed::new(self.blob(&layer.digest).map_err(io)?, &layer.digest);
+        let decoder =
+            Decoder::new(BufReader::with_capacity(1 << 18, blob), compression, DECODE).map_err(io)?;
+        let mut content = Hashed::new(decoder, diff_id);
+        let read = LayerTree::read(BufReader::with_capacity(1 << 18, &mut content))?;
+        io::copy(&mut content, &mut io::sink()).map_err(io)?;
+        let (found, _, decoder) = content.finish();
+        if found != *diff_id {
+            return Err(base(format!("its layer {} unpacks to {found}, expected {diff_id}", layer.digest)));
+        }
+        let mut blob = decoder.into_inner();
+        io::copy(&mut blob, &mut io::sink()).map_err(io)?;
+        let (found, size, _) = blob.into_inner().finish();
+        if found != layer.digest || size != layer.size {
+            return Err(base(format!(
+                "its layer has {found} and {size} bytes, expected {} and {}",
+                layer.digest, layer.size
+            )));
+        }
+        Ok(read)
+    }
 }
 
-/// Refuses a base in which `verify` finds an error: an image on top of it would have the same.
-fn verified(store: &ImageStore, subject: &str, tag: Option<&str>) -> Result<(), BuildError> {
+/// Refuses a base in which `verify` finds an error: an image on top of it would have the same. One that an earlier run
+/// found sound, and of which no file has changed, is not read again.
+fn verified(store: &ImageStore, subject: &str, tag: Option<&str>, site: &Site<'_>) -> Result<(), BuildError> {
+    let mut key = KeyWriter::new(cache::Kind::Base, site.since);
+    key.bytes(subject.as_bytes());
+    key.bytes(tag.unwrap_or_default().as_bytes());
+    store.decide(&mut key);
+    let key = key.finish().zip(site.cache);
+    if key.as_ref().is_some_and(|(key, cache)| cache.get::<()>(cache::Kind::Base, key).is_some()) {
+        return Ok(());
+    }
     let options = Options {
         subject: subject.to_owned(),
         tag: tag.map(str::to_owned),
@@ -171,7 +200,12 @@ fn verified(store: &ImageStore, subject: &str, tag: Option<&str>) -> Result<(), 
     };
     let report = verify(store, &options, &());
     match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
-        None => Ok(()),
+        None => {
+            if let Some((key, cache)) = &key {
+                cache.put(cache::Kind::Base, key, &());
+            }
+            Ok(())
+        }
         Some(Finding { code, place, message, .. }) => {
             Err(BuildError::new(BuildErrorKind::Base(format!("{place}: {message} ({code})"))))
         }

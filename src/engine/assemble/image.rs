@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::num::NonZeroUsize;
 
-use dmoci_layers::{Compression, Digest, LayerWriter, RULES};
+use dmoci_layers::{Compression, Digest, Layer, LayerWriter, RULES};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
@@ -32,8 +32,16 @@ pub struct Facts {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// Where blobs go.
+/// Where blobs go, and where they may be already.
 pub trait Output {
+    /// The layer of this key, when an earlier build made it and its blob is there: from now on in this output too.
+    fn recall(&mut self, key: &Digest) -> Option<Layer>;
+    /// A layer of this key was made.
+    fn remember(&mut self, key: &Digest, layer: &Layer);
+    /// True when the blob is there already, or in reach without being written: from now on in this output.
+    fn keep(&mut self, digest: &Digest, size: u64) -> bool;
+    /// Puts a document here under its digest.
+    fn put(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()>;
     /// Begins a blob.
     fn begin(&mut self) -> io::Result<NamedTempFile>;
     /// Ends it: from now on it is there under its digest.
@@ -49,6 +57,8 @@ pub struct BuiltLayer {
     pub name: String,
     /// True when it is a layer of the base.
     pub base: bool,
+    /// True when an earlier build made it, and nothing was read for it.
+    pub reused: bool,
     /// Its descriptor in the manifest.
     pub descriptor: Descriptor,
     /// Digest of its tar.
@@ -91,12 +101,12 @@ pub fn assemble(
     let mut layers = Vec::new();
     if let Some(base) = &plan.base {
         for (layer, diff_id) in base.layers.iter().zip(&base.run.diff_ids) {
-            layers.push(copy_layer(base, layer, diff_id, output)?);
+            layers.push(base_layer(base, layer, diff_id, output)?);
         }
     }
     let own = layers.len();
     for layer in &plan.layers {
-        layers.push(write_layer(layer, target, facts, output)?);
+        layers.push(own_layer(layer, target, facts, output)?);
     }
 
     let config = config(target, plan.base.as_ref(), &layers[own..], facts)?;
@@ -177,9 +187,7 @@ fn annotations(target: &target::Target, base: Option<&BaseImage>, facts: &Facts)
 fn put(output: &mut dyn Output, media_type: &str, document: &Value) -> Result<Descriptor, BuildError> {
     let bytes = oci_json::canonical(document);
     let descriptor = Descriptor::of(media_type, &bytes);
-    let mut file = output.begin().map_err(write_error)?;
-    file.write_all(&bytes).map_err(write_error)?;
-    output.commit(file, &descriptor.digest).map_err(write_error)?;
+    output.put(&bytes, &descriptor.digest).map_err(write_error)?;
     Ok(descriptor)
 }
 
@@ -187,13 +195,37 @@ fn write_error(source: io::Error) -> BuildError {
     BuildError::new(dmoci_layers::LayerError::Write(source))
 }
 
-/// Takes a layer of the base as it is; its bytes were checked when the tree was read, and are again.
-fn copy_layer(
+/// Takes a layer of the base as it is.
+fn base_layer(
     base: &BaseImage,
     layer: &Descriptor,
     diff_id: &Digest,
     output: &mut dyn Output,
 ) -> Result<BuiltLayer, BuildError> {
+    match output.keep(&layer.digest, layer.size) {
+        true => output.wrote(layer.size),
+        false => copy_layer(base, layer, output)?,
+    }
+    // An OCI manifest names OCI types; Docker's stand for the same bytes.
+    let media_type = match layer.kind() {
+        Kind::Layer(compression) => media_type::layer(compression),
+        _ => layer.media_type.as_str(),
+    };
+    let mut descriptor = Descriptor::new(media_type, layer.digest.clone(), layer.size);
+    descriptor.annotations = layer.annotations.clone();
+    Ok(BuiltLayer {
+        name: base.name.clone(),
+        base: true,
+        reused: false,
+        descriptor,
+        diff_id: diff_id.clone(),
+        tar_size: None,
+        entries: None,
+    })
+}
+
+/// Copies a layer of the base; its bytes were checked when the base was opened, and are again.
+fn copy_layer(base: &BaseImage, layer: &Descriptor, output: &mut dyn Output) -> Result<(), BuildError> {
     let read = |source: io::Error| {
         let message = format!("its layer {} cannot be read", layer.digest);
         BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
@@ -218,21 +250,40 @@ fn copy_layer(
         let why = format!("its layer {} changed while it was read", layer.digest);
         return Err(BuildError::new(BuildErrorKind::Base(why)));
     }
-    output.commit(file, &layer.digest).map_err(write_error)?;
-    // An OCI manifest names OCI types; Docker's stand for the same bytes.
-    let media_type = match layer.kind() {
-        Kind::Layer(compression) => media_type::layer(compression),
-        _ => layer.media_type.as_str(),
+    output.commit(file, &layer.digest).map_err(write_error)
+}
+
+/// A layer of the image's own: an earlier build's, when nothing that decides it has changed, else written now.
+fn own_layer(
+    plan: &LayerPlan,
+    target: &target::Target,
+    facts: &Facts,
+    output: &mut dyn Output,
+) -> Result<BuiltLayer, BuildError> {
+    let recalled = plan.key.as_ref().and_then(|key| output.recall(key));
+    let reused = recalled.is_some();
+    let layer = match recalled {
+        Some(layer) => {
+            output.wrote(plan.bytes);
+            layer
+        }
+        None => {
+            let layer = write_layer(plan, target, facts, output)?;
+            if let Some(key) = &plan.key {
+                output.remember(key, &layer);
+            }
+            layer
+        }
     };
-    let mut descriptor = Descriptor::new(media_type, layer.digest.clone(), layer.size);
-    descriptor.annotations = layer.annotations.clone();
+    let descriptor = Descriptor::new(media_type::layer(layer.compression), layer.digest, layer.size);
     Ok(BuiltLayer {
-        name: base.name.clone(),
-        base: true,
+        name: plan.name.clone(),
+        base: false,
+        reused,
         descriptor,
-        diff_id: diff_id.clone(),
-        tar_size: None,
-        entries: None,
+        diff_id: layer.diff_id,
+        tar_size: Some(layer.tar_size),
+        entries: Some(layer.entries),
     })
 }
 
@@ -241,7 +292,7 @@ fn write_layer(
     target: &target::Target,
     facts: &Facts,
     output: &mut dyn Output,
-) -> Result<BuiltLayer, BuildError> {
+) -> Result<Layer, BuildError> {
     let compression = match target.compression {
         target::Compression::Gzip => Compression::Gzip,
         target::Compression::Zstd => Compression::Zstd,
@@ -267,13 +318,5 @@ fn write_layer(
     }
     let (layer, file) = writer.finish()?;
     output.commit(file, &layer.digest).map_err(write_error)?;
-    let descriptor = Descriptor::new(media_type::layer(compression), layer.digest, layer.size);
-    Ok(BuiltLayer {
-        name: plan.name.clone(),
-        base: false,
-        descriptor,
-        diff_id: layer.diff_id,
-        tar_size: Some(layer.tar_size),
-        entries: Some(layer.entries),
-    })
+    Ok(layer)
 }

@@ -1,13 +1,14 @@
 //! From a target to an image: `plan` says what every layer consists of, `image` writes it.
 //!
 //! ```text
-//! image > config, plan > users, merge > error
+//! image > config, plan > users, key, merge > error
 //! ```
 
 mod base;
 mod config;
 mod error;
 mod image;
+mod key;
 mod merge;
 mod plan;
 mod users;

@@ -1,24 +1,24 @@
 //! What every layer of an image consists of. After this only input and output can fail.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use dmoci_layers::{Entry, EntryKind, SafePath};
+use dmoci_layers::{Digest, Entry, EntryKind, SafePath};
 
 use super::base::BaseImage;
 use super::config;
 use super::error::{BuildError, BuildErrorKind};
+use super::key::LayerKey;
 use super::merge::{Merge, Origin, Rank, Source};
 use super::users;
 use crate::diagnostic::Place;
 use crate::inputs::archive::{Archive, Devices, Options};
 use crate::inputs::base::{Node, Tree};
-use crate::inputs::files::{CopySource, Project};
+use crate::inputs::files::CopySource;
 use crate::inputs::pattern::Patterns;
 use crate::inputs::tracked::Tracked;
 use crate::inputs::unpack::{Loose, settle};
-use crate::inputs::{Content, Item};
-use crate::spec::target::{self, Input, Span, Target};
+use crate::inputs::{Content, Item, Site};
+use crate::spec::target::{self, Compression, Input, Span, Target};
 
 /// An image that can be written.
 #[derive(Debug)]
@@ -44,9 +44,18 @@ pub struct LayerPlan {
     pub origins: Vec<Origin>,
     /// Where in the spec the inputs are.
     pub places: Vec<Place>,
+    /// What decides its bytes; nothing when the layer must be made in any case.
+    pub key: Option<Digest>,
+    /// Bytes of its files.
+    pub bytes: u64,
 }
 
 impl LayerPlan {
+    /// A layer of this name that holds nothing yet.
+    pub(super) fn new(name: &str) -> LayerPlan {
+        LayerPlan { name: name.to_owned(), origins: Vec::new(), places: Vec::new(), key: None, bytes: 0 }
+    }
+
     /// The places of origins, for an error about these.
     pub fn places(&self, origins: &[usize]) -> Vec<Place> {
         let input = |&origin: &usize| self.origins.get(origin).and_then(|origin| origin.input);
@@ -62,13 +71,12 @@ impl LayerPlan {
 
 /// Plans a target on `base`. Reads names and metadata of the project, archives and the base's layers.
 ///
-/// `locate` makes a place of the spec out of a span; what archives hold is unpacked in `scratch`.
+/// `locate` makes a place of the spec out of a span.
 pub fn plan(
     target: Target,
     base: Option<BaseImage>,
     mut tree: Tree,
-    project: &Project,
-    scratch: &Path,
+    site: &Site<'_>,
     locate: &dyn Fn(&Span, &str) -> Place,
 ) -> Result<ImagePlan, BuildError> {
     let mut layers = Vec::with_capacity(target.layers.len() + 1);
@@ -78,9 +86,9 @@ pub fn plan(
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
-        let mut context = Context { tree: &tree, over: BTreeSet::new(), project, scratch, locate };
+        let mut context = Context { tree: &tree, over: BTreeSet::new(), site, locate };
         context.over = context.over(&layer.inputs);
-        let mut plan = LayerPlan { name: layer.name.clone(), origins: Vec::new(), places: Vec::new() };
+        let mut plan = LayerPlan::new(&layer.name);
         for (number, input) in layer.inputs.iter().enumerate() {
             plan.places.push(locate(input.span(), ""));
             let origins = context.sources(number, input).map_err(|mut error| {
@@ -93,7 +101,9 @@ pub fn plan(
         }
         let over = context.over;
         let mut given = vec![false; plan.places.len()];
-        let parents = walk(&plan, &mut tree, &over, last, &mut bytes, &mut given)?;
+        let way = Way { over, last };
+        complete(&mut plan, &mut tree, &way, site, target.compression, &mut given)?;
+        bytes += plan.bytes;
         for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
             let kind = match layer.inputs[input] {
                 Input::Archive(_) => "archive",
@@ -102,16 +112,15 @@ pub fn plan(
             let message = format!("this `{kind}` of the layer {:?} gives no file at all", layer.name);
             warnings.push((message, place.clone()));
         }
-        plan.origins.push(Origin {
-            input: None,
-            rank: Rank::Parent,
-            replace: false,
-            source: Source::List(parents),
-        });
         layers.push(plan);
     }
     if !target.users.is_empty() {
-        layers.push(users::plan(&target.users, &tree, locate)?);
+        let mut plan = users::plan(&target.users, &tree, locate)?;
+        let mut given = vec![false; plan.places.len()];
+        let way = Way { over: BTreeSet::new(), last: true };
+        complete(&mut plan, &mut tree, &way, site, target.compression, &mut given)?;
+        bytes += plan.bytes;
+        layers.push(plan);
     }
     Ok(ImagePlan { target, base, layers, bytes, warnings })
 }
@@ -120,8 +129,7 @@ struct Context<'a> {
     tree: &'a Tree,
     /// Files of the layers below that inputs of this layer make directories of.
     over: BTreeSet<SafePath>,
-    project: &'a Project,
-    scratch: &'a Path,
+    site: &'a Site<'a>,
     locate: &'a dyn Fn(&Span, &str) -> Place,
 }
 
@@ -209,7 +217,7 @@ impl Context<'_> {
         several: bool,
     ) -> Result<Vec<CopySource>, BuildError> {
         let mut source = CopySource {
-            project: self.project.clone(),
+            project: self.site.project.clone(),
             from: from.as_path().to_owned(),
             to: copy.to.clone(),
             patterns: Patterns::new(&copy.include, &copy.exclude)?,
@@ -222,7 +230,7 @@ impl Context<'_> {
         };
         let is_directory = source.is_directory()?;
         if copy.tracked {
-            let at = self.project.path_of(&source.from);
+            let at = self.site.project.path_of(&source.from);
             source.tracked = Some(Tracked::read(&at, &source.from, is_directory)?.into());
         }
         if !is_directory {
@@ -281,7 +289,7 @@ impl Context<'_> {
             },
         };
         let path = archive.source.path.as_path();
-        let read = Archive::read(self.project, path, &options, self.scratch)?;
+        let read = Archive::read(self.site, path, &options)?;
         let mut members: Vec<Loose> = read.members;
         let mut over = self.over.clone();
         if archive.replace {
@@ -307,19 +315,49 @@ fn numbers(owner: &target::Owner) -> (u64, u64) {
     (owner.uid.into(), owner.gid.into())
 }
 
+/// How a layer stands on the tree below it.
+struct Way {
+    /// Files of the tree that directories of the layer may take the place of.
+    over: BTreeSet<SafePath>,
+    /// Nothing stands on the layer.
+    last: bool,
+}
+
+/// Adds the parents that the entries need, and what is known of all entries together.
+fn complete(
+    plan: &mut LayerPlan,
+    tree: &mut Tree,
+    way: &Way,
+    site: &Site<'_>,
+    compression: Compression,
+    given: &mut [bool],
+) -> Result<(), BuildError> {
+    let mut key = LayerKey::new(site, compression);
+    let (parents, bytes) = walk(plan, tree, way, &mut key, given)?;
+    plan.origins.push(Origin {
+        input: None,
+        rank: Rank::Parent,
+        replace: false,
+        source: Source::List(parents),
+    });
+    plan.key = key.finish();
+    plan.bytes = bytes;
+    Ok(())
+}
+
 /// Goes once through the merged entries: every conflict is found here, before anything is written.
 ///
-/// Gives the directories that entries need and no input gives; these may take the place of the files `over`. The
-/// layer is put into the tree unless it is the last, which nothing stands on. `bytes` grows by the contents, and
-/// every input that gives something is marked in `given`.
+/// Gives the directories that entries need and no input gives, and the bytes of all contents. The layer is put into the
+/// tree unless it is the last. Everything is written into the key, and every input that gives something is marked in
+/// `given`.
 fn walk(
     plan: &LayerPlan,
     tree: &mut Tree,
-    over: &BTreeSet<SafePath>,
-    last: bool,
-    bytes: &mut u64,
+    way: &Way,
+    key: &mut LayerKey,
     given: &mut [bool],
-) -> Result<Vec<Item>, BuildError> {
+) -> Result<(Vec<Item>, u64), BuildError> {
+    let mut bytes = 0;
     let at = |origins: &[usize], mut error: BuildError| {
         for place in plan.places(origins) {
             if !error.places.contains(&place) {
@@ -335,7 +373,7 @@ fn walk(
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let entry = &merged.item.entry;
         if let EntryKind::File { size } = entry.kind {
-            *bytes += size;
+            bytes += size;
         }
         while above.last().is_some_and(|(path, ..)| !entry.path.starts_with(path)) {
             above.pop();
@@ -351,12 +389,13 @@ fn walk(
         }
         for parent in missing(&above, &entry.path) {
             let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
-            if !over.contains(&parent) {
+            if !way.over.contains(&parent) {
                 check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
             }
-            if !last {
+            if !way.last {
                 tree.apply(&item);
             }
+            key.add(&item);
             parents.push(item);
             above.push((parent, true, merged.origin));
         }
@@ -364,7 +403,8 @@ fn walk(
             check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
         }
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
-        if !last {
+        key.add(&merged.item);
+        if !way.last {
             tree.apply(&merged.item);
         }
     }
@@ -373,7 +413,7 @@ fn walk(
             *given = true;
         }
     }
-    Ok(parents)
+    Ok((parents, bytes))
 }
 
 /// The directories between the deepest known one and the path, outermost first. The root is never one.

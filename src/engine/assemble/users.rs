@@ -54,7 +54,7 @@ pub(super) fn plan(
     }
     let origin = Origin { input: Some(0), rank: Rank::Explicit, replace: false, source: Source::List(items) };
     let places = users.first().map(|user| locate(&user.span, "")).into_iter().collect();
-    Ok(LayerPlan { name: NAME.to_owned(), origins: vec![origin], places })
+    Ok(LayerPlan { origins: vec![origin], places, ..LayerPlan::new(NAME) })
 }
 
 /// The text that lines are added to; empty when there is no such file.

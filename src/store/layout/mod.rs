@@ -17,6 +17,7 @@ use dmoci_layers::{Digest, SafePath};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 
 use super::{Backing, Blob, Form, ImageStore, StoreError, blob_name};
+use crate::files::Stamp;
 use crate::limits;
 use crate::oci::Problem;
 
@@ -66,6 +67,12 @@ pub(super) fn open_blob(root: &OwnedFd, place: &Path, digest: &Digest) -> Result
     let path = place.join("blobs").join(algorithm);
     let directory = open_directory(&blobs, &path, algorithm)?;
     open_file(&directory, &path, digest.hex())
+}
+
+/// The state of a blob's file.
+pub(super) fn stamp(root: &OwnedFd, digest: &Digest) -> io::Result<Stamp> {
+    let path = format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
+    Ok(Stamp::of(&statat(root, path, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
 fn list_blobs(root: &OwnedFd, place: &Path, store: &mut ImageStore) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,8 @@ pub struct LayoutWriter {
     root: PathBuf,
     /// Blobs that are complete, waiting for their names.
     blobs: BTreeSet<Digest>,
+    /// Blobs that have their names already and keep them.
+    kept: BTreeSet<Digest>,
     /// Holds the lock until it is closed.
     _lock: OwnedFd,
 }
@@ -98,7 +100,12 @@ impl LayoutWriter {
             move |source: io::Error| OutputError::Io { path, source }
         };
         let lock = lock(root, on_wait).map_err(at(root))?;
-        let writer = LayoutWriter { root: root.to_owned(), blobs: BTreeSet::new(), _lock: lock };
+        let writer = LayoutWriter {
+            root: root.to_owned(),
+            blobs: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            _lock: lock,
+        };
         let image = writer.image();
         // Names are written through no link: it could lead into a layout of somebody else.
         for below in ["blobs/sha256", "blobs/sha512", "blobs", "index.json", ""] {
@@ -159,18 +166,68 @@ impl LayoutWriter {
         Ok(())
     }
 
-    fn waiting(&self, digest: &Digest) -> PathBuf {
+    /// Puts a document here under its digest. One that is there with the same bytes stays.
+    pub fn put(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
+        if files::holds(&self.blob(digest), bytes) {
+            self.keep(digest);
+            return Ok(());
+        }
+        let mut file = self.begin()?;
+        file.write_all(bytes)?;
+        self.commit(file, digest)
+    }
+
+    /// Where a blob of the layout is, or will be.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.directory(digest).join(digest.hex())
+    }
+
+    /// A blob that is in the layout stays there. Its content is the caller's to judge.
+    pub fn keep(&mut self, digest: &Digest) {
+        self.kept.insert(digest.clone());
+    }
+
+    /// True when the blob is one of this image already.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.blobs.contains(digest) || self.kept.contains(digest)
+    }
+
+    /// Takes a complete blob that `place` gives a name; that it is one, on the disk, is the caller's to judge. False
+    /// when `place` says that there is none.
+    pub fn adopt(
+        &mut self,
+        digest: &Digest,
+        place: impl FnOnce(&Path) -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        let path = self.waiting(digest);
+        let placed = place(&path)?;
+        if placed {
+            self.blobs.insert(digest.clone());
+        }
+        Ok(placed)
+    }
+
+    /// Where a complete blob lies until it gets its name.
+    pub fn waiting(&self, digest: &Digest) -> PathBuf {
         self.scratch().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
     /// Names all blobs, makes `index` the content of the layout and `digests` that of `digests.json`; removes
-    /// other blobs and everything unfinished. A blob of the same name that was there is replaced, not trusted.
+    /// other blobs and everything unfinished. A blob of the same name that was there is replaced unless it was kept; what
+    /// is as it should be is not written again.
     pub fn finish(self, index: &[u8], digests: &[u8]) -> Result<(), OutputError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
         let (image, scratch) = (self.image(), self.scratch());
+        let put = |directory: &Path, name: &str, bytes: &[u8]| {
+            let path = directory.join(name);
+            match files::holds(&path, bytes) {
+                true => Ok(()),
+                false => files::replace(&scratch, directory, name, bytes).map_err(at(&path)),
+            }
+        };
         let mut directories = BTreeSet::new();
         for digest in &self.blobs {
             let directory = self.directory(digest);
@@ -179,21 +236,19 @@ impl LayoutWriter {
             fs::rename(self.waiting(digest), &path).map_err(at(&path))?;
             directories.insert(directory);
         }
-        directories.extend([image.join("blobs"), image.clone()]);
+        if !directories.is_empty() {
+            directories.extend([image.join("blobs"), image.clone()]);
+        }
         for directory in directories {
             files::sync(&directory).map_err(at(&directory))?;
         }
-        if fs::read(image.join("oci-layout")).ok().as_deref() != Some(OCI_LAYOUT) {
-            files::replace(&scratch, &image, "oci-layout", OCI_LAYOUT)
-                .map_err(at(&image.join("oci-layout")))?;
-        }
+        put(&image, "oci-layout", OCI_LAYOUT)?;
         // What is built is never part of the tree that it is built from.
         if fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
             files::replace(&scratch, &self.root, IGNORE, b"*\n").map_err(at(&self.root.join(IGNORE)))?;
         }
-        files::replace(&scratch, &image, "index.json", index).map_err(at(&image.join("index.json")))?;
-        files::replace(&scratch, &self.root, "digests.json", digests)
-            .map_err(at(&self.root.join("digests.json")))?;
+        put(&image, "index.json", index)?;
+        put(&self.root, "digests.json", digests)?;
         self.sweep()?;
         self.clean()
     }
@@ -209,7 +264,7 @@ impl LayoutWriter {
             let Ok(entries) = fs::read_dir(&directory) else { continue };
             for entry in entries.flatten() {
                 let digest = format!("{algorithm}:{}", entry.file_name().to_string_lossy()).parse::<Digest>();
-                if digest.is_ok_and(|digest| !self.blobs.contains(&digest)) {
+                if digest.is_ok_and(|digest| !self.has(&digest)) {
                     let path = entry.path();
                     fs::remove_file(&path).map_err(|source| OutputError::Io { path, source })?;
                 }

@@ -107,7 +107,8 @@ pub(crate) fn with(traced: &mut Command, scratch: &Path, at: At, fault: &str) ->
     Faulted { code: said.code, err: said.err, file }
 }
 
-fn strace(traced: &Command, log: &Path, expressions: &[String]) -> Command {
+/// A command, traced into `log`.
+pub(crate) fn strace(traced: &Command, log: &Path, expressions: &[String]) -> Command {
     let mut strace = command("strace");
     strace.args(["--follow-forks", "--decode-fds=path", "--quiet=all"]);
     strace.arg("--output").arg(log);

@@ -118,9 +118,11 @@ pub(crate) fn service(program: impl AsRef<OsStr>) -> Command {
     service
 }
 
-/// The program under test.
+/// The program under test, without a cache: what it makes is made anew.
 pub(crate) fn dmoci() -> Command {
-    command(env!("CARGO_BIN_EXE_dmoci"))
+    let mut dmoci = command(env!("CARGO_BIN_EXE_dmoci"));
+    dmoci.env_remove("XDG_CACHE_HOME").env_remove("HOME");
+    dmoci
 }
 
 /// What a command said, and how it ended.

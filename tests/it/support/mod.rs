@@ -12,12 +12,14 @@ use std::process::Command;
 /// A temporary directory that is the project directory; gone when dropped.
 pub(crate) struct Project {
     dir: tempfile::TempDir,
+    /// What builds of the project remember.
+    cache: tempfile::TempDir,
 }
 
 impl Project {
     /// An empty project.
     pub(crate) fn new() -> Project {
-        Project { dir: tempfile::tempdir().unwrap() }
+        Project { dir: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
 
     /// A project with this `dmoci.toml`.
@@ -48,6 +50,25 @@ impl Project {
         self.root().join(path)
     }
 
+    /// The directory that stands for the user's cache directory.
+    pub(crate) fn cache(&self) -> &Path {
+        self.cache.path()
+    }
+
+    /// Waits until what was written is older than anything that is written next.
+    pub(crate) fn settle(&self) {
+        let changed = |file: &fs::File| {
+            use std::os::unix::fs::MetadataExt as _;
+            let metadata = file.metadata().unwrap();
+            (metadata.ctime(), metadata.ctime_nsec())
+        };
+        let now = || changed(&tempfile::tempfile_in(self.root()).unwrap());
+        let then = now();
+        while now() == then {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     /// Runs git in the project directory, apart from the caller's settings.
     #[track_caller]
     pub(crate) fn git(&self, arguments: &[&str]) -> Run {
@@ -67,17 +88,17 @@ impl Project {
         Run::of(command.args(arguments).current_dir(self.root())).ok()
     }
 
-    /// Runs `dmoci` in the project directory.
+    /// Runs `dmoci` in the project directory, with a cache of its own.
     #[track_caller]
     pub(crate) fn dmoci<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Run {
-        Run::of(dmoci().args(arguments).current_dir(self.root()))
+        Run::of(dmoci().args(arguments).current_dir(self.root()).env("XDG_CACHE_HOME", self.cache()))
     }
 }
 
-/// The program, without the colours and settings of the caller's environment.
+/// The program, without the colours, settings and caches of the caller's environment.
 pub(crate) fn dmoci() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dmoci"));
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "SOURCE_DATE_EPOCH"] {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "HOME"] {
         command.env_remove(name);
     }
     command

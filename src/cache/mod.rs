@@ -1,0 +1,274 @@
+//! What earlier runs made and learnt, for the next one: a directory of the user.
+//!
+//! ```text
+//! <root>/                 $XDG_CACHE_HOME/dmoci, 0700, nobody else's
+//!   CACHEDIR.TAG          <https://bford.info/cachedir/>
+//!   build-1/
+//!     blobs/<hex>         layers, by their sha256
+//!     layer/<hex>         what a layer became, by what it was made of
+//!     tree/<hex>          what a base's layer holds, by its diff_id
+//!     archive/<hex>       what an archive holds, by the file and how it is read
+//!     base/<hex>          that a base was found sound
+//!     seen/<hex>          files that were found to have a digest
+//! ```
+//!
+//! Nothing in it is believed for being there. A record carries its own kind, key and sha256, and counts only when it
+//! is a regular file of this user; a blob is used when its file is the one that was hashed, unchanged by its
+//! [`Stamp`], and is hashed again otherwise. So damage costs time, never a wrong byte. Every failure of the cache itself
+//! is a miss: a build does not fail for it.
+
+mod blobs;
+mod sweep;
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::{Digest, Hasher, RULES};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::files::{Moment, Stamp, open_regular};
+use crate::limits;
+
+pub use sweep::Usage;
+
+/// Part of every key: the form of the records, and what the code that made them understood.
+const FORM: &str = concat!("dmoci build cache 1 ", env!("CARGO_PKG_VERSION"));
+
+/// Bytes that are gathered before they are hashed.
+const BUFFER: usize = 8 << 10;
+
+const TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This directory was made by dmoci. It can be removed at any time.\n\
+    # See https://bford.info/cachedir/\n";
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What a layer became.
+    Layer,
+    /// What a base's layer holds.
+    Tree,
+    /// What an archive holds.
+    Archive,
+    /// That a base was found sound.
+    Base,
+    /// Files that were found to have a digest.
+    Seen,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] = [Kind::Layer, Kind::Tree, Kind::Archive, Kind::Base, Kind::Seen];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Layer => "layer",
+            Kind::Tree => "tree",
+            Kind::Archive => "archive",
+            Kind::Base => "base",
+            Kind::Seen => "seen",
+        }
+    }
+}
+
+/// A cache directory that this user alone can write.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    directory: PathBuf,
+}
+
+/// Why a directory is no place for a cache.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It cannot be made or looked at.
+    #[error("the cache {} cannot be used", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others can write it: what is in it could be anybody's.
+    #[error("the cache {} can be written by other users", .0.display())]
+    Foreign(PathBuf),
+}
+
+impl Cache {
+    /// Opens the cache below `root`, which is made when it is not there.
+    pub fn open(root: &Path) -> Result<Cache, CacheError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| CacheError::Io { path, source }
+        };
+        // Inputs are found by the clock of a file system and paths of this run: relative ones would move.
+        let root = std::path::absolute(root).map_err(at(root))?;
+        let directory = root.join("build-1");
+        for path in [&root, &directory] {
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+            let metadata = fs::symlink_metadata(path).map_err(at(path))?;
+            if metadata.uid() != rustix::process::geteuid().as_raw()
+                || metadata.mode() & 0o022 != 0
+                || !metadata.is_dir()
+            {
+                return Err(CacheError::Foreign(path.clone()));
+            }
+        }
+        let cache = Cache { directory };
+        for name in Kind::ALL.iter().map(|kind| kind.name()).chain(["blobs"]) {
+            let path = cache.directory.join(name);
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&path)(error)),
+                _ => {}
+            }
+        }
+        let tag = root.join("CACHEDIR.TAG");
+        if fs::symlink_metadata(&tag).is_err() {
+            fs::write(&tag, TAG).map_err(at(&tag))?;
+        }
+        Ok(cache)
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A record, when there is a sound one of this user's. It counts as used now.
+    pub fn get<T: DeserializeOwned>(&self, kind: Kind, key: &Digest) -> Option<T> {
+        let path = self.path(kind, key);
+        let mut bytes = Vec::new();
+        let file = open_regular(&path).ok()?;
+        let metadata = file.metadata().ok()?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return None;
+        }
+        (&file).take(limits::CACHE_RECORD_BYTES + 1).read_to_end(&mut bytes).ok()?;
+        let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(64)?)?;
+        if bytes.len() as u64 > limits::CACHE_RECORD_BYTES || Digest::sha256(body).hex().as_bytes() != digest
+        {
+            return None;
+        }
+        let payload = body.strip_prefix(head(kind, key).as_bytes())?;
+        let (value, rest) = postcard::take_from_bytes(payload).ok()?;
+        // When it was used last decides what is removed first; that it cannot be said does no harm.
+        touch(&file);
+        rest.is_empty().then_some(value)
+    }
+
+    /// Keeps a record. One that is too large or cannot be written is not there the next time, that is all.
+    pub fn put<T: Serialize>(&self, kind: Kind, key: &Digest, value: &T) {
+        let Ok(payload) = postcard::to_stdvec(value) else { return };
+        let mut bytes = head(kind, key).into_bytes();
+        bytes.extend_from_slice(&payload);
+        let digest = Digest::sha256(&bytes);
+        bytes.extend_from_slice(digest.hex().as_bytes());
+        if bytes.len() as u64 > limits::CACHE_RECORD_BYTES {
+            return;
+        }
+        let _ = self.write(&bytes, &self.path(kind, key));
+    }
+
+    fn write(&self, bytes: &[u8], path: &Path) -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(sweep::UNFINISHED).tempfile_in(&self.directory)?;
+        file.write_all(bytes)?;
+        // Not synced: a record that a crash cut short is not sound, and so not there.
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    fn path(&self, kind: Kind, key: &Digest) -> PathBuf {
+        self.directory.join(kind.name()).join(key.hex())
+    }
+}
+
+/// Marks a file as used now.
+fn touch(file: &fs::File) {
+    use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let _ = futimens(file, &Timestamps { last_access: now, last_modification: now });
+}
+
+fn head(kind: Kind, key: &Digest) -> String {
+    format!("{FORM} {} {}\n", kind.name(), key.hex())
+}
+
+/// Makes the key of a record out of everything that decides it. Each part is written with its length, so no two
+/// lists of parts are alike.
+///
+/// Remembers whether one of the files that it was given may change without another [`Stamp`]: such a key must not be
+/// used.
+pub struct KeyWriter {
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    since: Moment,
+    racy: bool,
+}
+
+impl std::fmt::Debug for KeyWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyWriter").finish_non_exhaustive()
+    }
+}
+
+impl KeyWriter {
+    /// A key of records of this kind. Rules and version are part of it. No file that it is given was read before
+    /// `since`.
+    pub fn new(kind: Kind, since: Moment) -> KeyWriter {
+        let (hasher, buffer) = (Hasher::sha256(), Vec::with_capacity(BUFFER));
+        let mut key = KeyWriter { hasher, buffer, since, racy: false };
+        key.bytes(FORM.as_bytes());
+        key.bytes(kind.name().as_bytes());
+        key.number(RULES.into());
+        key
+    }
+
+    /// Some bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.put(bytes);
+    }
+
+    /// A number.
+    pub fn number(&mut self, number: u64) {
+        self.put(&number.to_le_bytes());
+    }
+
+    /// The state of a file.
+    pub fn stamp(&mut self, stamp: &Stamp) {
+        self.racy |= stamp.is_racy(&self.since);
+        let Stamp { device: _, inode, size, modified, changed } = *stamp;
+        self.number(inode);
+        for signed in [size, modified.0, modified.1, changed.0, changed.1] {
+            self.put(&signed.to_le_bytes());
+        }
+    }
+
+    /// Something that decides cannot be told: there will be no key.
+    pub fn spoil(&mut self) {
+        self.racy = true;
+    }
+
+    /// The key; nothing when a file may have changed without a trace.
+    pub fn finish(mut self) -> Option<Digest> {
+        self.hasher.update(&self.buffer);
+        (!self.racy).then(|| self.hasher.finish())
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.hasher.update(&self.buffer);
+            self.buffer.clear();
+        }
+        match bytes.len() > BUFFER {
+            true => self.hasher.update(bytes),
+            false => self.buffer.extend_from_slice(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
