@@ -8,6 +8,7 @@
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! columns  spec            inputs                store
 //!          (pure)          files archive base    layout archive
+//!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! base     diagnostic   limits   sha256   files   cache   vcs   oci (descriptor manifest index config reference platform)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════

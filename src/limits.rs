@@ -74,3 +74,9 @@ pub const CACHE_AGE: i64 = 30 * 24 * 3600;
 
 /// What the build cache may hold together: 10 GiB. What was not used longest is removed first.
 pub const CACHE_BYTES: u64 = 10 << 30;
+
+/// The largest configuration of a Python environment that is looked at: 64 KiB.
+pub const TELLING_BYTES: u64 = 64 << 10;
+
+/// The largest interpreter or C library that is searched for its version: 512 MiB. Nothing of it is held.
+pub const SCANNED_BYTES: u64 = 512 << 20;

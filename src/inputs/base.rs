@@ -1,7 +1,7 @@
 //! What lies below a layer: the merged tree of the base image and the layers before it.
 //!
 //! Only what later layers depend on is kept: directories with their metadata, symbolic links, that a path
-//! is taken by something else, and the contents of `/etc/passwd` and `/etc/group`.
+//! is taken by something else, the contents of `/etc/passwd` and `/etc/group`, and what tells of a Python.
 
 mod layer;
 
@@ -11,6 +11,7 @@ use std::io::Read as _;
 use dmoci_layers::{Entry, EntryKind, SafePath};
 use serde::{Deserialize, Serialize};
 
+use super::telling::{self, Facts, Keep};
 use super::{Content, InputError, Item};
 use crate::limits;
 pub use layer::{LayerTree, StoredTree};
@@ -60,6 +61,14 @@ impl Directory {
 /// The files whose content is kept.
 pub const KEPT: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
 
+/// How the content of a file is kept, if at all.
+fn keep(path: &SafePath, size: u64) -> Option<Keep> {
+    match KEPT.contains(&path.as_bytes()) {
+        true => (size <= limits::PASSWD_BYTES).then_some(Keep::Whole),
+        false => telling::keep(path, size),
+    }
+}
+
 /// The merged tree.
 ///
 /// Of the many entries that nothing can be in only the names are held, so that a million files take some tens of
@@ -71,6 +80,8 @@ pub struct Tree {
     /// The names of everything else, by the directory that holds them.
     others: BTreeMap<SafePath, BTreeSet<Box<[u8]>>>,
     contents: BTreeMap<SafePath, Content>,
+    /// What files that were read say of themselves.
+    facts: BTreeMap<SafePath, Facts>,
 }
 
 const OTHER: &Node = &Node::Other;
@@ -114,7 +125,7 @@ impl Tree {
             .is_some_and(|names| names.contains(path.name()))
     }
 
-    /// The content of one of [`KEPT`], when there is such a file.
+    /// The content of one of [`KEPT`], or of another file that is kept whole, when there is such a file.
     pub fn content(&self, path: &SafePath) -> Result<Option<Vec<u8>>, InputError> {
         let Some(content) = self.contents.get(path) else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -124,6 +135,27 @@ impl Tree {
             .map_err(|source| InputError::Io { path: path.to_string().into(), source })?;
         reader.finish()?;
         Ok(Some(bytes))
+    }
+
+    /// The files that [`Tree::facts`] may tell of, in the order of their paths.
+    pub fn telling(&self) -> impl Iterator<Item = &SafePath> {
+        let raw = self.contents.keys().filter(|path| telling::keep(path, 0) == Some(Keep::Scanned));
+        let mut all: BTreeSet<&SafePath> = raw.collect();
+        all.extend(self.facts.keys());
+        all.into_iter()
+    }
+
+    /// What an interpreter or a C library at this path says of itself; nothing when there is no such file.
+    pub fn facts(&self, path: &SafePath) -> Result<Option<Facts>, InputError> {
+        if let Some(facts) = self.facts.get(path) {
+            return Ok(Some(facts.clone()));
+        }
+        let Some(content) = self.contents.get(path) else { return Ok(None) };
+        let mut reader = content.open()?;
+        let facts = telling::scan(&mut reader)
+            .map_err(|source| InputError::Io { path: path.to_string().into(), source })?;
+        reader.finish()?;
+        Ok(Some(facts))
     }
 
     /// The metadata that a directory is given again with.
@@ -198,8 +230,7 @@ impl Tree {
             _ => self.put(entry.path.clone(), Node::Other),
         }
         if let EntryKind::File { size } = entry.kind
-            && KEPT.contains(&entry.path.as_bytes())
-            && size <= limits::PASSWD_BYTES
+            && keep(&entry.path, size).is_some()
         {
             self.contents.insert(entry.path.clone(), item.content.clone());
         }
@@ -226,6 +257,7 @@ impl Tree {
             }
         }
         self.contents.extend(layer.own.contents);
+        self.facts.extend(layer.own.facts);
     }
 
     fn put_directory(&mut self, entry: &Entry) {
@@ -278,6 +310,9 @@ impl Tree {
         }
         for path in below(&self.contents, path, whole) {
             self.contents.remove(&path);
+        }
+        for path in below(&self.facts, path, whole) {
+            self.facts.remove(&path);
         }
         // The names are those in the directory: also in `path` itself.
         for path in below(&self.others, path, true) {

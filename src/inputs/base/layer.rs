@@ -6,8 +6,9 @@ use dmoci_layers::SafePath;
 use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, KEPT, Node, Tree};
+use super::{Directory, Node, Tree, keep};
 use crate::inputs::stored::path;
+use crate::inputs::telling::{self, Facts, Keep};
 use crate::inputs::{Content, InputError};
 use crate::limits;
 
@@ -73,6 +74,7 @@ impl LayerTree {
                 .map(|(path, names)| (bytes(path), names.iter().map(|name| name.to_vec()).collect()))
                 .collect(),
             contents: self.own.contents.iter().map(|(path, c)| (bytes(path), content(c))).collect(),
+            facts: self.own.facts.iter().map(|(path, facts)| (bytes(path), facts.to_text())).collect(),
         }
     }
 }
@@ -84,6 +86,7 @@ pub struct StoredTree {
     nodes: Vec<(Vec<u8>, Node)>,
     others: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     contents: Vec<(Vec<u8>, Vec<u8>)>,
+    facts: Vec<(Vec<u8>, String)>,
 }
 
 impl StoredTree {
@@ -102,6 +105,9 @@ impl StoredTree {
         for (at, content) in self.contents {
             layer.own.contents.insert(path(&at)?, Content::Bytes(content.into()));
         }
+        for (at, facts) in self.facts {
+            layer.own.facts.insert(path(&at)?, Facts::parse(&facts));
+        }
         Some(layer)
     }
 }
@@ -118,16 +124,39 @@ impl Tree {
             MemberKind::Symlink { target } => Node::Symlink(target.clone()),
             _ => Node::Other,
         };
-        if member.kind == MemberKind::File
-            && KEPT.contains(&path.as_bytes())
-            && member.size <= limits::PASSWD_BYTES
-        {
-            let mut content = Vec::new();
-            member.read_to_end(&mut content)?;
-            self.contents.insert(path.clone(), Content::Bytes(content.into()));
+        self.contents.remove(&path);
+        self.facts.remove(&path);
+        if let MemberKind::HardLink { target } = &member.kind {
+            self.link(&path, target);
+        }
+        match keep(&path, member.size).filter(|_| member.kind == MemberKind::File) {
+            None => {}
+            Some(Keep::Scanned) => {
+                let facts = telling::scan(member)?;
+                self.facts.insert(path.clone(), facts);
+            }
+            Some(Keep::Whole) => {
+                let mut content = Vec::new();
+                member.read_to_end(&mut content)?;
+                self.contents.insert(path.clone(), Content::Bytes(content.into()));
+            }
         }
         self.set(path, node);
         Ok(())
+    }
+
+    /// What is known of a file of the same layer is known of a hard link to it.
+    fn link(&mut self, path: &SafePath, target: &[u8]) {
+        let Ok(target) = SafePath::parse(target) else { return };
+        if keep(path, 0).is_none() {
+            return;
+        }
+        if let Some(facts) = self.facts.get(&target).cloned() {
+            self.facts.insert(path.clone(), facts);
+        }
+        if let Some(content) = self.contents.get(&target).cloned() {
+            self.contents.insert(path.clone(), content);
+        }
     }
 }
 
@@ -201,9 +230,43 @@ mod tests {
             nodes: vec![],
             others: vec![],
             contents: vec![],
+            facts: vec![(at.to_vec(), "machine 62\n".into())],
         };
         assert!(tree(b"a/b").tree().is_some());
         assert!(tree(b"a/../b").tree().is_none());
         assert!(tree(b"/a").tree().is_none());
+    }
+
+    /// What an interpreter says of itself goes into the record, through a hard link, and away with the file.
+    #[test]
+    fn what_tells_of_a_python_is_kept() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let elf = b"\x7fELF\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\x3e\0\0 3.12.4\0\x003.12.4\0";
+        let mut header = tar::Header::new_ustar();
+        header.set_path("usr/bin/python3.12").unwrap();
+        header.set_size(elf.len() as u64);
+        header.set_cksum();
+        tar.append(&header, &elf[..]).unwrap();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_path("usr/bin/python3").unwrap();
+        header.set_link_name("usr/bin/python3.12").unwrap();
+        header.set_size(0);
+        header.set_cksum();
+        tar.append(&header, &b""[..]).unwrap();
+        let layer = LayerTree::read(&tar.into_inner().unwrap()[..]).unwrap();
+        let stored = layer.stored();
+        for layer in [layer, stored.tree().unwrap()] {
+            let mut tree = Tree::default();
+            tree.apply_layer(layer);
+            for name in ["usr/bin/python3", "usr/bin/python3.12"] {
+                let facts = tree.facts(&path(name)).unwrap().unwrap();
+                assert_eq!((facts.machine, &facts.pythons[..]), (Some(62), &["3.12.4".to_owned()][..]));
+            }
+            assert_eq!(tree.telling().count(), 2);
+            let hidden = LayerTree { hidden: vec![(path("usr/bin"), false)], own: Tree::default() };
+            tree.apply_layer(hidden);
+            assert_eq!(tree.telling().count(), 0);
+            assert_eq!(tree.facts(&path("usr/bin/python3")).unwrap(), None);
+        }
     }
 }

@@ -1,0 +1,126 @@
+//! Why the wheels of a project cannot be told.
+
+use crate::diagnostic::{Diagnostic, Exit, Place};
+
+/// What is wrong, where, and what to do. `code` decides how the program ends.
+#[derive(Debug)]
+pub struct PythonError {
+    kind: Kind,
+    message: String,
+    places: Vec<Place>,
+    help: Option<String>,
+}
+
+/// The kinds of problems, each with a code of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The lock file is malformed, or contradicts itself.
+    Lock,
+    /// The lock file has a version that is not known here.
+    LockVersion,
+    /// There is no lock file, or one of a kind that is not known.
+    LockMissing,
+    /// The lock file does not hold for the target: another Python or another platform.
+    Target,
+    /// An extra, a dependency group or a project is asked for that the lock file does not have.
+    Unknown,
+    /// Extras or groups are asked for that the lock file says exclude each other.
+    Conflict,
+    /// A marker cannot be decided for an image.
+    Marker,
+    /// A project has no wheel at all.
+    Source,
+    /// None of a project's wheels runs on the target.
+    Wheel,
+    /// A requirement is not pinned, or has no hash.
+    Hash,
+    /// An index is needed and none is named.
+    IndexMissing,
+    /// An index answers with something else than the Simple API, or does not have what is pinned.
+    Index,
+    /// No interpreter is found, or more than one.
+    Interpreter,
+}
+
+impl PythonError {
+    /// A problem of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> PythonError {
+        PythonError { kind, message: message.into(), places: Vec::new(), help: None }
+    }
+
+    /// With a place in a file of the user.
+    pub fn at(mut self, place: Place) -> PythonError {
+        self.places.push(place);
+        self
+    }
+
+    /// With what to do.
+    pub fn with_help(mut self, help: impl Into<String>) -> PythonError {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// What is wrong, in kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl std::fmt::Display for PythonError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PythonError {}
+
+impl Diagnostic for PythonError {
+    fn code(&self) -> &'static str {
+        match self.kind {
+            Kind::Lock => "E-PYTHON-LOCK",
+            Kind::LockVersion => "E-PYTHON-LOCK-VERSION",
+            Kind::LockMissing => "E-PYTHON-LOCK-MISSING",
+            Kind::Target => "E-PYTHON-TARGET",
+            Kind::Unknown => "E-PYTHON-UNKNOWN",
+            Kind::Conflict => "E-PYTHON-CONFLICT",
+            Kind::Marker => "E-PYTHON-MARKER",
+            Kind::Source => "E-PYTHON-SOURCE",
+            Kind::Wheel => "E-PYTHON-WHEEL",
+            Kind::Hash => "E-PYTHON-HASH",
+            Kind::IndexMissing => "E-NO-INDEX",
+            Kind::Index => "E-PYTHON-INDEX",
+            Kind::Interpreter => "E-PYTHON-INTERPRETER",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.kind {
+            Kind::Lock | Kind::Index => Exit::Mismatch,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        self.help.clone()
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.places.clone()
+    }
+}
+
+/// Code, message, help, and the lines of the places.
+#[cfg(test)]
+pub(super) fn shown(error: impl Into<crate::diagnostic::Failure>) -> String {
+    let failure = error.into();
+    let mut text = format!("{}: {}", failure.code, failure.message);
+    for place in &failure.places {
+        let line = 1 + place.text[..place.span.start].matches('\n').count();
+        let label = if place.label.is_empty() { "" } else { ": " };
+        text.push_str(&format!("\n{}:{line}{label}{}", place.file.display(), place.label));
+    }
+    if let Some(help) = &failure.help {
+        text.push_str(&format!("\nhelp: {help}"));
+    }
+    text
+}
