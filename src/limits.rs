@@ -54,6 +54,9 @@ pub const LAYOUT_NAMES: usize = 1_000_000;
 /// What all strings of `dmoci.toml` may have together after expansion for one platform: 64 MiB.
 pub const SPEC_EXPANDED_BYTES: u64 = 64 << 20;
 
+/// How many variants one `dmoci.toml` may have; all of them are checked whenever it is read.
+pub const VARIANTS: usize = 64;
+
 /// The most memory that unpacking xz may take: 256 MiB, enough for every preset of `xz`.
 pub const XZ_MEMORY: u64 = 256 << 20;
 

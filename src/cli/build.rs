@@ -16,7 +16,8 @@ use crate::ops::build::{self, Built, Request};
 ///
 /// Writes an OCI image layout to OUTPUT/image and all digests to OUTPUT/digests.json, and prints one line for
 /// each artifact: kind, name, digest. Needs no daemon, no root and no network. The same spec and sources give
-/// the same digests on every machine. When it fails, what was in OUTPUT is still there.
+/// the same digests on every machine. When it fails, what was in OUTPUT is still there. A variant is an image of its own
+/// and has an OUTPUT of its own.
 ///
 /// What earlier builds made and what has not changed since is not made again: layers are kept in
 /// $XDG_CACHE_HOME/dmoci (~/.cache/dmoci), which can be removed at any time. The cache never shows in the digests.
@@ -24,7 +25,7 @@ use crate::ops::build::{self, Built, Request};
 pub(crate) struct Args {
     #[command(flatten)]
     project: ProjectArgs,
-    /// The output directory [default: dist in the project directory]
+    /// The output directory [default: dist in the project directory; of a variant, dist/variant-NAME]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Build for this platform of the spec only; can be repeated
@@ -46,11 +47,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    let outputs = args.output.clone().unwrap_or_else(|| args.project.outputs());
     let request = Request {
         spec: args.project.spec(),
-        output: args.output.unwrap_or_else(|| args.project.directory.join("dist")),
+        output: match &args.project.variant {
+            Some(name) if args.output.is_none() => outputs.join(format!("variant-{name}")),
+            _ => outputs.clone(),
+        },
+        outputs,
         platforms: args.platform,
         set: args.project.set(),
+        variant: args.project.variant,
         project: args.project.directory,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         revision: args.revision,

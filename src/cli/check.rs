@@ -1,16 +1,19 @@
 //! `dmoci check`.
 
+use std::collections::BTreeSet;
+
 use super::project::ProjectArgs;
 use super::watcher::Watcher;
 use super::{Report, count};
 use crate::diagnostic::{Exit, Failure};
+use crate::ops::plan::on;
 use crate::{ops, spec};
 
 /// Check dmoci.toml, for every platform at once.
 ///
-/// Does everything of a build but writing: resolves the file for each of its platforms, looks whether every file
-/// and directory that it names is there, reads archives and the base image, and finds conflicts between layers
-/// and inputs. Ends as `build` would, with 0 when all is well.
+/// Does everything of a build but writing, for the image and all of its variants: resolves the file for each platform,
+/// looks whether every file and directory that it names is there, reads archives and the base image, and finds
+/// conflicts between layers and inputs. Ends as `build` would, with 0 when all is well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -19,18 +22,37 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let spec = spec::load(&args.project.spec())?;
+    let specs = match &args.project.variant {
+        Some(name) => vec![spec.with_variant(name)?],
+        None => {
+            let variants = spec.variants().map(|name| spec.with_variant(name));
+            let mut specs = variants.collect::<Result<Vec<_>, _>>()?;
+            specs.insert(0, spec);
+            specs
+        }
+    };
     let scratch = std::env::temp_dir();
     let watch = Watcher::new(report);
-    let checked = ops::check::check(&args.project.directory, &spec, args.project.set(), &scratch, &watch)?;
-    drop(watch);
-    for target in &checked.targets {
-        let inputs = target.layers.iter().map(|layer| layer.inputs.len()).sum();
-        let (layers, entries) =
-            (count(target.layers.len(), "layer", "layers"), count(inputs, "entry", "entries"));
-        report.detail("Resolved", format!("{}: {layers}, {entries}", target.platform));
+    let mut sources = BTreeSet::new();
+    let mut platforms = 0;
+    for spec in &specs {
+        let checked = ops::check::check(&args.project.directory, spec, args.project.set(), &scratch, &watch)?;
+        for target in &checked.targets {
+            let inputs = target.layers.iter().map(|layer| layer.inputs.len()).sum();
+            let (layers, entries) =
+                (count(target.layers.len(), "layer", "layers"), count(inputs, "entry", "entries"));
+            report.detail("Resolved", format!("{}: {layers}, {entries}", on(spec, target)));
+        }
+        platforms = platforms.max(checked.targets.len());
+        sources.extend(checked.sources);
     }
-    let platforms = count(checked.targets.len(), "platform", "platforms");
-    let sources = count(checked.sources, "source", "sources");
-    report.status("Checked", format!("{}: {platforms}, {sources}", spec.file().display()));
+    drop(watch);
+    let mut parts = vec![count(platforms, "platform", "platforms")];
+    if args.project.variant.is_none() && specs.len() > 1 {
+        parts.push(count(specs.len() - 1, "variant", "variants"));
+    }
+    parts.push(count(sources.len(), "source", "sources"));
+    let file = specs.first().map(|spec| spec.file().display().to_string()).unwrap_or_default();
+    report.status("Checked", format!("{file}: {}", parts.join(", ")));
     Ok(Exit::Done)
 }

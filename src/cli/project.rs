@@ -21,6 +21,9 @@ pub(crate) struct ProjectArgs {
     /// Set a variable of [vars], or the version with NAME `version`; can be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
+    /// The variant of the image that [variant.NAME] describes
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
 }
 
 impl ProjectArgs {
@@ -30,6 +33,11 @@ impl ProjectArgs {
             true => self.file.clone(),
             false => self.directory.join(&self.file),
         }
+    }
+
+    /// Where builds of the project are written when nothing else is said.
+    pub(crate) fn outputs(&self) -> PathBuf {
+        self.directory.join("dist")
     }
 
     /// The variables that are set; of a name said twice the last value.

@@ -9,7 +9,7 @@ use dmoci_layers::{MTIME, RULES};
 use serde_json::{Value, json};
 
 use super::output::Dist;
-use super::plan::{Watch, plan};
+use super::plan::{Watch, on, plan};
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::assemble::{self, BuiltImage, Facts};
@@ -28,8 +28,12 @@ pub struct Request {
     pub project: PathBuf,
     /// The spec; relative to the current directory.
     pub spec: PathBuf,
+    /// The variant of the spec to build; without it the image itself.
+    pub variant: Option<String>,
     /// The output directory.
     pub output: PathBuf,
+    /// The directory that this and other builds of the project write: nothing in it is an input.
+    pub outputs: PathBuf,
     /// Platforms of the spec to build; empty for all.
     pub platforms: Vec<Platform>,
     /// Variables that the caller sets.
@@ -96,6 +100,10 @@ impl Diagnostic for RequestError {
 pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
     crate::sha256::provide();
     let spec = spec::load(&request.spec)?;
+    let spec = match &request.variant {
+        Some(name) => spec.with_variant(name)?,
+        None => spec,
+    };
     let platforms = chosen(&spec, &request.platforms)?;
     let python = PyProject::read(&request.project)?;
     let overrides = Overrides { vars: request.set.clone(), version: python.version };
@@ -114,7 +122,7 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
     let written = write(&spec, targets, request, &facts, &mut dist, watch);
     match written {
         Ok(image) => {
-            let digests = digests(&image, &names, &facts);
+            let digests = digests(&image, &spec, &names, &facts);
             let index = index::author(&roots(&image, &names));
             let layout = dist.finish(&index, &crate::oci::json::canonical(&digests))?;
             Ok(Built { image, names: names.full(), digests, layout })
@@ -147,18 +155,18 @@ fn write(
 ) -> Result<BuiltImage, Failure> {
     let scratch = dist.scratch();
     let cache = dist.cache().cloned();
-    let plans = plan(spec, targets, &request.project, &request.output, &scratch, cache.as_ref(), watch)?;
+    let plans = plan(spec, targets, &request.project, &request.outputs, &scratch, cache.as_ref(), watch)?;
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
     let mut built = Vec::with_capacity(plans.len());
     for plan in &plans {
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
-        watch.status("Writing", &format!("{} ({layers})", plan.target.platform));
+        watch.status("Writing", &format!("{}: {layers}", on(spec, &plan.target)));
         let platform = assemble::assemble(plan, facts, dist)?;
         let reused: Vec<&str> =
             platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
         if !reused.is_empty() {
-            watch.detail("Unchanged", &format!("{}: {}", plan.target.platform, reused.join(", ")));
+            watch.detail("Unchanged", &format!("{}: {}", on(spec, &plan.target), reused.join(", ")));
         }
         built.push(platform);
     }
@@ -179,7 +187,7 @@ fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestErro
 fn facts(request: &Request) -> Result<Facts, Failure> {
     let commit = match (&request.epoch, &request.revision) {
         (Some(_), Some(_)) => None,
-        _ => vcs::commit(&request.project, &request.output)?,
+        _ => vcs::commit(&request.project, &request.outputs)?,
     };
     let epoch = request.epoch.or(commit.as_ref().map(|commit| commit.time)).unwrap_or(MTIME);
     Ok(Facts {
@@ -235,12 +243,7 @@ pub(super) struct Names {
 
 impl Names {
     fn of(target: &Target) -> Names {
-        let name = target.name.as_ref().map(ToString::to_string);
-        let mut tags: Vec<String> = target.tags.iter().map(ToString::to_string).collect();
-        if tags.is_empty() && name.is_some() {
-            tags.push("latest".into());
-        }
-        Names { name, tags }
+        Names { name: target.name.as_ref().map(ToString::to_string), tags: target.tags() }
     }
 
     fn full(&self) -> Vec<String> {
@@ -275,7 +278,7 @@ fn roots(image: &BuiltImage, names: &Names) -> Vec<Descriptor> {
 }
 
 /// The content of `digests.json`.
-fn digests(image: &BuiltImage, names: &Names, facts: &Facts) -> Value {
+fn digests(image: &BuiltImage, spec: &Spec, names: &Names, facts: &Facts) -> Value {
     let short = |descriptor: &Descriptor| {
         json!({
             "digest": descriptor.digest.to_string(),
@@ -311,6 +314,7 @@ fn digests(image: &BuiltImage, names: &Names, facts: &Facts) -> Value {
         "rules": RULES,
         "created": facts.created,
         "revision": facts.revision,
+        "variant": spec.variant(),
         "image": short(&image.root),
         "names": names.full(),
         "platforms": platforms,

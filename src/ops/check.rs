@@ -1,6 +1,6 @@
 //! Whether a specification can be built: everything of a build but writing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -16,12 +16,13 @@ use crate::spec::{Overrides, Problem, Problems, Spec, SpecError, Target, nearest
 pub struct Checked {
     /// One for each platform, in the order of the specification.
     pub targets: Vec<Target>,
-    /// How many different files and directories of the project are named.
-    pub sources: usize,
+    /// The files and directories of the project that are named.
+    pub sources: BTreeSet<SourcePath>,
 }
 
-/// Does everything of a build but writing: resolves the specification for all its platforms, looks whether every
-/// source is there, reads archives and bases, and finds conflicts. `set` are variables that the caller sets.
+/// Does everything of a build but writing, for the image or variant that `spec` is: resolves it for all its platforms,
+/// looks whether every source is there, reads archives and bases, and finds conflicts. `set` are variables that the
+/// caller sets.
 ///
 /// What archives hold is unpacked into nameless files in `scratch`.
 pub fn check(
@@ -43,8 +44,8 @@ pub fn check(
     Ok(Checked { sources, targets })
 }
 
-/// Looks whether every source that the targets name is there; gives the number of different ones.
-pub(super) fn sources(dir: &Path, spec: &Spec, targets: &[Target]) -> Result<usize, Failure> {
+/// Looks whether every source that the targets name is there; gives these.
+pub(super) fn sources(dir: &Path, spec: &Spec, targets: &[Target]) -> Result<BTreeSet<SourcePath>, Failure> {
     let mut sources: Vec<(Source, Kind)> = targets.iter().flat_map(named).collect();
     sources.sort_by(|(a, _), (b, _)| (a.span.start, &a.path).cmp(&(b.span.start, &b.path)));
     sources.dedup();
@@ -54,10 +55,7 @@ pub(super) fn sources(dir: &Path, spec: &Spec, targets: &[Target]) -> Result<usi
         let problems = Problems { file: spec.file().to_owned(), text: spec.text().clone(), problems };
         return Err(SpecError::from(problems).into());
     }
-    let mut paths: Vec<&SourcePath> = sources.iter().map(|(source, _)| &source.path).collect();
-    paths.sort();
-    paths.dedup();
-    Ok(paths.len())
+    Ok(sources.into_iter().map(|(source, _)| source.path).collect())
 }
 
 /// What a source must be.

@@ -43,7 +43,7 @@ pub(super) fn plan(
     let site = Site { project: &project, scratch, cache, since };
     let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
     for target in targets {
-        watch.status("Planning", &target.platform.to_string());
+        watch.status("Planning", &on(spec, &target));
         let at_base = spec.place(&target.base_span, "");
         let base = BaseImage::open(&target, &site).map_err(|error| error.at(at_base.clone()))?;
         let tree = match &base {
@@ -59,4 +59,12 @@ pub(super) fn plan(
         plans.push(plan);
     }
     Ok(plans)
+}
+
+/// How a target is called: its platform, and the variant.
+pub fn on(spec: &Spec, target: &Target) -> String {
+    match spec.variant() {
+        Some(variant) => format!("{} (variant {variant})", target.platform),
+        None => target.platform.to_string(),
+    }
 }

@@ -51,6 +51,18 @@ pub enum SpecError {
         /// The one that was meant, probably.
         nearest: Option<String>,
     },
+    /// A variant is asked for that the file does not have.
+    #[error("there is no variant {name:?} in {}", path.display())]
+    Variant {
+        /// The name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The names of its variants.
+        declared: Vec<String>,
+        /// The one that was meant, probably.
+        nearest: Option<String>,
+    },
 }
 
 /// All that is wrong in one file; at least one problem.
@@ -188,6 +200,7 @@ impl Diagnostic for SpecError {
             SpecError::Large { .. } => "E-SPEC-LARGE",
             SpecError::Encoding { .. } => "E-SPEC-ENCODING",
             SpecError::Set { .. } => "E-SPEC-SET",
+            SpecError::Variant { .. } => "E-VARIANT",
             SpecError::Problems(all) => match &all.problems[..] {
                 [first, rest @ ..] if rest.iter().all(|problem| problem.code == first.code) => first.code,
                 _ => "E-SPEC",
@@ -208,12 +221,18 @@ impl Diagnostic for SpecError {
             SpecError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("name the project directory with -C DIR, or the file with -f FILE".to_owned())
             }
-            SpecError::Set { nearest: Some(name), .. } => Some(format!("did you mean `{name}`?")),
+            SpecError::Set { nearest: Some(name), .. } | SpecError::Variant { nearest: Some(name), .. } => {
+                Some(format!("did you mean `{name}`?"))
+            }
             SpecError::Set { declared, .. } => Some(match &declared[..] {
                 [] => "only `version` can be set".to_owned(),
                 names => {
                     format!("`version` and these can be set: {}", one_of(names.iter().map(String::as_str)))
                 }
+            }),
+            SpecError::Variant { declared, .. } => Some(match &declared[..] {
+                [] => "a table [variant.NAME] makes one".to_owned(),
+                names => format!("its variants are {}", one_of(names.iter().map(String::as_str))),
             }),
             SpecError::Problems(all) => all.help(),
             _ => None,

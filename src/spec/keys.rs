@@ -9,6 +9,8 @@ pub(super) struct Table {
     pub(super) doc: &'static str,
     /// What it may hold.
     pub(super) keys: &'static [Key],
+    /// A table whose keys it may hold too, each instead of that table's.
+    pub(super) extends: Option<&'static Table>,
 }
 
 /// A key of a table.
@@ -49,6 +51,8 @@ pub(super) enum Kind {
     Table(&'static Table),
     /// An array of tables of these keys.
     Tables(&'static Table),
+    /// A table of free names and tables of these keys.
+    Named(&'static Table),
     /// Named by the design, not read by this version.
     Later,
 }
@@ -74,14 +78,19 @@ impl Key {
 }
 
 impl Table {
+    /// All keys, its own first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'static Key> + use<> {
+        self.keys.iter().chain(self.extends.map(|other| other.keys).unwrap_or_default())
+    }
+
     /// The key of this name.
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name)
+        self.all().find(|key| key.name == name)
     }
 
     /// The names that this version reads.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.keys.iter().filter(|key| !matches!(key.kind, Kind::Later)).map(|key| key.name)
+        self.all().filter(|key| !matches!(key.kind, Kind::Later)).map(|key| key.name)
     }
 }
 
@@ -127,11 +136,16 @@ pub(super) static ROOT: Table = Table {
         Key::new("image", Kind::Table(&IMAGE), "The image: its name, platforms, base and configuration.")
             .required(),
         Key::new("layer", Kind::Tables(&LAYER), "The layers, from the bottom up."),
-        Key::later("variant"),
+        Key::new(
+            "variant",
+            Kind::Named(&VARIANT),
+            "Images like this one with something else on top, each by its name; `build --variant NAME` makes one.",
+        ),
         Key::later("wheel"),
         Key::later("release"),
         Key::later("trust"),
     ],
+    extends: None,
 };
 
 static IMAGE: Table = Table {
@@ -182,6 +196,15 @@ static IMAGE: Table = Table {
         .default("[]"),
         Key::new("healthcheck", Kind::Table(&HEALTHCHECK), "How to see whether a container is well (Docker's HEALTHCHECK)."),
     ],
+    extends: None,
+};
+
+static VARIANT: Table = Table {
+    name: "[variant.NAME]",
+    doc: "An image like [image], with these keys instead of its own. What env, labels and annotations have is added to \
+          the image's; users and layers too.",
+    keys: &[Key::new("layer", Kind::Tables(&LAYER), "Layers on top of the image's, from the bottom up.")],
+    extends: Some(&IMAGE),
 };
 
 static USER: Table = Table {
@@ -195,6 +218,7 @@ static USER: Table = Table {
             .default("\"/nonexistent\""),
         Key::new("shell", Kind::Text, "The login shell; absolute.").default("\"/sbin/nologin\""),
     ],
+    extends: None,
 };
 
 static HEALTHCHECK: Table = Table {
@@ -217,6 +241,7 @@ static HEALTHCHECK: Table = Table {
             "Failures in a row that make the container unhealthy.",
         ),
     ],
+    extends: None,
 };
 
 static LAYER: Table = Table {
@@ -241,6 +266,7 @@ static LAYER: Table = Table {
         Key::later("adjust"),
         Key::later("remove"),
     ],
+    extends: None,
 };
 
 static COPY: Table = Table {
@@ -271,6 +297,7 @@ static COPY: Table = Table {
         PLATFORMS,
         Key::later("substitute"),
     ],
+    extends: None,
 };
 
 static FILE: Table = Table {
@@ -284,6 +311,7 @@ static FILE: Table = Table {
         REPLACE,
         PLATFORMS,
     ],
+    extends: None,
 };
 
 static DIRECTORY: Table = Table {
@@ -296,6 +324,7 @@ static DIRECTORY: Table = Table {
         REPLACE,
         PLATFORMS,
     ],
+    extends: None,
 };
 
 static SYMLINK: Table = Table {
@@ -308,6 +337,7 @@ static SYMLINK: Table = Table {
         REPLACE,
         PLATFORMS,
     ],
+    extends: None,
 };
 
 static ARCHIVE: Table = Table {
@@ -343,9 +373,10 @@ static ARCHIVE: Table = Table {
         Key::later("url"),
         Key::later("substitute"),
     ],
+    extends: None,
 };
 
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 10] {
-    [&ROOT, &IMAGE, &HEALTHCHECK, &USER, &LAYER, &COPY, &FILE, &DIRECTORY, &SYMLINK, &ARCHIVE]
+pub(super) fn tables() -> [&'static Table; 11] {
+    [&ROOT, &IMAGE, &VARIANT, &HEALTHCHECK, &USER, &LAYER, &COPY, &FILE, &DIRECTORY, &SYMLINK, &ARCHIVE]
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! mod > resolve > values > suggest
-//!     > tree    > keys, template > suggest          schema > keys
+//!     > variant > tree > keys, template > suggest          schema > keys
 //! ```
 
 mod error;
@@ -16,8 +16,9 @@ pub mod target;
 mod template;
 mod tree;
 mod values;
+mod variant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct Spec {
     text: Arc<str>,
     root: tree::Fields,
     platforms: Vec<Platform>,
+    /// The name of the variant that this is, where that is written, and the file without it.
+    variant: Option<(String, Span, Arc<Spec>)>,
 }
 
 /// What the caller says beside the file.
@@ -59,11 +62,31 @@ pub fn parse(file: &Path, text: &str) -> Result<Spec, SpecError> {
     let (root, mut problems) = tree::read(&text).map_err(|problem| fail(vec![problem]))?;
     let (platforms, found) = resolve::check(&root);
     problems.extend(found);
+    problems.extend(check_variants(&root, &platforms, &problems));
     if !problems.is_empty() {
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
         return Err(fail(problems).into());
     }
-    Ok(Spec { file: file.to_owned(), text: text.clone(), root, platforms })
+    Ok(Spec { file: file.to_owned(), text: text.clone(), root, platforms, variant: None })
+}
+
+/// What is wrong with the variants and not known of the image.
+fn check_variants(root: &tree::Fields, platforms: &[Platform], known: &[Problem]) -> Vec<Problem> {
+    let key = |problem: &Problem| (problem.span.start, problem.span.end, problem.message.clone());
+    let mut seen: BTreeSet<_> = known.iter().map(key).collect();
+    let mut problems = Vec::new();
+    for (number, (name, span)) in variant::names(root).enumerate() {
+        if number == limits::VARIANTS {
+            let problem =
+                Problem::new("E-SPEC-VALUE", span, format!("there are more than {number} variants"));
+            problems.push(problem);
+            break;
+        }
+        let Some(merged) = variant::merge(root, name) else { continue };
+        let found = resolve::check_variant(&merged, name, span, platforms).1;
+        problems.extend(found.into_iter().filter(|problem| seen.insert(key(problem))));
+    }
+    problems
 }
 
 /// Reads, parses and checks a file of at most [`limits::SPEC_BYTES`].
@@ -96,6 +119,33 @@ impl Spec {
         &self.platforms
     }
 
+    /// The names of the variants, as written.
+    pub fn variants(&self) -> impl Iterator<Item = &str> {
+        variant::names(&self.root).map(|(name, _)| name)
+    }
+
+    /// The name of the variant that this is; nothing for the image itself.
+    pub fn variant(&self) -> Option<&str> {
+        self.variant.as_ref().map(|(name, ..)| name.as_str())
+    }
+
+    /// The image with the variant of this name on top.
+    pub fn with_variant(&self, name: &str) -> Result<Spec, SpecError> {
+        let span = variant::names(&self.root).find(|(other, _)| *other == name).map(|(_, span)| span.clone());
+        let (Some(span), Some(root)) = (span, variant::merge(&self.root, name)) else {
+            return Err(SpecError::Variant {
+                nearest: suggest::nearest(name, self.variants()).map(str::to_owned),
+                name: name.to_owned(),
+                path: self.file.clone(),
+                declared: self.variants().map(str::to_owned).collect(),
+            });
+        };
+        let platforms = resolve::check_variant(&root, name, &span, &self.platforms).0;
+        let (file, text) = (self.file.clone(), self.text.clone());
+        let variant = Some((name.to_owned(), span, Arc::new(self.clone())));
+        Ok(Spec { file, text, root, platforms, variant })
+    }
+
     /// What is to be built for `platform`.
     ///
     /// Fails when a variable is set that the file does not declare, when `${version}` is used and nobody
@@ -113,10 +163,21 @@ impl Spec {
                 });
             }
         }
-        resolve::target(&self.root, &self.platforms, platform, overrides).map_err(|mut problems| {
+        let fail = |mut problems: Vec<Problem>| {
             problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
-            Problems { file: self.file.clone(), text: self.text.clone(), problems }.into()
-        })
+            SpecError::from(Problems { file: self.file.clone(), text: self.text.clone(), problems })
+        };
+        let target = resolve::target(&self.root, &self.platforms, platform, overrides).map_err(fail)?;
+        if let Some((name, span, image)) = &self.variant
+            // What is wrong with the image is no fault of the variant.
+            && let Ok(image) = image.target(platform, overrides)
+            && let Some(both) = target.names().into_iter().find(|name| image.names().contains(name))
+        {
+            let message = format!("the variant `{name}` would be called {both}, as the image is");
+            let problem = Problem::new("E-SPEC-DUPLICATE", span, message);
+            return Err(fail(vec![problem.expected("expected a `name` or `tags` of its own")]));
+        }
+        Ok(target)
     }
 
     /// The names declared in `[vars]`.

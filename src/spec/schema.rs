@@ -17,9 +17,16 @@ pub fn json_schema() -> Value {
 }
 
 fn table(table: &Table) -> Value {
-    let known = || table.keys.iter().filter(|key| !matches!(key.kind, Kind::Later));
-    let properties: Map<String, Value> = known().map(|key| (key.name.to_owned(), property(key))).collect();
-    let required: Vec<&str> = known().filter(|key| key.required).map(|key| key.name).collect();
+    let known = || table.all().filter(|key| !matches!(key.kind, Kind::Later));
+    let mut properties: Map<String, Value> =
+        known().map(|key| (key.name.to_owned(), property(key))).collect();
+    // Without such a key, the other table's value stands.
+    for key in table.extends.into_iter().flat_map(|other| other.keys) {
+        if let Some(Value::Object(property)) = properties.get_mut(key.name) {
+            property.remove("default");
+        }
+    }
+    let required: Vec<&str> = table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     let mut schema = json!({
         "type": "object",
         "description": table.doc,
@@ -52,6 +59,7 @@ fn property(key: &Key) -> Value {
         Kind::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Table(inner) => table(inner),
         Kind::Tables(inner) => json!({ "type": "array", "items": table(inner) }),
+        Kind::Named(inner) => json!({ "type": "object", "additionalProperties": table(inner) }),
         Kind::Later => json!(false),
     };
     schema["description"] = json!(key.doc);

@@ -41,6 +41,22 @@ pub struct Target {
     pub layers: Vec<Layer>,
 }
 
+impl Target {
+    /// The tags; of an image with a name and no tags, `latest`.
+    pub fn tags(&self) -> Vec<String> {
+        match self.tags.is_empty() && self.name.is_some() {
+            true => vec!["latest".to_owned()],
+            false => self.tags.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// The full names, each with a tag; none without a name.
+    pub fn names(&self) -> Vec<String> {
+        let full = |name: &ImageName| self.tags().iter().map(|tag| format!("{name}:{tag}")).collect();
+        self.name.as_ref().map(full).unwrap_or_default()
+    }
+}
+
 /// What an image stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {

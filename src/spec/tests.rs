@@ -93,9 +93,13 @@ fn every_key_matters() {
     let all = |text: &str| -> Result<String, String> {
         let spec = parse(Path::new("x"), text).map_err(|error| format!("{error}"))?;
         let mut shown = String::new();
-        for platform in spec.platforms() {
-            let target = spec.target(platform, &Overrides::default()).map_err(|error| format!("{error}"))?;
-            shown.push_str(&format!("{target:?}\n"));
+        let variants: Vec<Spec> = spec.variants().map(|name| spec.with_variant(name).unwrap()).collect();
+        for spec in [&spec].into_iter().chain(&variants) {
+            for platform in spec.platforms() {
+                let target =
+                    spec.target(platform, &Overrides::default()).map_err(|error| format!("{error}"))?;
+                shown.push_str(&format!("{target:?}\n"));
+            }
         }
         // Where things stand is not what they mean.
         let mut parts = shown.split("span: ");
@@ -119,7 +123,7 @@ fn every_key_matters() {
     }
     for table in keys::tables() {
         for name in table.names() {
-            let header = FULL.contains(&format!("{name}]"));
+            let header = FULL.contains(&format!("{name}]")) || FULL.contains(&format!("[{name}."));
             assert!(keys.contains(name) || header, "{name} of {} is not in full.toml", table.name);
         }
     }
@@ -132,14 +136,16 @@ fn the_schema_has_the_keys_of_the_parser() {
         let mut names: Vec<&str> = table.names().collect();
         names.sort();
         assert_eq!(properties.keys().map(String::as_str).collect::<Vec<_>>(), names, "{}", table.name);
-        for key in table.keys {
+        for key in table.all() {
             match key.kind {
+                keys::Kind::Named(inner) => walk(&properties[key.name]["additionalProperties"], inner),
                 keys::Kind::Table(inner) => walk(&properties[key.name], inner),
                 keys::Kind::Tables(inner) => walk(&properties[key.name]["items"], inner),
                 keys::Kind::Later => assert!(!properties.contains_key(key.name)),
                 _ => {}
             }
-            if key.default.is_some() {
+            // What extends a table has that table's values for what is missing.
+            if key.default.is_some() && table.extends.is_none() {
                 assert!(properties[key.name].get("default").is_some(), "{}", key.name);
             }
         }
@@ -287,6 +293,90 @@ fn all_problems_at_once() {
     )
     .unwrap_err();
     assert_eq!(codes(error), ["E-SPEC-PLATFORM", "E-SPEC-VALUE", "E-SPEC-KEY", "E-SPEC-TYPE"]);
+}
+
+#[test]
+fn variants() {
+    let text = r#"schema = 1
+[image]
+name = "localhost/a"
+tags = ["1", "2"]
+platforms = ["linux/amd64", "linux/arm64"]
+entrypoint = ["/bin/a"]
+ports = ["1/tcp"]
+env = { A = "image", B = "image" }
+users = [{ name = "one", uid = 1 }]
+healthcheck = { test = ["NONE"], retries = 3 }
+[[layer]]
+name = "base"
+directory = [{ path = "/a" }]
+[variant.test]
+tags = ["1-test"]
+platforms = ["linux/arm64"]
+entrypoint = ["/bin/test"]
+ports = ["2/tcp"]
+env = { B = "variant", C = "variant" }
+users = [{ name = "two", uid = 2 }]
+healthcheck = { test = ["CMD", "x"] }
+[[variant.test.layer]]
+name = "tests"
+directory = [{ path = "/b", owner = "two:one" }]
+[variant.bare]
+name = "localhost/bare"
+"#;
+    let spec = read(text);
+    assert_eq!((spec.variants().collect::<Vec<_>>(), spec.variant()), (vec!["bare", "test"], None));
+    let test = spec.with_variant("test").unwrap();
+    assert_eq!((test.platforms(), test.variant()), (&[platform("linux/arm64")][..], Some("test")));
+    let target = test.target(&platform("linux/arm64"), &Overrides::default()).unwrap();
+    assert_eq!(target.names(), ["localhost/a:1-test"]);
+    assert_eq!(target.config.entrypoint.as_deref(), Some(&["/bin/test".to_owned()][..]));
+    assert_eq!(target.config.ports, ["2/tcp"]);
+    let env = target.config.env.iter().map(|(name, value)| (name.as_str(), value.expand(|_| None).unwrap()));
+    assert_eq!(
+        env.collect::<Vec<_>>(),
+        [("A", "image".into()), ("B", "variant".into()), ("C", "variant".into())]
+    );
+    let layers: Vec<&str> = target.layers.iter().map(|layer| layer.name.as_str()).collect();
+    assert_eq!(layers, ["base", "tests"]);
+    let Input::Directory(directory) = &target.layers[1].inputs[0] else { panic!() };
+    assert_eq!(directory.owner, Owner { uid: 2, gid: 1 });
+    assert_eq!(target.users.len(), 2);
+    assert_eq!(target.config.healthcheck.unwrap().retries, None);
+
+    let bare = spec.with_variant("bare").unwrap();
+    let target = bare.target(&platform("linux/amd64"), &Overrides::default()).unwrap();
+    assert_eq!(target.names(), ["localhost/bare:1", "localhost/bare:2"]);
+    assert_eq!(target.layers.len(), 1);
+    // The image knows nothing of its variants.
+    let image = spec.target(&platform("linux/amd64"), &Overrides::default()).unwrap();
+    assert_eq!((image.layers.len(), image.users.len(), image.config.env.len()), (1, 1, 2));
+
+    assert!(matches!(
+        spec.with_variant("tset"),
+        Err(SpecError::Variant { nearest: Some(meant), .. }) if meant == "test"
+    ));
+    // A name is the variant's own, as far as it can be told before expansion and after.
+    let same = text.replace("\"1-test\"", "\"${version}\"");
+    let same = read(&same).with_variant("test").unwrap();
+    let target = |version: &str| {
+        let vars = [("version".to_owned(), version.to_owned())].into();
+        same.target(&platform("linux/arm64"), &Overrides { vars, version: None })
+    };
+    assert!(target("3").is_ok());
+    assert_eq!(codes(target("2").unwrap_err()), ["E-SPEC-DUPLICATE"]);
+}
+
+#[test]
+fn what_is_wrong_with_the_image_is_said_once() {
+    let text = "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\nports = [\"0\"]\n[variant.a]\nports = [\"x\"]\n\
+                [variant.b]\nworkdir = \"x\"\n[variant.\"c/d\"]\n";
+    let error = parse(Path::new("x"), text).unwrap_err();
+    assert_eq!(codes(error), ["E-SPEC-VALUE"; 4]);
+    let many: String = (0..=limits::VARIANTS).map(|i| format!("[variant.v{i}]\n")).collect();
+    let error =
+        parse(Path::new("x"), &(text.replace('0', "1").split("[variant").next().unwrap().to_owned() + &many));
+    assert_eq!(codes(error.unwrap_err()), ["E-SPEC-VALUE"]);
 }
 
 #[test]

@@ -69,6 +69,31 @@ impl Fields {
     pub(super) fn tables(&self, key: &str) -> impl Iterator<Item = &Fields> {
         self.list(key).iter().filter_map(Node::table)
     }
+
+    fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.entries.iter_mut().find(|(name, ..)| name == key).map(|(_, _, node)| node)
+    }
+
+    /// Puts a value in the place of the one of this key, or beside the others.
+    pub(super) fn put(&mut self, key: &str, span: &Span, node: Node) {
+        match self.entries.iter_mut().find(|(name, ..)| name == key) {
+            Some(entry) => *entry = (key.to_owned(), span.clone(), node),
+            None => self.entries.push((key.to_owned(), span.clone(), node)),
+        }
+    }
+
+    /// Adds the elements of an array, or the keys of a table, to the one of this key; else the same as [`Fields::put`].
+    pub(super) fn add(&mut self, key: &str, span: &Span, node: Node) {
+        match (self.get_mut(key).map(|old| &mut old.value), node) {
+            (Some(Value::List(old)), Node { value: Value::List(more), .. }) => old.extend(more),
+            (Some(Value::Fields(old)), Node { value: Value::Fields(more), .. }) => {
+                for (name, span, node) in more.entries {
+                    old.put(&name, &span, node);
+                }
+            }
+            (_, node) => self.put(key, span, node),
+        }
+    }
 }
 
 impl Node {
@@ -209,6 +234,16 @@ impl Walk<'_> {
                 Value::Fields(self.table(table, &span, known, path))
             }
             (Kind::Tables(_), DeValue::Array(array)) => self.list(array, kind, path)?,
+            (Kind::Named(known), DeValue::Table(table)) => {
+                let mut fields = Fields { span: span.clone(), ..Fields::default() };
+                for (name, value) in table {
+                    let path = format!("{path}.{}", name.get_ref());
+                    if let Some(node) = self.value(value, &Kind::Table(known), &path) {
+                        fields.entries.push((name.get_ref().to_string(), name.span(), node));
+                    }
+                }
+                Value::Fields(fields)
+            }
             (kind, other) => {
                 self.wrong(&span, path, kind, other, false);
                 return None;
@@ -259,6 +294,7 @@ impl Walk<'_> {
             (Kind::TextMap, _) => "a table of strings",
             (Kind::Table(_), _) => "a table",
             (Kind::Tables(_), false) => "an array of tables",
+            (Kind::Named(_), _) => "a table of tables",
             (Kind::Later, _) => "nothing",
         };
         let subject = if element { format!("an element of `{path}`") } else { format!("`{path}`") };
@@ -298,14 +334,14 @@ impl Walk<'_> {
 fn in_brackets(path: &str, text: &str, written: &str) -> String {
     let key = last(path);
     let no_shell = "each argument is a string of its own, and no shell reads them";
-    match path {
-        "image.healthcheck.test" => {
+    match &*format!("{}.{key}", if path.contains(".healthcheck.") { "healthcheck" } else { "" }) {
+        "healthcheck.test" => {
             format!("write {key} = [\"CMD-SHELL\", {written}] for a command of a shell")
         }
-        "image.entrypoint" | "image.cmd" if text.contains(['"', '\'', '\\', '\n']) => {
+        ".entrypoint" | ".cmd" if text.contains(['"', '\'', '\\', '\n']) => {
             format!("write {key} = [\"PROGRAM\", \"ARGUMENT\", …]; {no_shell}")
         }
-        "image.entrypoint" | "image.cmd" if text.trim().contains(char::is_whitespace) => {
+        ".entrypoint" | ".cmd" if text.trim().contains(char::is_whitespace) => {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("\"{word}\"")).collect();
             format!("write {key} = [{}]; {no_shell}", cut(&words.join(", ")))
         }

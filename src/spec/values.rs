@@ -470,6 +470,18 @@ pub(super) fn layer_name(text: &str) -> Result<String, Bad> {
     ))
 }
 
+/// The name of a variant, which becomes one of a directory.
+pub(super) fn variant_name(text: &str) -> Result<(), Bad> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if (1..=64).contains(&text.len()) && text.bytes().all(good) && !text.starts_with(['.', '-']) {
+        return Ok(());
+    }
+    Err(Bad::new(
+        format!("{:?} is not the name of a variant", cut(text)),
+        "expected up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit",
+    ))
+}
+
 /// A time such as `1m30s`, of whole numbers with `h`, `m`, `s`, `ms`; either nothing or at least 1 ms.
 pub(super) fn duration(text: &str) -> Result<Duration, Bad> {
     let bad = || {

@@ -27,4 +27,5 @@ mod sources;
 mod spec;
 mod support;
 mod tracked;
+mod variant;
 mod verify;

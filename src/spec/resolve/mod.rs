@@ -35,6 +35,30 @@ pub(super) fn check(root: &Fields) -> (Vec<Platform>, Vec<Problem>) {
     (platforms, resolver.problems)
 }
 
+/// The same for a variant, merged with an image for the platforms `built`: it is for all of these, or for some.
+pub(super) fn check_variant(
+    root: &Fields,
+    name: &str,
+    span: &Span,
+    built: &[Platform],
+) -> (Vec<Platform>, Vec<Problem>) {
+    let mut resolver = Resolver::new(root, None);
+    let result = values::variant_name(name);
+    resolver.good(span, result);
+    let platforms = match root.table("image").and_then(|image| image.get("platforms")) {
+        Some(node) => {
+            let platforms = resolver.image_platforms(node);
+            resolver.built = built.to_vec();
+            resolver.are_built(node.list());
+            platforms
+        }
+        None => Vec::new(),
+    };
+    resolver.built = built.to_vec();
+    resolver.target();
+    (platforms, resolver.problems)
+}
+
 /// What is to be built for `platform`.
 pub(super) fn target(
     root: &Fields,
@@ -165,7 +189,13 @@ impl<'a> Resolver<'a> {
             self.problems.push(problem.expected("expected at least one platform"));
         }
         self.platforms(node.list());
-        for element in node.list() {
+        self.are_built(node.list());
+        true
+    }
+
+    /// Checks that the image is built for all of these.
+    fn are_built(&mut self, list: &[Node]) {
+        for element in list {
             let Value::Literal(text) = &element.value else { continue };
             let Ok(platform) = values::platform(text) else { continue };
             if !self.built.is_empty() && !self.built.contains(&platform) {
@@ -180,7 +210,6 @@ impl<'a> Resolver<'a> {
                 );
             }
         }
-        true
     }
 }
 

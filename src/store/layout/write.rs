@@ -82,6 +82,8 @@ impl Diagnostic for OutputError {
 #[derive(Debug)]
 pub struct LayoutWriter {
     root: PathBuf,
+    /// The outermost directory that was made for it.
+    made: Option<PathBuf>,
     /// Blobs that are complete, waiting for their names.
     blobs: BTreeSet<Digest>,
     /// Blobs that have their names already and keep them.
@@ -99,9 +101,12 @@ impl LayoutWriter {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
+        let absent = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
+        let made = root.ancestors().take_while(absent).last().map(Path::to_owned);
         let lock = lock(root, on_wait).map_err(at(root))?;
         let writer = LayoutWriter {
             root: root.to_owned(),
+            made,
             blobs: BTreeSet::new(),
             kept: BTreeSet::new(),
             _lock: lock,
@@ -288,8 +293,14 @@ impl LayoutWriter {
     pub fn abandon(self) {
         // The error that led here is the one to report; the next run tries again.
         let _ = self.clean();
-        // Goes away only when it is empty, which it is when this run made it.
-        let _ = fs::remove_dir(&self.root);
+        // Directories go away only when they are empty, which they are when this run made them.
+        let made = |path: &&Path| self.made.as_deref().is_some_and(|made| path.starts_with(made));
+        let above = self.root.ancestors().skip(1).take_while(made);
+        for directory in [self.root.as_path()].into_iter().chain(above) {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
     }
 }
 
