@@ -6,14 +6,15 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmoci_layers::{Entry, EntryKind, SafePath};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat};
 
+use super::beneath;
 use super::pattern::Patterns;
 use super::tracked::{self, Known, Tracked, TrackedError};
 use super::{Content, InputError, Item};
@@ -69,14 +70,10 @@ impl Project {
 
     /// Opens a path that must stay beneath the project; symbolic links on the way are followed within it.
     fn resolve(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, InputError> {
-        let flags = flags | OFlags::CLOEXEC;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&*self.directory, path, flags, Mode::empty(), beneath).map_err(
-            |error| match error {
-                rustix::io::Errno::XDEV => InputError::Outside(path.to_owned()),
-                error => failed(path, error),
-            },
-        )
+        beneath::open(self.directory.as_fd(), path, flags | OFlags::CLOEXEC).map_err(|error| match error {
+            rustix::io::Errno::XDEV => InputError::Outside(path.to_owned()),
+            error => failed(path, error),
+        })
     }
 
     /// Opens a file of the project for reading.

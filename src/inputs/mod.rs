@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod base;
+mod beneath;
 pub mod files;
 pub mod pattern;
 pub mod python;
@@ -215,9 +216,6 @@ impl Diagnostic for InputError {
             InputError::Scratch { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space, or name another output directory with -o; the last complete image is still there"
                     .into()
-            }
-            InputError::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
-                "dmoci needs the system call openat2: Linux 5.6 or later, and a sandbox that allows it".into()
             }
             InputError::Outside(_) => {
                 "copy the target into the project, or name a directory above both with -C".into()

@@ -125,6 +125,21 @@ fn cores() {
     bench.same(&mut bench.by(&["taskset", "--cpu-list", "0-1"]), &bench.project(), "two-cores");
 }
 
+/// As before Linux 5.6, and as in sandboxes that refuse what they do not know.
+#[test]
+fn without_openat2() {
+    if !have(&["strace"]) {
+        return;
+    }
+    let bench = Bench::new();
+    for error in ["ENOSYS", "EPERM"] {
+        let inject = format!("inject=openat2:error={error}");
+        let quiet = ["strace", "-f", "--quiet=all", "-o", "/dev/null", "-e", "trace=openat2", "-e"];
+        let strace = [&quiet[..], &[inject.as_str(), "--"]].concat();
+        bench.same(&mut bench.by(&strace), &bench.project(), &format!("openat2-{error}"));
+    }
+}
+
 #[test]
 fn user_and_host_name() {
     if !have(&["root", "setpriv", "unshare"]) {
