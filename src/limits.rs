@@ -36,6 +36,9 @@ pub const SPEC_BYTES: u64 = 1 << 20;
 /// The most that git may say about the files it tracks in a copied folder: 1 GiB, enough for five million.
 pub const TRACKED_BYTES: u64 = 1 << 30;
 
+/// The largest text that `substitute` makes of a file: 1 GiB.
+pub const SUBSTITUTED_BYTES: u64 = 1 << 30;
+
 /// The most members of one image archive. An image has a few dozen blobs; a registry mirror some thousands.
 pub const ARCHIVE_ENTRIES: u64 = 50_000;
 

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat};
 
 use super::beneath;
 use super::pattern::Patterns;
+use super::substitute::Substitution;
 use super::tracked::{self, Known, Tracked, TrackedError};
 use super::{Content, InputError, Item};
 use crate::files::Stamp;
@@ -106,6 +107,8 @@ pub struct CopySource {
     pub patterns: Patterns,
     /// What git tracks of the folder that the patterns are about, when nothing else is taken.
     pub tracked: Option<Arc<Tracked>>,
+    /// Strings that are substituted in files that are text.
+    pub substitution: Option<Arc<Substitution>>,
     /// Folders below `from` that are left out because they are copied elsewhere, as paths from `from`.
     pub without: Vec<Vec<u8>>,
     /// Path of `from` inside the folder that the patterns are about.
@@ -331,7 +334,11 @@ impl Walk<'_> {
                 let mode = self.source.file_mode.unwrap_or(if executable { 0o755 } else { 0o644 });
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 let handle = Handle { fd, name: name.to_owned(), stamp: Stamp::of(stat), shown };
-                (EntryKind::File { size }, mode, Content::Project(handle))
+                let content = match &self.source.substitution {
+                    Some(table) => Content::Substituted(handle, Arc::clone(table)),
+                    None => Content::Project(handle),
+                };
+                (EntryKind::File { size }, mode, content)
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&*fd, name, Vec::new()).map_err(|e| failed(&shown, e))?;
@@ -351,7 +358,7 @@ impl Walk<'_> {
         let fd = self.source.project.resolve(&shown, OFlags::PATH)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| failed(&shown, e))?;
         let mut item = self.leaf(directory, name, self.source.to.clone(), &stat, shown)?;
-        if let Content::Project(handle) = &mut item.content {
+        if let Content::Project(handle) | Content::Substituted(handle, _) = &mut item.content {
             handle.fd = Arc::new(self.source.project.resolve(&self.source.from, OFlags::RDONLY)?);
             handle.name = CString::default();
         }
@@ -394,6 +401,11 @@ impl Handle {
     /// The state in which it was seen.
     pub fn stamp(&self) -> &Stamp {
         &self.stamp
+    }
+
+    /// Its path, as the user wrote it.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     /// Opens the file when it is still the one that was seen.

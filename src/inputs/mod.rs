@@ -11,6 +11,7 @@ pub mod pattern;
 pub mod python;
 pub mod spool;
 mod stored;
+pub mod substitute;
 pub mod telling;
 pub mod tracked;
 pub mod unpack;
@@ -27,7 +28,9 @@ use dmoci_layers::{Entry, PathError, SafePath};
 use crate::cache::{Cache, KeyWriter};
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::files::Moment;
+use crate::limits;
 use crate::vcs::VcsError;
+use substitute::{Outcome, Replaced, Substitution};
 
 /// An entry of a layer, and how to get at its content.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub enum Content {
     Bytes(Arc<[u8]>),
     /// In a file of the project.
     Project(files::Handle),
+    /// In a file of the project, with strings in it substituted. The entry has the size before.
+    Substituted(files::Handle, Arc<Substitution>),
     /// In a file that nobody else changes.
     Spool {
         /// The file.
@@ -129,6 +134,14 @@ pub enum InputError {
     /// git failed.
     #[error(transparent)]
     Vcs(#[from] VcsError),
+    /// A text grows too long when strings in it are substituted.
+    #[error("{} has more than {limit} bytes when strings in it are substituted", path.display())]
+    Substituted {
+        /// The file.
+        path: PathBuf,
+        /// How many it may have.
+        limit: u64,
+    },
     /// A name begins with `.wh.`, which would delete files of lower layers.
     #[error("{} has a name that begins with .wh., which marks deletions in a layer", .0.display())]
     Whiteout(PathBuf),
@@ -187,6 +200,7 @@ impl Diagnostic for InputError {
             InputError::Git(_) => "E-SOURCE-GIT",
             InputError::Tracked { .. } => "E-SOURCE-TRACKED",
             InputError::Vcs(error) => error.code(),
+            InputError::Substituted { .. } => "E-SOURCE-LARGE",
             InputError::Whiteout(_) => "E-SOURCE-WHITEOUT",
             InputError::Path { .. } => "E-SOURCE-PATH",
             InputError::Pattern(..) => "E-SPEC-PATTERN",
@@ -226,6 +240,9 @@ impl Diagnostic for InputError {
             InputError::Changed(_) => "run the build again when nothing writes to the project".into(),
             InputError::Tracked { why, .. } => why.help().into(),
             InputError::Vcs(_) => "look at the work tree with git, or leave out `tracked`".into(),
+            InputError::Substituted { .. } => {
+                "leave it out with `exclude`, and copy it by an entry without `substitute`".into()
+            }
             InputError::Whiteout(_) => "rename it, or leave it out with `exclude`".into(),
             InputError::Pattern(..) => {
                 "patterns are `*.md` (a name at any depth), `docs/*.md` or `docs/**` (a path from the top)"
@@ -246,6 +263,7 @@ impl Content {
             Content::None => Reader::Bytes(&[]),
             Content::Bytes(bytes) => Reader::Bytes(bytes),
             Content::Project(handle) => Reader::Project(handle.open()?),
+            Content::Substituted(handle, table) => substituted(handle, table)?,
             Content::Spool { spool, offset, size } => {
                 Reader::Spool { file: spool.file()?, offset: *offset, left: *size }
             }
@@ -270,6 +288,33 @@ impl Content {
                 key.number(*offset);
                 key.number(*size);
             }
+            Content::Substituted(handle, table) => {
+                key.number(4);
+                key.stamp(handle.stamp());
+                table.decide(key);
+            }
+        }
+    }
+
+    /// Whether the content, and so its size, is only known when it is opened.
+    pub fn is_derived(&self) -> bool {
+        matches!(self, Content::Substituted(..))
+    }
+}
+
+/// Looks through a file, and opens what becomes of it.
+fn substituted(handle: &files::Handle, table: &Arc<Substitution>) -> Result<Reader<'static>, InputError> {
+    let path = || handle.shown().to_owned();
+    let mut opened = handle.open()?;
+    let most = limits::SUBSTITUTED_BYTES;
+    let outcome = table.look(&mut opened, most).map_err(|source| InputError::Io { path: path(), source })?;
+    opened.finish()?;
+    match outcome {
+        Outcome::Same => Ok(Reader::Project(handle.open()?)),
+        Outcome::Text(size) if size > most => Err(InputError::Substituted { path: path(), limit: most }),
+        Outcome::Text(size) => {
+            let reader = Replaced::new(Arc::clone(table), handle.open()?);
+            Ok(Reader::Substituted { reader: Box::new(reader), size })
         }
     }
 }
@@ -281,6 +326,13 @@ pub enum Reader<'a> {
     Bytes(&'a [u8]),
     /// From a file of the project.
     Project(files::Opened),
+    /// From a file of the project whose strings are substituted.
+    Substituted {
+        /// The file.
+        reader: Box<Replaced<Arc<Substitution>, files::Opened>>,
+        /// How long it becomes.
+        size: u64,
+    },
     /// From a spool.
     Spool {
         /// The file.
@@ -293,10 +345,19 @@ pub enum Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// How many bytes it gives, when that is not what the entry says.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Reader::Substituted { size, .. } => Some(*size),
+            _ => None,
+        }
+    }
+
     /// Says whether what was read is what was planned.
     pub fn finish(self) -> Result<(), InputError> {
         match self {
             Reader::Project(opened) => opened.finish(),
+            Reader::Substituted { reader, .. } => reader.into_inner().finish(),
             _ => Ok(()),
         }
     }
@@ -307,6 +368,7 @@ impl Read for Reader<'_> {
         match self {
             Reader::Bytes(bytes) => bytes.read(out),
             Reader::Project(opened) => opened.read(out),
+            Reader::Substituted { reader, .. } => reader.read(out),
             Reader::Spool { file, offset, left } => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX).min(out.len());
                 let count = file.read_at(&mut out[..most], *offset)?;

@@ -9,7 +9,7 @@ use dmoci_layers::{MTIME, RULES};
 use serde_json::{Value, json};
 
 use super::output::Dist;
-use super::plan::{Watch, on, plan};
+use super::plan::{Watch, on, plan, warn};
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::assemble::{self, BuiltImage, Facts};
@@ -163,6 +163,7 @@ fn write(
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{}: {layers}", on(spec, &plan.target)));
         let platform = assemble::assemble(plan, facts, dist)?;
+        platform.layers.iter().for_each(|layer| warn(watch, &layer.warnings));
         let reused: Vec<&str> =
             platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
         if !reused.is_empty() {

@@ -6,8 +6,9 @@ use std::io;
 use std::path::Path;
 
 use super::build::{PyProject, names};
-use super::plan::{Watch, plan};
+use super::plan::{Watch, plan, warn};
 use crate::diagnostic::Failure;
+use crate::engine::assemble;
 use crate::spec::target::{Base, Input, Source, SourcePath};
 use crate::spec::{Overrides, Problem, Problems, Spec, SpecError, Target, nearest};
 
@@ -40,7 +41,9 @@ pub fn check(
     }
     names(&targets)?;
     let sources = sources(dir, spec, &targets)?;
-    plan(spec, targets.clone(), dir, &dir.join("dist"), scratch, None, watch)?;
+    for plan in plan(spec, targets.clone(), dir, &dir.join("dist"), scratch, None, watch)? {
+        warn(watch, &assemble::prove(&plan)?);
+    }
     Ok(Checked { sources, targets })
 }
 

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::plan::Watch;
 use crate::cache::{Cache, Kind};
-use crate::engine::assemble::Output;
+use crate::engine::assemble::{Made, Output};
 use crate::files::Moment;
 use crate::store::layout::write::{LayoutWriter, OutputError};
 
@@ -20,7 +20,7 @@ pub(super) struct Dist<'a> {
     cache: Option<Cache>,
     watch: &'a dyn Watch,
     /// Layers of this run, by what they were made of.
-    made: BTreeMap<Digest, Layer>,
+    made: BTreeMap<Digest, Made>,
     /// Blobs whose files the cache does not know yet.
     fresh: BTreeSet<Digest>,
 }
@@ -63,15 +63,15 @@ impl<'a> Dist<'a> {
 }
 
 /// Tells the cache what this run made. That it cannot keep it is no error: the next run makes it again.
-fn learn(cache: &Cache, made: &BTreeMap<Digest, Layer>, blobs: &[(Digest, PathBuf)]) {
+fn learn(cache: &Cache, made: &BTreeMap<Digest, Made>, blobs: &[(Digest, PathBuf)]) {
     if blobs.is_empty() && made.is_empty() {
         return;
     }
     if cache.keep_blobs(blobs).is_err() {
         return;
     }
-    for (key, layer) in made {
-        cache.put(Kind::Layer, key, &StoredLayer::of(layer));
+    for (key, made) in made {
+        cache.put(Kind::Layer, key, &StoredLayer::of(made));
     }
     if let Ok(now) = Moment::now(cache.directory()) {
         cache.sweep(now.time());
@@ -79,16 +79,16 @@ fn learn(cache: &Cache, made: &BTreeMap<Digest, Layer>, blobs: &[(Digest, PathBu
 }
 
 impl Output for Dist<'_> {
-    fn recall(&mut self, key: &Digest) -> Option<Layer> {
-        if let Some(layer) = self.made.get(key) {
-            return Some(layer.clone());
+    fn recall(&mut self, key: &Digest) -> Option<Made> {
+        if let Some(made) = self.made.get(key) {
+            return Some(made.clone());
         }
-        let layer = self.cache.as_ref()?.get::<StoredLayer>(Kind::Layer, key)?.layer()?;
-        self.keep(&layer.digest, layer.size).then_some(layer)
+        let made = self.cache.as_ref()?.get::<StoredLayer>(Kind::Layer, key)?.made()?;
+        self.keep(&made.layer.digest, made.layer.size).then_some(made)
     }
 
-    fn remember(&mut self, key: &Digest, layer: &Layer) {
-        self.made.insert(key.clone(), layer.clone());
+    fn remember(&mut self, key: &Digest, made: &Made) {
+        self.made.insert(key.clone(), made.clone());
     }
 
     fn keep(&mut self, digest: &Digest, size: u64) -> bool {
@@ -136,11 +136,14 @@ struct StoredLayer {
     tar_size: u64,
     entries: u64,
     compression: u8,
+    unused: Vec<(usize, usize)>,
 }
 
 impl StoredLayer {
-    fn of(layer: &Layer) -> StoredLayer {
+    fn of(made: &Made) -> StoredLayer {
+        let Made { layer, unused } = made;
         StoredLayer {
+            unused: unused.clone(),
             digest: layer.digest.to_string(),
             size: layer.size,
             diff_id: layer.diff_id.to_string(),
@@ -154,8 +157,8 @@ impl StoredLayer {
         }
     }
 
-    fn layer(self) -> Option<Layer> {
-        Some(Layer {
+    fn made(self) -> Option<Made> {
+        let layer = Layer {
             digest: self.digest.parse().ok()?,
             size: self.size,
             diff_id: self.diff_id.parse().ok()?,
@@ -167,7 +170,8 @@ impl StoredLayer {
                 2 => Compression::Zstd,
                 _ => return None,
             },
-        })
+        };
+        Some(Made { layer, unused: self.unused })
     }
 }
 
@@ -202,23 +206,24 @@ mod tests {
             entries: 1,
             compression: Compression::None,
         };
+        let made = Made { layer, unused: vec![(0, 2)] };
         let mut failing = dist("one");
         assert_eq!(failing.recall(&key), None);
         let mut blob = failing.begin().unwrap();
         blob.write_all(b"layer").unwrap();
         failing.commit(blob, &digest).unwrap();
-        failing.remember(&key, &layer);
+        failing.remember(&key, &made);
         failing.abandon();
         assert!(!dir.path().join("one").exists());
 
         let mut next = dist("two");
-        assert_eq!(next.recall(&key), Some(layer.clone()));
+        assert_eq!(next.recall(&key), Some(made.clone()));
         let image = next.finish(&crate::oci::index::author(&[]), b"{}").unwrap();
         let path = image.join("blobs/sha256").join(digest.hex());
         assert_eq!(std::fs::read(&path).unwrap(), b"layer");
         // Without its blob the record is worth nothing.
         std::fs::remove_dir_all(dir.path().join("cache/build-1/blobs")).unwrap();
         assert_eq!(dist("three").recall(&key), None);
-        assert_eq!(dist("two").recall(&key), Some(layer));
+        assert_eq!(dist("two").recall(&key), Some(made));
     }
 }

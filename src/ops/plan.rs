@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cache::Cache;
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Failure, Place};
 use crate::engine::assemble::{self, BaseImage, ImagePlan};
 use crate::files::Moment;
 use crate::inputs::base::Tree;
@@ -52,13 +52,18 @@ pub(super) fn plan(
         };
         let locate = |span: &Span, label: &str| spec.place(span, label);
         let plan = assemble::plan(target, base, tree, &site, &locate)?;
-        for (message, place) in &plan.warnings {
-            let line = place.text[..place.span.start.min(place.text.len())].lines().count().max(1);
-            watch.warning(&format!("{}:{line}: {message}", place.file.display()));
-        }
+        warn(watch, &plan.warnings);
         plans.push(plan);
     }
     Ok(plans)
+}
+
+/// Tells warnings, with their lines.
+pub(super) fn warn(watch: &dyn Watch, warnings: &[(String, Place)]) {
+    for (message, place) in warnings {
+        let line = 1 + place.text.bytes().take(place.span.start).filter(|b| *b == b'\n').count();
+        watch.warning(&format!("{}:{line}: {message}", place.file.display()));
+    }
 }
 
 /// How a target is called: its platform, and the variant.

@@ -293,9 +293,14 @@ static COPY: Table = Table {
         ),
         Key::new("dir-mode", Kind::Text, "Permission bits of every directory, octal.").default("\"0755\""),
         Key::new("tracked", Kind::Flag, "Whether only files that git tracks are taken.").default("false"),
+        Key::new(
+            "substitute",
+            Kind::TextMap,
+            "Strings, and what is put in their places in all copied text files: files without a NUL byte.",
+        )
+        .default("{}"),
         REPLACE,
         PLATFORMS,
-        Key::later("substitute"),
     ],
     extends: None,
 };

@@ -265,9 +265,22 @@ pub struct Copy {
     pub dir_mode: Option<u32>,
     /// Only files that git tracks are taken.
     pub tracked: bool,
+    /// Strings in text files, and what is put in their places; sorted, each once and none empty.
+    pub substitute: Vec<Substitute>,
     /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
     pub replace: bool,
     /// Where it is written.
+    pub span: Span,
+}
+
+/// A string, and what is put in its places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Substitute {
+    /// The string.
+    pub string: String,
+    /// What is put in its places.
+    pub value: String,
+    /// Where the string is written.
     pub span: Span,
 }
 

@@ -293,6 +293,16 @@ pub(super) fn pattern(text: &str) -> Result<String, Bad> {
     }
 }
 
+/// A string that something else is put in the places of.
+pub(super) fn substituted(text: &str) -> Result<(), Bad> {
+    let expected = "expected a string of text files";
+    match text {
+        "" => Err(Bad::new("the empty string is everywhere", expected)),
+        _ if text.contains('\0') => Err(Bad::new("a file that holds a NUL character is no text", expected)),
+        _ => Ok(()),
+    }
+}
+
 /// Permission bits.
 pub(super) fn mode(text: &str) -> Result<u32, Bad> {
     let octal = text.bytes().all(|b| (b'0'..=b'7').contains(&b));

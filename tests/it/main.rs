@@ -25,6 +25,7 @@ mod replace;
 mod schema;
 mod sources;
 mod spec;
+mod substitute;
 mod support;
 mod tracked;
 mod variant;

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::num::NonZeroUsize;
 
-use dmoci_layers::{Compression, Digest, Layer, LayerWriter, RULES};
+use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerWriter, RULES};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
@@ -12,6 +12,7 @@ use super::config::config;
 use super::error::{BuildError, BuildErrorKind};
 use super::merge::Merge;
 use super::plan::{ImagePlan, LayerPlan};
+use crate::diagnostic::Place;
 use crate::oci::descriptor::{Descriptor, PlatformFields};
 use crate::oci::index::RULES_ANNOTATION;
 use crate::oci::media_type::Kind;
@@ -35,9 +36,9 @@ pub struct Facts {
 /// Where blobs go, and where they may be already.
 pub trait Output {
     /// The layer of this key, when an earlier build made it and its blob is there: from now on in this output too.
-    fn recall(&mut self, key: &Digest) -> Option<Layer>;
+    fn recall(&mut self, key: &Digest) -> Option<Made>;
     /// A layer of this key was made.
-    fn remember(&mut self, key: &Digest, layer: &Layer);
+    fn remember(&mut self, key: &Digest, made: &Made);
     /// True when the blob is there already, or in reach without being written: from now on in this output.
     fn keep(&mut self, digest: &Digest, size: u64) -> bool;
     /// Puts a document here under its digest.
@@ -48,6 +49,15 @@ pub trait Output {
     fn commit(&mut self, file: NamedTempFile, digest: &Digest) -> io::Result<()>;
     /// Something was written, this many bytes; for progress.
     fn wrote(&mut self, bytes: u64);
+}
+
+/// A layer as it was made, and what is to be said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The layer.
+    pub layer: Layer,
+    /// Strings that were to be substituted and are nowhere, by the numbers of their table and in it.
+    pub unused: Vec<(usize, usize)>,
 }
 
 /// A layer of a finished image.
@@ -67,6 +77,8 @@ pub struct BuiltLayer {
     pub tar_size: Option<u64>,
     /// Number of its entries; nothing for the base's layers.
     pub entries: Option<u64>,
+    /// What is not wrong but hardly meant, and where in the spec.
+    pub warnings: Vec<(String, Place)>,
 }
 
 /// A finished image for one platform.
@@ -127,6 +139,27 @@ pub fn assemble(
         ..PlatformFields::default()
     });
     Ok(BuiltPlatform { platform: target.platform.clone(), manifest, config, layers })
+}
+
+/// Does what of writing an image can fail for what is in its inputs: looks through texts that strings are substituted
+/// in. What is not wrong but hardly meant, and where in the spec.
+pub fn prove(plan: &ImagePlan) -> Result<Vec<(String, Place)>, BuildError> {
+    let mut warnings = Vec::new();
+    for layer in plan.layers.iter().filter(|layer| !layer.substitutions.is_empty()) {
+        let at = |origins: &[usize], mut error: BuildError| {
+            error.places.extend(layer.places(origins));
+            error
+        };
+        let mut merge =
+            Merge::new(&layer.name, &layer.origins).map_err(|(origins, error)| at(&origins, error))?;
+        while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
+            if merged.item.content.is_derived() {
+                merged.item.content.open().map_err(|error| at(&[merged.origin], error.into()))?;
+            }
+        }
+        warnings.extend(layer.warnings(&layer.unused()));
+    }
+    Ok(warnings)
 }
 
 /// Joins platforms: the manifest itself when there is one, else an index over all.
@@ -221,6 +254,7 @@ fn base_layer(
         diff_id: diff_id.clone(),
         tar_size: None,
         entries: None,
+        warnings: Vec::new(),
     })
 }
 
@@ -262,19 +296,21 @@ fn own_layer(
 ) -> Result<BuiltLayer, BuildError> {
     let recalled = plan.key.as_ref().and_then(|key| output.recall(key));
     let reused = recalled.is_some();
-    let layer = match recalled {
-        Some(layer) => {
+    let made = match recalled {
+        Some(made) => {
             output.wrote(plan.bytes);
-            layer
+            made
         }
         None => {
             let layer = write_layer(plan, target, facts, output)?;
+            let made = Made { layer, unused: plan.unused() };
             if let Some(key) = &plan.key {
-                output.remember(key, &layer);
+                output.remember(key, &made);
             }
-            layer
+            made
         }
     };
+    let Made { layer, unused } = made;
     let descriptor = Descriptor::new(media_type::layer(layer.compression), layer.digest, layer.size);
     Ok(BuiltLayer {
         name: plan.name.clone(),
@@ -284,6 +320,7 @@ fn own_layer(
         diff_id: layer.diff_id,
         tar_size: Some(layer.tar_size),
         entries: Some(layer.entries),
+        warnings: plan.warnings(&unused),
     })
 }
 
@@ -310,9 +347,13 @@ fn write_layer(
         let item = &merged.item;
         let here = |error: BuildError| at(&[merged.origin], error);
         let mut content = item.content.open().map_err(|error| here(error.into()))?;
-        writer.add(&item.entry, &mut content).map_err(|error| here(error.into()))?;
+        let entry = match content.size() {
+            Some(size) => &Entry { kind: EntryKind::File { size }, ..item.entry.clone() },
+            None => &item.entry,
+        };
+        writer.add(entry, &mut content).map_err(|error| here(error.into()))?;
         content.finish().map_err(|error| here(error.into()))?;
-        if let dmoci_layers::EntryKind::File { size } = item.entry.kind {
+        if let EntryKind::File { size } = item.entry.kind {
             output.wrote(size);
         }
     }

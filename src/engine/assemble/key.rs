@@ -3,6 +3,7 @@
 use dmoci_layers::{Digest, EntryKind};
 
 use crate::cache::{KeyWriter, Kind};
+use crate::inputs::substitute::Substitution;
 use crate::inputs::{Item, Site};
 use crate::spec::target::Compression;
 
@@ -53,6 +54,11 @@ impl LayerKey {
             key.bytes(value);
         }
         item.content.decide(key);
+    }
+
+    /// Adds a substitution: what a layer is remembered with says which of its strings were nowhere.
+    pub(super) fn substitution(&mut self, table: &Substitution) {
+        table.decide(&mut self.0);
     }
 
     /// The key; nothing when an input may change without a trace, so that it must be read again.

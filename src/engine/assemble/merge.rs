@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::Read as _;
 
-use dmoci_layers::{EntryKind, SafePath, layer};
+use dmoci_layers::{Entry, EntryKind, SafePath, layer};
 
 use super::error::{BuildError, BuildErrorKind};
 use crate::inputs::files::CopySource;
@@ -250,7 +250,7 @@ impl<'a> Merge<'a> {
         if std::mem::discriminant(&a.kind) != std::mem::discriminant(&b.kind) {
             return Ok(Union::Conflict("as different kinds of file"));
         }
-        if a != b {
+        if !same_entry(&first.item, &second.item) {
             return Ok(Union::Conflict("with different content, mode or owner"));
         }
         match same_content(&first.item.content, &second.item.content) {
@@ -279,7 +279,16 @@ enum Union {
     Conflict(&'static str),
 }
 
-/// Compares two contents of the same size.
+/// Compares all but the contents; sizes only where they are known.
+fn same_entry(a: &Item, b: &Item) -> bool {
+    if !a.content.is_derived() && !b.content.is_derived() {
+        return a.entry == b.entry;
+    }
+    let kind = a.entry.kind.clone();
+    a.entry == Entry { kind, ..b.entry.clone() }
+}
+
+/// Compares two contents.
 fn same_content(a: &Content, b: &Content) -> Result<bool, InputError> {
     let io = |source| InputError::Io { path: "an input of the layer".into(), source };
     let (mut a, mut b) = (a.open()?, b.open()?);

@@ -15,5 +15,5 @@ mod users;
 
 pub use base::BaseImage;
 pub use error::{BuildError, BuildErrorKind};
-pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Output, assemble, index};
+pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Made, Output, assemble, index, prove};
 pub use plan::{ImagePlan, LayerPlan, plan};

@@ -1,6 +1,7 @@
 //! What every layer of an image consists of. After this only input and output can fail.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use dmoci_layers::{Digest, Entry, EntryKind, SafePath};
 
@@ -15,6 +16,7 @@ use crate::inputs::archive::{Archive, Devices, Options};
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::files::CopySource;
 use crate::inputs::pattern::Patterns;
+use crate::inputs::substitute::Substitution;
 use crate::inputs::tracked::Tracked;
 use crate::inputs::unpack::{Loose, settle};
 use crate::inputs::{Content, Item, Site};
@@ -35,6 +37,9 @@ pub struct ImagePlan {
     pub warnings: Vec<(String, Place)>,
 }
 
+/// What an input substitutes in text files, and where in the spec the strings are.
+pub(super) type Substituted = (Arc<Substitution>, Vec<(String, Place)>);
+
 /// A layer that can be written.
 #[derive(Debug)]
 pub struct LayerPlan {
@@ -44,6 +49,8 @@ pub struct LayerPlan {
     pub origins: Vec<Origin>,
     /// Where in the spec the inputs are.
     pub places: Vec<Place>,
+    /// What inputs substitute in text files, and where in the spec the strings are.
+    pub substitutions: Vec<Substituted>,
     /// What decides its bytes; nothing when the layer must be made in any case.
     pub key: Option<Digest>,
     /// Bytes of its files.
@@ -53,7 +60,29 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// A layer of this name that holds nothing yet.
     pub(super) fn new(name: &str) -> LayerPlan {
-        LayerPlan { name: name.to_owned(), origins: Vec::new(), places: Vec::new(), key: None, bytes: 0 }
+        LayerPlan {
+            name: name.to_owned(),
+            origins: Vec::new(),
+            places: Vec::new(),
+            substitutions: Vec::new(),
+            key: None,
+            bytes: 0,
+        }
+    }
+
+    /// Which strings of substitutions were in no text so far: the number of the substitution, and that of its string.
+    pub(super) fn unused(&self) -> Vec<(usize, usize)> {
+        let tables = self.substitutions.iter().enumerate();
+        tables.flat_map(|(number, (table, _))| table.unused().into_iter().map(move |n| (number, n))).collect()
+    }
+
+    /// What is to be said of strings that were in no text.
+    pub(super) fn warnings(&self, unused: &[(usize, usize)]) -> Vec<(String, Place)> {
+        let string = |&(table, string): &(usize, usize)| self.substitutions.get(table)?.1.get(string);
+        let message = |string: &str| {
+            format!("no text that this `copy` of the layer {:?} takes holds {string:?}", self.name)
+        };
+        unused.iter().filter_map(string).map(|(string, place)| (message(string), place.clone())).collect()
     }
 
     /// The places of origins, for an error about these.
@@ -91,7 +120,10 @@ pub fn plan(
         let mut plan = LayerPlan::new(&layer.name);
         for (number, input) in layer.inputs.iter().enumerate() {
             plan.places.push(locate(input.span(), ""));
-            let origins = context.sources(number, input).map_err(|mut error| {
+            let substitution = substitution(input, locate);
+            let table = substitution.as_ref().map(|(table, _)| Arc::clone(table));
+            plan.substitutions.extend(substitution);
+            let origins = context.sources(number, input, table).map_err(|mut error| {
                 if error.places.is_empty() {
                     error = error.at(locate(input.span(), ""));
                 }
@@ -153,7 +185,12 @@ impl Context<'_> {
     }
 
     /// The sources that an input stands for.
-    fn sources(&self, number: usize, input: &Input) -> Result<Vec<Origin>, BuildError> {
+    fn sources(
+        &self,
+        number: usize,
+        input: &Input,
+        substitution: Option<Arc<Substitution>>,
+    ) -> Result<Vec<Origin>, BuildError> {
         let replace = input.replaces();
         let origin = |rank, source| Origin { input: Some(number), rank, replace, source };
         Ok(match input {
@@ -161,7 +198,7 @@ impl Context<'_> {
                 let mut origins = Vec::new();
                 for from in &copy.from {
                     let sources = self
-                        .copy(copy, &from.path, copy.from.len() > 1)
+                        .copy(copy, &from.path, substitution.clone())
                         .map_err(|error| error.at((self.locate)(&from.span, "")))?;
                     origins
                         .extend(sources.into_iter().map(|s| origin(Rank::Content, Source::Copy(s.into()))));
@@ -214,7 +251,7 @@ impl Context<'_> {
         &self,
         copy: &target::Copy,
         from: &target::SourcePath,
-        several: bool,
+        substitution: Option<Arc<Substitution>>,
     ) -> Result<Vec<CopySource>, BuildError> {
         let mut source = CopySource {
             project: self.site.project.clone(),
@@ -222,6 +259,7 @@ impl Context<'_> {
             to: copy.to.clone(),
             patterns: Patterns::new(&copy.include, &copy.exclude)?,
             tracked: None,
+            substitution,
             without: Vec::new(),
             below: Vec::new(),
             owner: numbers(&copy.owner),
@@ -234,7 +272,7 @@ impl Context<'_> {
             source.tracked = Some(Tracked::read(&at, &source.from, is_directory)?.into());
         }
         if !is_directory {
-            if copy.into || several {
+            if copy.into || copy.from.len() > 1 {
                 let name = from.as_path().file_name().unwrap_or_default();
                 source.to = self.join(&copy.to, std::os::unix::ffi::OsStrExt::as_bytes(name))?;
             }
@@ -311,6 +349,18 @@ impl Context<'_> {
     }
 }
 
+/// What an input substitutes.
+fn substitution(input: &Input, locate: &dyn Fn(&Span, &str) -> Place) -> Option<Substituted> {
+    let Input::Copy(copy) = input else { return None };
+    let strings = &copy.substitute;
+    if strings.is_empty() {
+        return None;
+    }
+    let table = Substitution::new(strings.iter().map(|one| (one.string.as_str(), one.value.as_str())));
+    let places = strings.iter().map(|one| (one.string.clone(), locate(&one.span, ""))).collect();
+    Some((table.into(), places))
+}
+
 fn numbers(owner: &target::Owner) -> (u64, u64) {
     (owner.uid.into(), owner.gid.into())
 }
@@ -340,6 +390,9 @@ fn complete(
         replace: false,
         source: Source::List(parents),
     });
+    for (table, _) in &plan.substitutions {
+        key.substitution(table);
+    }
     plan.key = key.finish();
     plan.bytes = bytes;
     Ok(())

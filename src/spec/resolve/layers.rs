@@ -98,6 +98,7 @@ impl Resolver<'_> {
         let owner = self.owner(fields);
         let file_mode = self.optional(fields, "file-mode", values::mode);
         let dir_mode = self.optional(fields, "dir-mode", values::mode);
+        let substitute = self.substitute(fields);
         let (to, into) = to?;
         Some(Copy {
             from: from?,
@@ -109,9 +110,26 @@ impl Resolver<'_> {
             file_mode: file_mode?,
             dir_mode: dir_mode?,
             tracked: fields.flag("tracked"),
+            substitute: substitute?,
             replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
+    }
+
+    fn substitute(&mut self, fields: &Fields) -> Option<Vec<Substitute>> {
+        let mut all = Vec::new();
+        let mut complete = true;
+        for (string, span, node) in
+            fields.table("substitute").map(|table| &table.entries[..]).unwrap_or_default()
+        {
+            complete &= self.good(span, values::substituted(string)).is_some();
+            match self.checked(node, values::text) {
+                Some(value) => all.push(Substitute { string: string.clone(), value, span: span.clone() }),
+                None => complete = false,
+            }
+        }
+        all.sort_by(|a, b| a.string.cmp(&b.string));
+        complete.then_some(all)
     }
 
     pub(super) fn file(&mut self, fields: &Fields) -> Option<File> {

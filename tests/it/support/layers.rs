@@ -46,13 +46,18 @@ pub(crate) fn manifest(dist: &Path) -> Value {
     serde_json::from_slice(&blob(dist, &digests["platforms"][0]["manifest"]["digest"])).unwrap()
 }
 
-/// The entries of the gzip layer of this name, of the first platform.
-pub(crate) fn layer(dist: &Path, name: &str) -> Vec<Listed> {
+/// The tar of the gzip layer of this name, of the first platform.
+pub(crate) fn tar_of(dist: &Path, name: &str) -> tar::Archive<impl Read + use<>> {
     let digests = digests(dist);
     let layers = digests["platforms"][0]["layers"].as_array().unwrap();
     let layer = layers.iter().find(|layer| layer["name"] == name).unwrap();
-    let blob = blob(dist, &layer["digest"]);
-    let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(&blob[..]));
+    let blob = std::io::Cursor::new(blob(dist, &layer["digest"]));
+    tar::Archive::new(flate2::read::MultiGzDecoder::new(blob))
+}
+
+/// The entries of the gzip layer of this name, of the first platform.
+pub(crate) fn layer(dist: &Path, name: &str) -> Vec<Listed> {
+    let mut archive = tar_of(dist, name);
     let entries = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
         let mut content = String::new();
