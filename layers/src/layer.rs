@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 use std::io::{self, Read, Write};
-use std::num::NonZeroUsize;
 
 use crate::Compression;
 use crate::compress::{Compressor, Written};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, SafePath};
+use crate::pool::Pool;
 use crate::tar::{self, TarError};
 
 /// A finished layer.
@@ -104,28 +104,17 @@ fn order_key(entry: &Entry) -> impl Iterator<Item = u16> {
 pub struct LayerWriter<W: Write + Send + 'static> {
     out: Compressor<W>,
     compression: Compression,
-    /// Nothing where the blob is the tar: then its digest is the diff_id.
-    diff: Option<Hasher>,
-    tar_size: u64,
     entries: u64,
     last: Option<Entry>,
     header: Vec<u8>,
-    buffer: Vec<u8>,
 }
 
 impl<W: Write + Send + 'static> LayerWriter<W> {
-    /// A writer onto `out`; `threads` bounds the threads that compress and never shows in the output.
-    pub fn new(out: W, compression: Compression, threads: NonZeroUsize) -> LayerWriter<W> {
-        LayerWriter {
-            out: Compressor::new(out, compression, threads),
-            compression,
-            diff: (compression != Compression::None).then(Hasher::sha256),
-            tar_size: 0,
-            entries: 0,
-            last: None,
-            header: Vec::new(),
-            buffer: vec![0; 128 << 10],
-        }
+    /// A writer onto `out`. The threads of `pool`, which other writers may use at the same time, never show in the
+    /// output.
+    pub fn new(out: W, compression: Compression, pool: &Pool) -> LayerWriter<W> {
+        let out = Compressor::new(out, compression, pool);
+        LayerWriter { out, compression, entries: 0, last: None, header: Vec::new() }
     }
 
     /// Adds an entry that comes after all others in [`order`], and the content when it is a file.
@@ -151,11 +140,16 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
     /// Ends the tar and gives the layer, and `W` to be flushed and named.
     pub fn finish(mut self) -> Result<(Layer, W), LayerError> {
         self.put(&tar::END)?;
-        let (Written { digest, size }, out) = self.out.finish().map_err(LayerError::Write)?;
-        let diff_id = self.diff.map_or_else(|| digest.clone(), Hasher::finish);
-        let tar_size = self.tar_size;
-        let layer =
-            Layer { digest, size, diff_id, tar_size, entries: self.entries, compression: self.compression };
+        let (Written { digest, size, content, content_size }, out) =
+            self.out.finish().map_err(LayerError::Write)?;
+        let layer = Layer {
+            digest,
+            size,
+            diff_id: content,
+            tar_size: content_size,
+            entries: self.entries,
+            compression: self.compression,
+        };
         Ok((layer, out))
     }
 
@@ -201,39 +195,42 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
         Ok(())
     }
 
+    /// Reads the content into the block that is compressed, without a copy in between.
     fn copy(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<(), LayerError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let unreadable = |source| LayerError::Read { path: entry.path.clone(), source };
         let mut left = size;
         while left > 0 {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match content.read(&mut buffer[..most]) {
-                Ok(0) => break,
-                Ok(count) => {
-                    self.put(&buffer[..count])?;
+            let space = self.out.space().map_err(LayerError::Write)?;
+            let most = space.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            match read(content, &mut space[..most]).map_err(unreadable)? {
+                0 => break,
+                count => {
+                    self.out.advance(count);
                     left -= count as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(LayerError::Read { path: entry.path.clone(), source }),
             }
         }
         let mut found = size - left;
         if left == 0 {
-            let more = io::copy(&mut content.take(1), &mut io::sink());
-            found += more.map_err(|source| LayerError::Read { path: entry.path.clone(), source })?;
+            found += read(content, &mut [0]).map_err(unreadable)? as u64;
         }
-        if found != size {
-            return Err(LayerError::Size { path: entry.path.clone(), expected: size, found });
+        match found == size {
+            true => Ok(()),
+            false => Err(LayerError::Size { path: entry.path.clone(), expected: size, found }),
         }
-        self.buffer = buffer;
-        Ok(())
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
-        if let Some(diff) = &mut self.diff {
-            diff.update(bytes);
-        }
-        self.tar_size += bytes.len() as u64;
         self.out.write_all(bytes).map_err(LayerError::Write)
+    }
+}
+
+fn read(content: &mut dyn Read, out: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match content.read(out) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

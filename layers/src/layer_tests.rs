@@ -38,7 +38,8 @@ fn write(
     threads: usize,
     chunk: usize,
 ) -> Result<(Layer, Vec<u8>), LayerError> {
-    let mut writer = LayerWriter::new(Vec::new(), compression, NonZeroUsize::new(threads).unwrap());
+    let mut writer =
+        LayerWriter::new(Vec::new(), compression, &Pool::new(NonZeroUsize::new(threads).unwrap()));
     for (entry, content) in entries {
         writer.add(entry, &mut Chunked(content, chunk))?;
     }

@@ -5,8 +5,8 @@
 //! database and no network; the number of threads never shows in its output.
 //!
 //! ```text
-//! layer > tar, compress > entry, blob > digest      (writing)
-//! untar > decompress    > entry       > digest      (reading, bounded, for outside bytes)
+//! layer > tar, compress > pool > encode > entry, digest  (writing)
+//! untar > decompress                    > entry, digest  (reading, bounded, for outside bytes)
 //! ```
 //!
 //! Everything that decides bytes is one numbered set of rules, [`RULES`].
@@ -14,8 +14,10 @@
 pub mod compress;
 pub mod decompress;
 pub mod digest;
+mod encode;
 pub mod entry;
 pub mod layer;
+pub mod pool;
 pub mod tar;
 pub mod untar;
 
@@ -23,6 +25,7 @@ pub use decompress::Compression;
 pub use digest::{Algorithm, Digest, DigestError, Hasher, ProviderError, Sha256, provide_sha256};
 pub use entry::{Entry, EntryKind, PathError, SafePath};
 pub use layer::{Layer, LayerError, LayerWriter};
+pub use pool::Pool;
 
 /// The number of the rules that decide bytes. A change of any output byte is a new number.
 pub const RULES: u32 = 1;

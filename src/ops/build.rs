@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use dmoci_layers::{MTIME, RULES};
+use dmoci_layers::{MTIME, Pool, RULES};
 use serde_json::{Value, json};
 
 use super::output::Dist;
@@ -157,13 +157,18 @@ fn write(
     let cache = dist.cache().cloned();
     let plans = plan(spec, targets, &request.project, &request.outputs, &scratch, cache.as_ref(), watch)?;
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
+    let pool = Pool::new(request.threads);
     let mut built = Vec::with_capacity(plans.len());
     for plan in &plans {
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{}: {layers}", on(spec, &plan.target)));
+<<<<<<< HEAD
         let platform = assemble::assemble(plan, facts, dist)?;
         platform.layers.iter().for_each(|layer| warn(watch, &layer.warnings));
+=======
+        let platform = assemble::assemble(plan, facts, &pool, dist)?;
+>>>>>>> f996ef9 (perf(layers): share compressing threads and bounded memory among all layers, read into the block that is compressed)
         let reused: Vec<&str> =
             platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
         if !reused.is_empty() {
@@ -199,7 +204,6 @@ fn facts(request: &Request) -> Result<Facts, Failure> {
             .or(commit.map(|commit| commit.revision))
             .filter(|revision| !revision.is_empty()),
         source: None,
-        threads: Some(request.threads),
     })
 }
 

@@ -46,12 +46,13 @@ const PROGRAM: &[(&str, &[&str])] = &[
 
 /// The parts of `dmoci-layers`.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("layer", &["tar", "compress", "decompress", "entry", "blob", "digest"]),
+    ("layer", &["tar", "compress", "pool", "decompress", "entry", "digest"]),
     ("untar", &["tar", "decompress", "entry", "digest"]),
     ("tar", &["entry"]),
-    ("compress", &["decompress", "blob", "digest"]),
+    ("compress", &["pool", "encode", "decompress", "digest"]),
+    ("pool", &["encode", "decompress"]),
+    ("encode", &["decompress"]),
     ("decompress", &["digest"]),
-    ("blob", &["digest"]),
     ("entry", &[]),
     ("digest", &[]),
 ];

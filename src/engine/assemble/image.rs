@@ -1,9 +1,8 @@
 //! Writing a planned image: layers, config, manifest, and the index over several platforms.
 
 use std::io::{self, Read as _, Write as _};
-use std::num::NonZeroUsize;
 
-use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerWriter, RULES};
+use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerWriter, Pool, RULES};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
@@ -29,8 +28,6 @@ pub struct Facts {
     pub revision: Option<String>,
     /// Where the source is published.
     pub source: Option<String>,
-    /// Threads that compress.
-    pub threads: Option<NonZeroUsize>,
 }
 
 /// Where blobs go, and where they may be already.
@@ -103,10 +100,11 @@ pub struct BuiltImage {
     pub platforms: Vec<BuiltPlatform>,
 }
 
-/// Writes the image of one platform.
+/// Writes the image of one platform. The threads of `pool` compress.
 pub fn assemble(
     plan: &ImagePlan,
     facts: &Facts,
+    pool: &Pool,
     output: &mut dyn Output,
 ) -> Result<BuiltPlatform, BuildError> {
     let target = &plan.target;
@@ -118,7 +116,7 @@ pub fn assemble(
     }
     let own = layers.len();
     for layer in &plan.layers {
-        layers.push(own_layer(layer, target, facts, output)?);
+        layers.push(own_layer(layer, target, pool, output)?);
     }
 
     let config = config(target, plan.base.as_ref(), &layers[own..], facts)?;
@@ -291,7 +289,7 @@ fn copy_layer(base: &BaseImage, layer: &Descriptor, output: &mut dyn Output) -> 
 fn own_layer(
     plan: &LayerPlan,
     target: &target::Target,
-    facts: &Facts,
+    pool: &Pool,
     output: &mut dyn Output,
 ) -> Result<BuiltLayer, BuildError> {
     let recalled = plan.key.as_ref().and_then(|key| output.recall(key));
@@ -302,7 +300,7 @@ fn own_layer(
             made
         }
         None => {
-            let layer = write_layer(plan, target, facts, output)?;
+            let layer = write_layer(plan, target, pool, output)?;
             let made = Made { layer, unused: plan.unused() };
             if let Some(key) = &plan.key {
                 output.remember(key, &made);
@@ -327,7 +325,7 @@ fn own_layer(
 fn write_layer(
     plan: &LayerPlan,
     target: &target::Target,
-    facts: &Facts,
+    pool: &Pool,
     output: &mut dyn Output,
 ) -> Result<Layer, BuildError> {
     let compression = match target.compression {
@@ -339,9 +337,8 @@ fn write_layer(
         error.places.extend(plan.places(origins));
         error
     };
-    let threads = facts.threads.unwrap_or(NonZeroUsize::MIN);
     let file = output.begin().map_err(write_error)?;
-    let mut writer = LayerWriter::new(file, compression, threads);
+    let mut writer = LayerWriter::new(file, compression, pool);
     let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let item = &merged.item;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dmoci::oci::index::author;
 use dmoci::oci::{Descriptor, PlatformFields, json, media_type};
-use dmoci_layers::{Compression, Digest, Entry, EntryKind, LayerWriter, SafePath};
+use dmoci_layers::{Compression, Digest, Entry, EntryKind, LayerWriter, Pool, SafePath};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -187,7 +187,7 @@ pub(crate) fn encode(compression: Compression, files: &[(&str, &[u8])]) -> (dmoc
         }
         entries.insert(path, Some(content));
     }
-    let mut writer = LayerWriter::new(Vec::new(), compression, NonZeroUsize::MIN);
+    let mut writer = LayerWriter::new(Vec::new(), compression, &Pool::new(NonZeroUsize::MIN));
     for (path, content) in entries {
         let (kind, mode) = match content {
             None => (EntryKind::Directory, 0o755),

@@ -89,8 +89,8 @@ pub(super) fn compressed(tar: &[u8], compression: Compression) -> Vec<u8> {
 }
 
 pub(super) fn zstd_of(tar: &[u8]) -> Vec<u8> {
-    let threads = NonZeroUsize::MIN;
-    let mut out = dmoci_layers::compress::Compressor::new(Vec::new(), Compression::Zstd, threads);
+    let pool = dmoci_layers::Pool::new(NonZeroUsize::MIN);
+    let mut out = dmoci_layers::compress::Compressor::new(Vec::new(), Compression::Zstd, &pool);
     out.write_all(tar).unwrap();
     out.finish().unwrap().1
 }
