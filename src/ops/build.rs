@@ -163,12 +163,8 @@ fn write(
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{}: {layers}", on(spec, &plan.target)));
-<<<<<<< HEAD
-        let platform = assemble::assemble(plan, facts, dist)?;
-        platform.layers.iter().for_each(|layer| warn(watch, &layer.warnings));
-=======
         let platform = assemble::assemble(plan, facts, &pool, dist)?;
->>>>>>> f996ef9 (perf(layers): share compressing threads and bounded memory among all layers, read into the block that is compressed)
+        platform.layers.iter().for_each(|layer| warn(watch, &layer.warnings));
         let reused: Vec<&str> =
             platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
         if !reused.is_empty() {
