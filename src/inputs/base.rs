@@ -3,6 +3,7 @@
 //! Only what later layers depend on is kept: directories with their metadata, symbolic links, that a path
 //! is taken by something else, the contents of `/etc/passwd` and `/etc/group`, and what tells of a Python.
 
+mod find;
 mod layer;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! Which paths of a source are taken: the `include` and `exclude` of the spec, and nothing of the host.
 
+use dmoci_layers::SafePath;
+
 use super::InputError;
 use crate::cache::KeyWriter;
 
@@ -15,8 +17,9 @@ pub struct Patterns {
     exclude: Vec<Pattern>,
 }
 
+/// One pattern.
 #[derive(Clone, Debug)]
-struct Pattern {
+pub struct Pattern {
     glob: String,
     anchored: bool,
     directory: bool,
@@ -65,6 +68,22 @@ impl Patterns {
 }
 
 impl Pattern {
+    /// A pattern of absolute paths: it begins with a slash.
+    pub fn absolute(text: &str) -> Result<Pattern, InputError> {
+        match text.starts_with('/') {
+            true => Pattern::new(text),
+            false => Err(InputError::Pattern(text.to_owned(), "it is not absolute".to_owned())),
+        }
+    }
+
+    /// The longest path that all matching paths are, or lie below.
+    pub fn beginning(&self) -> SafePath {
+        let special = |part: &&str| part.contains(['*', '?', '[', ']', '{', '}', '\\', '!']);
+        let plain: Vec<&str> = self.glob.split('/').take_while(|part| !special(part)).collect();
+        // Braces may hold slashes: what stands before the first special character is safe in any case.
+        SafePath::parse(plain.join("/").as_bytes()).unwrap_or_else(|_| SafePath::root())
+    }
+
     fn new(text: &str) -> Result<Pattern, InputError> {
         let bad = |why: &str| InputError::Pattern(text.to_owned(), why.to_owned());
         let directory = text.ends_with('/');
@@ -81,7 +100,8 @@ impl Pattern {
         Ok(Pattern { glob: body.to_owned(), anchored, directory })
     }
 
-    fn matches(&self, path: &[u8], directory: bool) -> bool {
+    /// True when a path from the top matches.
+    pub fn matches(&self, path: &[u8], directory: bool) -> bool {
         if self.directory && !directory {
             return false;
         }

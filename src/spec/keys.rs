@@ -263,8 +263,13 @@ static LAYER: Table = Table {
         Key::later("python"),
         Key::later("wheel"),
         Key::later("download"),
+        Key::new(
+            "remove",
+            Kind::Texts,
+            "Absolute paths and patterns of what this layer takes away from the layers below it.",
+        )
+        .default("[]"),
         Key::later("adjust"),
-        Key::later("remove"),
     ],
     extends: None,
 };

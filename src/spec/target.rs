@@ -199,9 +199,20 @@ pub struct User {
 pub struct Layer {
     /// Its name, each once in a target.
     pub name: String,
-    /// What it is made of, in the order written; never empty.
+    /// What it takes away from the layers below.
+    pub remove: Vec<Named>,
+    /// What it is made of, in the order written.
     pub inputs: Vec<Input>,
     /// Where its name is written.
+    pub span: Span,
+}
+
+/// Something in the layers below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// An absolute path, or a pattern of such.
+    pub pattern: String,
+    /// Where it is written.
     pub span: Span,
 }
 

@@ -293,6 +293,15 @@ pub(super) fn pattern(text: &str) -> Result<String, Bad> {
     }
 }
 
+/// An absolute path in the layers below, or a pattern of such.
+pub(super) fn absolute_pattern(text: &str) -> Result<String, Bad> {
+    const EXPECTED: &str = "expected such as \"/etc/motd\" or \"/var/cache/**\"";
+    if !text.starts_with('/') {
+        return Err(Bad::new(format!("{:?} is not an absolute path or pattern", cut(text)), EXPECTED));
+    }
+    pattern(text).map_err(|bad| Bad { expected: EXPECTED.to_owned(), ..bad })
+}
+
 /// A string that something else is put in the places of.
 pub(super) fn substituted(text: &str) -> Result<(), Bad> {
     let expected = "expected a string of text files";

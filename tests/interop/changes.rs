@@ -24,8 +24,16 @@ file = [{ path = "/etc/hello/message", content = "changed\n" }]
 
 [[layer]]
 name = "below"
-copy = [{ from = ["tree/"], to = "/data/replaced" }]
-symlink = [{ path = "/data/replaced/link-to-directory", target = "directory" }]
+copy = [
+    { from = ["tree/"], to = "/data/replaced" },
+    { from = ["tree/"], to = "/data/removed" },
+    { from = ["tree/"], to = "/data/renewed" },
+    { from = ["tree/"], to = "/data/emptied" },
+]
+symlink = [
+    { path = "/data/replaced/link-to-directory", target = "directory" },
+    { path = "/data/removed/link", target = "kept" },
+]
 
 [[layer]]
 name = "replaced"
@@ -35,6 +43,20 @@ symlink = [
     { path = "/data/replaced/another", target = "file", replace = true },
     { path = "/data/replaced/file/inside", target = "../another" },
 ]
+
+[[layer]]
+name = "removed"
+remove = ["/data/removed/{file,directory,link}", "/data/removed/another/*/file", "/data/renewed", "/data/emptied/**"]
+file = [
+    { path = "/data/renewed/directory/new", content = "given anew" },
+    { path = "/data/renewed/file", content = "given anew" },
+    { path = "/data/renewed/another", content = "a file where a directory was removed" },
+]
+
+[[layer]]
+name = "again"
+copy = [{ from = ["tree/directory"], to = "/data/removed/directory" }]
+file = [{ path = "/data/removed/file", content = "given again by a layer above" }]
 "#;
 
 /// The project, built: `dist/image`, and `oci.tar` and `docker.tar` beside it.

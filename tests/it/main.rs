@@ -21,6 +21,7 @@ mod inspect;
 mod large;
 mod man;
 mod readers;
+mod remove;
 mod replace;
 mod schema;
 mod sources;

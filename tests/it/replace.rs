@@ -201,7 +201,7 @@ d 0755 0:0 g/
     // A path through a file needs the directory to be given; a link is followed, as ever.
     let through = |entry: &str| image_spec(&format!("{below}[[layer]]\nname = \"above\"\n{entry}\n"));
     project.write("dmoci.toml", through("file = [{ path = \"/f/x\", content = \"\", replace = true }]"));
-    refused(&project, "E-PATH-BELOW", &["/f", "give a `directory` there that says `replace = true`"]);
+    refused(&project, "E-PATH-BELOW", &["/f", "give a `directory` that says `replace = true`"]);
     project.write("dmoci.toml", through("directory = [{ path = \"/l\", mode = \"0700\", replace = true }]"));
     lists(&project, "above", "d 0700 0:0 d/");
 }

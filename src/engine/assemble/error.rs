@@ -48,6 +48,18 @@ pub enum BuildErrorKind {
         /// What it would become.
         above: &'static str,
     },
+    /// Something below is named that is not there.
+    #[error("{pattern:?} matches nothing below the layer {layer:?}")]
+    Nothing {
+        /// The code, by the key that names it.
+        code: &'static str,
+        /// The layer.
+        layer: String,
+        /// The pattern.
+        pattern: String,
+        /// What was meant, probably.
+        hint: Option<String>,
+    },
     /// A layer cannot be written for what is in it.
     #[error(transparent)]
     Layer(LayerError),
@@ -116,6 +128,7 @@ impl Diagnostic for BuildError {
             BuildErrorKind::Tree(_) => "E-PATH-BELOW",
             BuildErrorKind::Conflict { .. } => "E-PATH-CONFLICT",
             BuildErrorKind::Kind { .. } => "E-PATH-KIND",
+            BuildErrorKind::Nothing { code, .. } => code,
             BuildErrorKind::Layer(LayerError::Write(_)) => "E-OUTPUT",
             BuildErrorKind::Layer(LayerError::Size { .. }) => "E-SOURCE-CHANGED",
             BuildErrorKind::Layer(_) => "E-LAYER",
@@ -149,8 +162,14 @@ impl Diagnostic for BuildError {
                  place of what is below"
                     .into()
             }
+            BuildErrorKind::Nothing { hint: Some(hint), .. } => hint.clone(),
+            BuildErrorKind::Nothing { .. } => {
+                "it is held against the base and the layers before this one; `dmoci inspect --files` lists what an image \
+                 holds"
+                    .into()
+            }
             BuildErrorKind::Tree(TreeError::NotDirectory { .. }) => {
-                "choose another path, or give a `directory` there that says `replace = true`".into()
+                "choose another path, `remove` what is there, or give a `directory` that says `replace = true`".into()
             }
             BuildErrorKind::Layer(LayerError::Write(source))
                 if source.kind() == std::io::ErrorKind::StorageFull =>

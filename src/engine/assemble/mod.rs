@@ -11,6 +11,7 @@ mod image;
 mod key;
 mod merge;
 mod plan;
+mod remove;
 mod users;
 
 pub use base::BaseImage;

@@ -10,6 +10,7 @@ use super::config;
 use super::error::{BuildError, BuildErrorKind};
 use super::key::LayerKey;
 use super::merge::{Merge, Origin, Rank, Source};
+use super::remove::Removed;
 use super::users;
 use crate::diagnostic::Place;
 use crate::inputs::archive::{Archive, Devices, Options};
@@ -115,6 +116,7 @@ pub fn plan(
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
+        let removed = Removed::take(&layer.remove, &mut tree, &layer.name, locate)?;
         let mut context = Context { tree: &tree, over: BTreeSet::new(), site, locate };
         context.over = context.over(&layer.inputs);
         let mut plan = LayerPlan::new(&layer.name);
@@ -133,8 +135,8 @@ pub fn plan(
         }
         let over = context.over;
         let mut given = vec![false; plan.places.len()];
-        let way = Way { over, last };
-        complete(&mut plan, &mut tree, &way, site, target.compression, &mut given)?;
+        let mut way = Way { over, last, removed };
+        complete(&mut plan, &mut tree, &mut way, site, target.compression, &mut given)?;
         bytes += plan.bytes;
         for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
             let kind = match layer.inputs[input] {
@@ -149,8 +151,8 @@ pub fn plan(
     if !target.users.is_empty() {
         let mut plan = users::plan(&target.users, &tree, locate)?;
         let mut given = vec![false; plan.places.len()];
-        let way = Way { over: BTreeSet::new(), last: true };
-        complete(&mut plan, &mut tree, &way, site, target.compression, &mut given)?;
+        let mut way = Way { over: BTreeSet::new(), last: true, removed: Removed::default() };
+        complete(&mut plan, &mut tree, &mut way, site, target.compression, &mut given)?;
         bytes += plan.bytes;
         layers.push(plan);
     }
@@ -371,25 +373,27 @@ struct Way {
     over: BTreeSet<SafePath>,
     /// Nothing stands on the layer.
     last: bool,
+    /// What the layer has taken out of the tree.
+    removed: Removed,
 }
 
-/// Adds the parents that the entries need, and what is known of all entries together.
+/// Adds the parents that the entries need, the whiteouts, and what is known of all entries together.
 fn complete(
     plan: &mut LayerPlan,
     tree: &mut Tree,
-    way: &Way,
+    way: &mut Way,
     site: &Site<'_>,
     compression: Compression,
     given: &mut [bool],
 ) -> Result<(), BuildError> {
     let mut key = LayerKey::new(site, compression);
     let (parents, bytes) = walk(plan, tree, way, &mut key, given)?;
-    plan.origins.push(Origin {
-        input: None,
-        rank: Rank::Parent,
-        replace: false,
-        source: Source::List(parents),
-    });
+    let whiteouts = way.removed.whiteouts(tree);
+    whiteouts.iter().for_each(|item| key.add(item));
+    for items in [parents, whiteouts] {
+        let source = Source::List(items);
+        plan.origins.push(Origin { input: None, rank: Rank::Parent, replace: false, source });
+    }
     for (table, _) in &plan.substitutions {
         key.substitution(table);
     }
@@ -406,7 +410,7 @@ fn complete(
 fn walk(
     plan: &LayerPlan,
     tree: &mut Tree,
-    way: &Way,
+    way: &mut Way,
     key: &mut LayerKey,
     given: &mut [bool],
 ) -> Result<(Vec<Item>, u64), BuildError> {
@@ -449,6 +453,7 @@ fn walk(
                 tree.apply(&item);
             }
             key.add(&item);
+            way.removed.give(&item.entry);
             parents.push(item);
             above.push((parent, true, merged.origin));
         }
@@ -457,6 +462,7 @@ fn walk(
         }
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
         key.add(&merged.item);
+        way.removed.give(entry);
         if !way.last {
             tree.apply(&merged.item);
         }

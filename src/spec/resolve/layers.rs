@@ -37,19 +37,20 @@ impl Resolver<'_> {
                 self.problems.push(problem);
             }
             let inputs = if meant { self.inputs(fields) } else { Some(Vec::new()) };
-            layers.push(name.zip(inputs).map(|(name, mut inputs)| {
+            let remove = if meant { self.named(fields.list("remove")) } else { Some(Vec::new()) };
+            layers.push(name.zip(inputs).zip(remove).map(|((name, mut inputs), remove)| {
                 inputs.sort_by_key(|input| input.span().start);
-                Layer { name, inputs, span }
+                Layer { name, remove, inputs, span }
             }));
         }
         let mut layers = layers.into_iter().collect::<Option<Vec<Layer>>>()?;
-        layers.retain(|layer| !layer.inputs.is_empty());
+        layers.retain(|layer| !layer.inputs.is_empty() || !layer.remove.is_empty());
         Some(layers)
     }
 
     pub(super) fn inputs(&mut self, layer: &Fields) -> Option<Vec<Input>> {
         let mut inputs = Vec::new();
-        let mut entries = 0;
+        let mut entries = layer.list("remove").len();
         for (kind, _, node) in &layer.entries {
             for fields in node.list().iter().filter_map(Node::table) {
                 entries += 1;
@@ -68,10 +69,21 @@ impl Resolver<'_> {
         }
         if self.given.is_none() && entries == 0 && !layer.broken {
             let problem = Problem::new("E-SPEC-VALUE", &layer.span, "the layer is empty");
-            self.problems
-                .push(problem.expected("expected one of `copy`, `file`, `directory`, `symlink`, `archive`"));
+            self.problems.push(
+                problem
+                    .expected("expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `remove`"),
+            );
         }
         inputs.into_iter().collect()
+    }
+
+    /// Paths and patterns of the layers below.
+    fn named(&mut self, list: &[Node]) -> Option<Vec<Named>> {
+        let named = list.iter().map(|node| {
+            let pattern = self.checked(node, values::absolute_pattern)?;
+            Some(Named { pattern, span: node.span.clone() })
+        });
+        named.collect::<Vec<_>>().into_iter().collect()
     }
 
     pub(super) fn copy(&mut self, fields: &Fields) -> Option<Copy> {
