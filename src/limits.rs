@@ -72,6 +72,7 @@ pub const LISTED_PATHS: u64 = 5_000_000;
 /// The most memory that a layer which is not in byte order may take for its names and headers while it is compared with
 /// another: 256 MiB, a million paths and more.
 pub const INDEXED_BYTES: u64 = 256 << 20;
+
 /// The largest record of the build cache: 512 MiB, what the list of some millions of paths takes.
 pub const CACHE_RECORD_BYTES: u64 = 512 << 20;
 
@@ -86,3 +87,21 @@ pub const TELLING_BYTES: u64 = 64 << 10;
 
 /// The largest interpreter or C library that is searched for its version: 512 MiB. Nothing of it is held.
 pub const SCANNED_BYTES: u64 = 512 << 20;
+
+/// The most members of one wheel; large ones have some ten thousand.
+pub const WHEEL_MEMBERS: usize = 1_000_000;
+
+/// The most parts of a path in a wheel.
+pub const WHEEL_DEPTH: usize = 100;
+
+/// The largest RECORD of a wheel: 64 MiB.
+pub const WHEEL_RECORD_BYTES: u64 = 64 << 20;
+
+/// The largest METADATA of a wheel: 16 MiB.
+pub const WHEEL_METADATA_BYTES: u64 = 16 << 20;
+
+/// The largest WHEEL and `entry_points.txt` of a wheel: 1 MiB.
+pub const WHEEL_INFO_BYTES: u64 = 1 << 20;
+
+/// The largest script of a wheel whose interpreter is written in: 16 MiB.
+pub const WHEEL_SCRIPT_BYTES: u64 = 16 << 20;

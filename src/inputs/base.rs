@@ -176,6 +176,18 @@ impl Tree {
             .map(|(inner, _)| inner)
     }
 
+    /// The directories in a directory.
+    pub fn directories_in<'a>(&'a self, path: &'a SafePath) -> impl Iterator<Item = &'a SafePath> {
+        let depth = path.components().count() + 1;
+        self.nodes
+            .range(path.clone()..)
+            .take_while(|(inner, _)| inner.starts_with(path))
+            .filter(move |(inner, node)| {
+                matches!(node, Node::Directory(_)) && inner.components().count() == depth
+            })
+            .map(|(inner, _)| inner)
+    }
+
     /// The path with every symbolic link above its last component followed inside the root; the last one too
     /// when `last` is set and it leads to a directory or to nothing.
     pub fn resolve(&self, path: &SafePath, last: bool) -> Result<SafePath, TreeError> {

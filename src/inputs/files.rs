@@ -80,6 +80,22 @@ impl Project {
     /// Opens a file of the project for reading.
     pub fn open_file(&self, path: &Path) -> Result<File, InputError> {
         self.check_input(path)?;
+        self.open_any(path)
+    }
+
+    /// Opens a wheel of the project. It may lie in the output directory itself, which is where builders of wheels put
+    /// them; what a build writes there lies in folders of its own.
+    pub fn open_wheel(&self, path: &Path) -> Result<File, InputError> {
+        let folder = self.path.join(path).canonicalize().ok();
+        let folder = folder.as_deref().and_then(Path::parent).map(rustix::fs::stat);
+        let stamp = folder.and_then(Result::ok).map(|stat| Stamp::of(&stat));
+        if self.output.is_none() || self.output != stamp.map(|stamp| (stamp.device, stamp.inode)) {
+            self.check_input(path)?;
+        }
+        self.open_any(path)
+    }
+
+    fn open_any(&self, path: &Path) -> Result<File, InputError> {
         let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
         let metadata = file.metadata().map_err(|source| InputError::Io { path: path.to_owned(), source })?;
         if !metadata.is_file() {

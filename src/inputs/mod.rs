@@ -61,6 +61,8 @@ pub enum Content {
         /// How long it is.
         size: u64,
     },
+    /// In a wheel.
+    Wheel(python::Member),
 }
 
 /// Where inputs are read, and what is remembered of them.
@@ -176,6 +178,17 @@ pub enum InputError {
         /// The member.
         path: SafePath,
     },
+    /// A wheel is damaged, hostile or not what it says.
+    #[error("{}: {message}", wheel.display())]
+    Wheel {
+        /// The wheel.
+        wheel: PathBuf,
+        /// What is wrong with it.
+        message: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// The base image cannot be used.
     #[error("the base image cannot be used: {message}")]
     Base {
@@ -206,6 +219,7 @@ impl Diagnostic for InputError {
             InputError::Pattern(..) => "E-SPEC-PATTERN",
             InputError::Archive { .. } => "E-ARCHIVE",
             InputError::Device { .. } => "E-ARCHIVE-DEVICE",
+            InputError::Wheel { .. } => "E-WHEEL",
             InputError::Base { .. } => "E-BASE",
         }
     }
@@ -213,7 +227,7 @@ impl Diagnostic for InputError {
     fn exit(&self) -> Exit {
         match self {
             InputError::Io { .. } | InputError::Scratch { .. } | InputError::Changed(_) => Exit::Undecided,
-            InputError::Archive { .. } | InputError::Base { .. } => Exit::Mismatch,
+            InputError::Archive { .. } | InputError::Wheel { .. } | InputError::Base { .. } => Exit::Mismatch,
             InputError::Vcs(error) => error.exit(),
             _ => Exit::Usage,
         }
@@ -256,6 +270,13 @@ impl Diagnostic for InputError {
     }
 }
 
+impl InputError {
+    /// The error of an input that a reader has given as one of reading.
+    pub fn inside(error: io::Error) -> Result<InputError, io::Error> {
+        error.downcast()
+    }
+}
+
 impl Content {
     /// Opens the content for reading.
     pub fn open(&self) -> Result<Reader<'_>, InputError> {
@@ -267,6 +288,7 @@ impl Content {
             Content::Spool { spool, offset, size } => {
                 Reader::Spool { file: spool.file()?, offset: *offset, left: *size }
             }
+            Content::Wheel(member) => Reader::Wheel(Box::new(member.open())),
         })
     }
 
@@ -292,6 +314,10 @@ impl Content {
                 key.number(4);
                 key.stamp(handle.stamp());
                 table.decide(key);
+            }
+            Content::Wheel(member) => {
+                key.number(5);
+                member.decide(key);
             }
         }
     }
@@ -342,6 +368,8 @@ pub enum Reader<'a> {
         /// Bytes of the content that are still to come.
         left: u64,
     },
+    /// From a wheel.
+    Wheel(Box<python::MemberReader>),
 }
 
 impl Reader<'_> {
@@ -369,6 +397,7 @@ impl Read for Reader<'_> {
             Reader::Bytes(bytes) => bytes.read(out),
             Reader::Project(opened) => opened.read(out),
             Reader::Substituted { reader, .. } => reader.read(out),
+            Reader::Wheel(member) => member.read(out),
             Reader::Spool { file, offset, left } => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX).min(out.len());
                 let count = file.read_at(&mut out[..most], *offset)?;

@@ -80,6 +80,7 @@ fn named(target: &Target) -> Vec<(Source, Kind)> {
         match input {
             Input::Copy(copy) => all.extend(copy.from.iter().map(|source| (source.clone(), Kind::Anything))),
             Input::Archive(archive) => all.push((archive.source.clone(), Kind::File)),
+            Input::Wheel(wheel) => all.push((wheel.source.clone(), Kind::File)),
             Input::File(_) | Input::Directory(_) | Input::Symlink(_) => {}
         }
     }

@@ -53,6 +53,8 @@ pub(super) enum Kind {
     Tables(&'static Table),
     /// A table of free names and tables of these keys.
     Named(&'static Table),
+    /// One table of these keys, or an array of them.
+    OneOrMoreTables(&'static Table),
     /// Named by the design, not read by this version.
     Later,
 }
@@ -259,9 +261,9 @@ static LAYER: Table = Table {
             Kind::Tables(&ARCHIVE),
             "The content of tar (plain, gzip, xz, zstd) and zip archives.",
         ),
+        Key::new("wheel", Kind::OneOrMoreTables(&WHEEL), "Wheels of the project, installed."),
         Key::later("debian"),
         Key::later("python"),
-        Key::later("wheel"),
         Key::later("download"),
         Key::new(
             "remove",
@@ -386,7 +388,60 @@ static ARCHIVE: Table = Table {
     extends: None,
 };
 
+static WHEEL: Table = Table {
+    name: "a `wheel` entry",
+    doc: "A wheel (Python binary distribution), installed as pip would, without running Python.",
+    keys: &[
+        Key::new("path", Kind::Text, "The wheel, in the project directory; never absolute, never `..`.")
+            .required(),
+        VENV,
+        INTERPRETER,
+        PYTHON_VERSION,
+        LIBC,
+        OWNER,
+        REPLACE,
+        PLATFORMS,
+    ],
+    extends: None,
+};
+
+const VENV: Key = Key::new(
+    "venv",
+    Kind::Text,
+    "The virtual environment to install into; absolute. It is made unless an earlier entry or the base has it. \
+     Without it, the interpreter's own `site-packages`.",
+);
+const INTERPRETER: Key = Key::new(
+    "interpreter",
+    Kind::Text,
+    "The Python in the image, such as \"/usr/local/bin/python3.13\"; absolute. Needed where the layers below have \
+     none or several.",
+);
+const PYTHON_VERSION: Key = Key::new(
+    "python-version",
+    Kind::Text,
+    "The whole version of that Python, such as \"3.13.5\". Needed where the layers below do not tell.",
+);
+const LIBC: Key = Key::new(
+    "libc",
+    Kind::Text,
+    "The C library of that Python, such as \"glibc-2.36\" or \"musl-1.2\". Needed where the layers below do not tell.",
+);
+
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 11] {
-    [&ROOT, &IMAGE, &VARIANT, &HEALTHCHECK, &USER, &LAYER, &COPY, &FILE, &DIRECTORY, &SYMLINK, &ARCHIVE]
+pub(super) fn tables() -> [&'static Table; 12] {
+    [
+        &ROOT,
+        &IMAGE,
+        &VARIANT,
+        &HEALTHCHECK,
+        &USER,
+        &LAYER,
+        &COPY,
+        &FILE,
+        &DIRECTORY,
+        &SYMLINK,
+        &ARCHIVE,
+        &WHEEL,
+    ]
 }

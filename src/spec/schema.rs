@@ -60,6 +60,9 @@ fn property(key: &Key) -> Value {
         Kind::Table(inner) => table(inner),
         Kind::Tables(inner) => json!({ "type": "array", "items": table(inner) }),
         Kind::Named(inner) => json!({ "type": "object", "additionalProperties": table(inner) }),
+        Kind::OneOrMoreTables(inner) => {
+            json!({ "anyOf": [table(inner), { "type": "array", "items": table(inner) }] })
+        }
         Kind::Later => json!(false),
     };
     schema["description"] = json!(key.doc);

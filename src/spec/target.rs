@@ -229,6 +229,8 @@ pub enum Input {
     Symlink(Symlink),
     /// The content of an archive.
     Archive(Archive),
+    /// A wheel of the project.
+    Wheel(Wheel),
 }
 
 impl Input {
@@ -240,6 +242,7 @@ impl Input {
             Input::Directory(directory) => &directory.span,
             Input::Symlink(symlink) => &symlink.span,
             Input::Archive(archive) => &archive.span,
+            Input::Wheel(wheel) => &wheel.span,
         }
     }
 
@@ -251,6 +254,7 @@ impl Input {
             Input::Directory(directory) => directory.replace,
             Input::Symlink(symlink) => symlink.replace,
             Input::Archive(archive) => archive.replace,
+            Input::Wheel(wheel) => wheel.replace,
         }
     }
 }
@@ -363,6 +367,34 @@ pub struct Archive {
     pub replace: bool,
     /// Where it is written.
     pub span: Span,
+}
+
+/// A wheel of the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wheel {
+    /// The file.
+    pub source: Source,
+    /// Where it is installed.
+    pub environment: Environment,
+    /// Owner of everything.
+    pub owner: Owner,
+    /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Where Python's distributions are installed, as far as the spec says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// The virtual environment; without it the interpreter's own folders.
+    pub venv: Option<SafePath>,
+    /// The interpreter in the image.
+    pub interpreter: Option<SafePath>,
+    /// Its whole version, such as `3.13.5`.
+    pub version: Option<String>,
+    /// Its C library and the version of that, such as `glibc-2.36`.
+    pub libc: Option<String>,
 }
 
 /// What is done with the devices in an archive.

@@ -233,7 +233,6 @@ impl Walk<'_> {
             (Kind::Table(known), DeValue::Table(table)) => {
                 Value::Fields(self.table(table, &span, known, path))
             }
-            (Kind::Tables(_), DeValue::Array(array)) => self.list(array, kind, path)?,
             (Kind::Named(known), DeValue::Table(table)) => {
                 let mut fields = Fields { span: span.clone(), ..Fields::default() };
                 for (name, value) in table {
@@ -243,6 +242,13 @@ impl Walk<'_> {
                     }
                 }
                 Value::Fields(fields)
+            }
+            (Kind::OneOrMoreTables(known), DeValue::Table(table)) => {
+                let value = Value::Fields(self.table(table, &span, known, path));
+                Value::List(vec![Node { span: span.clone(), value }])
+            }
+            (Kind::Tables(_) | Kind::OneOrMoreTables(_), DeValue::Array(array)) => {
+                self.list(array, kind, path)?
             }
             (kind, other) => {
                 self.wrong(&span, path, kind, other, false);
@@ -259,7 +265,7 @@ impl Walk<'_> {
         for element in array {
             let span = element.span();
             let value = match (kind, element.get_ref()) {
-                (Kind::Tables(known), DeValue::Table(table)) => {
+                (Kind::Tables(known) | Kind::OneOrMoreTables(known), DeValue::Table(table)) => {
                     Some(Value::Fields(self.table(table, &span, known, path)))
                 }
                 (Kind::Text, DeValue::String(text)) => self.text(text, &span).map(Value::Text),
@@ -285,7 +291,7 @@ impl Walk<'_> {
 
     fn wrong(&mut self, span: &Span, path: &str, kind: &Kind, found: &DeValue<'_>, element: bool) {
         let expected = match (kind, element) {
-            (Kind::Tables(_), true) => "a table",
+            (Kind::Tables(_) | Kind::OneOrMoreTables(_), true) => "a table",
             (Kind::Text | Kind::Choice(_), _) | (Kind::Platforms, true) => "a string",
             (Kind::Integer(..), _) => "a whole number",
             (Kind::Flag, _) => "true or false",
@@ -295,6 +301,7 @@ impl Walk<'_> {
             (Kind::Table(_), _) => "a table",
             (Kind::Tables(_), false) => "an array of tables",
             (Kind::Named(_), _) => "a table of tables",
+            (Kind::OneOrMoreTables(_), false) => "a table or an array of tables",
             (Kind::Later, _) => "nothing",
         };
         let subject = if element { format!("an element of `{path}`") } else { format!("`{path}`") };
@@ -309,6 +316,9 @@ impl Walk<'_> {
             }
             (Kind::Flag, DeValue::String(text)) if matches!(&**text, "true" | "false") => {
                 Some(format!("write {key} = {text}"))
+            }
+            (Kind::OneOrMoreTables(table), DeValue::String(_)) if table.key("path").is_some() => {
+                Some(format!("write {key} = {{ path = {written}, … }}"))
             }
             (Kind::Tables(_), DeValue::Table(_)) if written.starts_with('{') => {
                 Some(format!("put the table in brackets: {key} = [{{ … }}]"))

@@ -1,8 +1,12 @@
 //! The grammar of single values.
 
+mod python;
+
 use std::time::Duration;
 
 use dmoci_layers::SafePath;
+
+pub(super) use python::{libc, program_path, python_version};
 
 use super::suggest::nearest;
 use super::target::{Base, Select, SourcePath, SourcePathError};

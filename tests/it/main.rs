@@ -31,3 +31,5 @@ mod support;
 mod tracked;
 mod variant;
 mod verify;
+mod webapp;
+mod wheel;

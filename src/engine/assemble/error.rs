@@ -4,9 +4,10 @@ use std::fmt;
 
 use dmoci_layers::{LayerError, SafePath};
 
-use crate::diagnostic::{Diagnostic, Exit, Place};
+use crate::diagnostic::{Diagnostic, Exit, Failure, Place};
 use crate::inputs::InputError;
 use crate::inputs::base::TreeError;
+use crate::inputs::python::PythonError;
 
 /// Why an image cannot be built, and the places in the spec that it is about.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub enum BuildErrorKind {
     /// A path leads through something below that is no directory.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// Something that says itself what the user is to be told.
+    #[error("{0}")]
+    Told(Failure),
     /// Two inputs of one layer give the same path with different content.
     #[error("two inputs of the layer {layer:?} give {path}: {what}")]
     Conflict {
@@ -103,9 +107,27 @@ impl<K: Into<BuildErrorKind>> From<K> for BuildError {
     }
 }
 
+impl From<Failure> for BuildErrorKind {
+    fn from(failure: Failure) -> BuildErrorKind {
+        BuildErrorKind::Told(failure)
+    }
+}
+
+impl From<PythonError> for BuildErrorKind {
+    fn from(error: PythonError) -> BuildErrorKind {
+        BuildErrorKind::Told(error.into())
+    }
+}
+
 impl From<LayerError> for BuildErrorKind {
     fn from(error: LayerError) -> BuildErrorKind {
-        BuildErrorKind::Layer(error)
+        match error {
+            LayerError::Read { path, source } => match InputError::inside(source) {
+                Ok(error) => BuildErrorKind::Input(error),
+                Err(source) => BuildErrorKind::Layer(LayerError::Read { path, source }),
+            },
+            error => BuildErrorKind::Layer(error),
+        }
     }
 }
 
@@ -125,6 +147,7 @@ impl Diagnostic for BuildError {
     fn code(&self) -> &'static str {
         match &*self.kind {
             BuildErrorKind::Input(error) => error.code(),
+            BuildErrorKind::Told(failure) => failure.code,
             BuildErrorKind::Tree(_) => "E-PATH-BELOW",
             BuildErrorKind::Conflict { .. } => "E-PATH-CONFLICT",
             BuildErrorKind::Kind { .. } => "E-PATH-KIND",
@@ -141,6 +164,7 @@ impl Diagnostic for BuildError {
     fn exit(&self) -> Exit {
         match &*self.kind {
             BuildErrorKind::Input(error) => error.exit(),
+            BuildErrorKind::Told(failure) => failure.exit,
             BuildErrorKind::Layer(
                 LayerError::Write(_) | LayerError::Read { .. } | LayerError::Size { .. },
             ) => Exit::Undecided,
@@ -152,6 +176,7 @@ impl Diagnostic for BuildError {
     fn help(&self) -> Option<String> {
         Some(match &*self.kind {
             BuildErrorKind::Input(error) => return error.help(),
+            BuildErrorKind::Told(failure) => return failure.help.clone(),
             BuildErrorKind::Conflict { .. } => {
                 "leave it out of one of them with `exclude`, or say `replace = true` in the later one, so that it \
                  takes the place of the other"
@@ -190,6 +215,9 @@ impl Diagnostic for BuildError {
     }
 
     fn places(&self) -> Vec<Place> {
-        self.places.clone()
+        match &*self.kind {
+            BuildErrorKind::Told(failure) => [&failure.places[..], &self.places].concat(),
+            _ => self.places.clone(),
+        }
     }
 }

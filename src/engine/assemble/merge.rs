@@ -289,8 +289,11 @@ fn same_entry(a: &Item, b: &Item) -> bool {
 }
 
 /// Compares two contents.
-fn same_content(a: &Content, b: &Content) -> Result<bool, InputError> {
-    let io = |source| InputError::Io { path: "an input of the layer".into(), source };
+pub(super) fn same_content(a: &Content, b: &Content) -> Result<bool, InputError> {
+    let io = |source| {
+        InputError::inside(source)
+            .unwrap_or_else(|source| InputError::Io { path: "an input of the layer".into(), source })
+    };
     let (mut a, mut b) = (a.open()?, b.open()?);
     let (mut left, mut right) = (vec![0; 64 << 10], Vec::new());
     let same = loop {

@@ -1,7 +1,7 @@
 //! From a target to an image: `plan` says what every layer consists of, `image` writes it.
 //!
 //! ```text
-//! image > config, plan > users, key, merge > error
+//! image > config, plan > users, key, python > merge > error
 //! ```
 
 mod base;
@@ -11,6 +11,7 @@ mod image;
 mod key;
 mod merge;
 mod plan;
+mod python;
 mod remove;
 mod users;
 

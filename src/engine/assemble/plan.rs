@@ -10,6 +10,7 @@ use super::config;
 use super::error::{BuildError, BuildErrorKind};
 use super::key::LayerKey;
 use super::merge::{Merge, Origin, Rank, Source};
+use super::python::{self, Environments};
 use super::remove::Removed;
 use super::users;
 use crate::diagnostic::Place;
@@ -17,10 +18,12 @@ use crate::inputs::archive::{Archive, Devices, Options};
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::files::CopySource;
 use crate::inputs::pattern::Patterns;
+use crate::inputs::python::wheel::Wheel;
 use crate::inputs::substitute::Substitution;
 use crate::inputs::tracked::Tracked;
 use crate::inputs::unpack::{Loose, settle};
 use crate::inputs::{Content, Item, Site};
+use crate::oci::platform::Platform;
 use crate::spec::target::{self, Compression, Input, Span, Target};
 
 /// An image that can be written.
@@ -114,10 +117,12 @@ pub fn plan(
     config::environment(&target.config, base.as_ref())
         .map_err(|error| error.at(locate(&target.base_span, "")))?;
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
+    let mut environments = Environments::default();
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
         let removed = Removed::take(&layer.remove, &mut tree, &layer.name, locate)?;
-        let mut context = Context { tree: &tree, over: BTreeSet::new(), site, locate };
+        let image = (&target.platform, base.as_ref());
+        let mut context = Context { image, tree: &tree, over: BTreeSet::new(), site, locate };
         context.over = context.over(&layer.inputs);
         let mut plan = LayerPlan::new(&layer.name);
         for (number, input) in layer.inputs.iter().enumerate() {
@@ -125,7 +130,7 @@ pub fn plan(
             let substitution = substitution(input, locate);
             let table = substitution.as_ref().map(|(table, _)| Arc::clone(table));
             plan.substitutions.extend(substitution);
-            let origins = context.sources(number, input, table).map_err(|mut error| {
+            let origins = context.sources(number, input, table, &mut environments).map_err(|mut error| {
                 if error.places.is_empty() {
                     error = error.at(locate(input.span(), ""));
                 }
@@ -160,6 +165,8 @@ pub fn plan(
 }
 
 struct Context<'a> {
+    /// What it is for, and what it stands on.
+    image: (&'a Platform, Option<&'a BaseImage>),
     tree: &'a Tree,
     /// Files of the layers below that inputs of this layer make directories of.
     over: BTreeSet<SafePath>,
@@ -192,6 +199,7 @@ impl Context<'_> {
         number: usize,
         input: &Input,
         substitution: Option<Arc<Substitution>>,
+        environments: &mut Environments,
     ) -> Result<Vec<Origin>, BuildError> {
         let replace = input.replaces();
         let origin = |rank, source| Origin { input: Some(number), rank, replace, source };
@@ -230,6 +238,10 @@ impl Context<'_> {
                     .archive(archive)
                     .map_err(|error| error.at((self.locate)(&archive.source.span, "")))?;
                 vec![origin(Rank::Content, Source::List(items))]
+            }
+            Input::Wheel(wheel) => {
+                let lists = self.wheel(wheel, environments)?;
+                lists.into_iter().map(|items| origin(Rank::Destination, Source::List(items))).collect()
             }
         })
     }
@@ -361,6 +373,33 @@ fn substitution(input: &Input, locate: &dyn Fn(&Span, &str) -> Place) -> Option<
     let table = Substitution::new(strings.iter().map(|one| (one.string.as_str(), one.value.as_str())));
     let places = strings.iter().map(|one| (one.string.clone(), locate(&one.span, ""))).collect();
     Some((table.into(), places))
+}
+
+impl Context<'_> {
+    fn wheel(
+        &self,
+        wheel: &target::Wheel,
+        environments: &mut Environments,
+    ) -> Result<Vec<Vec<Item>>, BuildError> {
+        let path = wheel.source.path.as_path();
+        let read = Wheel::of_project(self.site, path)?;
+        let asked = python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)) };
+        let (platform, base) = self.image;
+        let place = python::Place {
+            environment: &wheel.environment,
+            owner: numbers(&wheel.owner),
+            replace: wheel.replace,
+            platform,
+            tree: self.tree,
+            variable: &|name| {
+                base?.run.run.env.iter().find_map(|line| {
+                    let (key, value) = line.split_once('=')?;
+                    (key == name).then(|| value.to_owned())
+                })
+            },
+        };
+        environments.install(place, vec![asked])
+    }
 }
 
 fn numbers(owner: &target::Owner) -> (u64, u64) {

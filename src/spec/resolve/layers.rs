@@ -63,16 +63,16 @@ impl Resolver<'_> {
                     "directory" => self.directory(fields).map(Input::Directory),
                     "symlink" => self.symlink(fields).map(Input::Symlink),
                     "archive" => self.archive(fields).map(Input::Archive),
+                    "wheel" => self.wheel(fields).map(Input::Wheel),
                     _ => None,
                 });
             }
         }
         if self.given.is_none() && entries == 0 && !layer.broken {
             let problem = Problem::new("E-SPEC-VALUE", &layer.span, "the layer is empty");
-            self.problems.push(
-                problem
-                    .expected("expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `remove`"),
-            );
+            self.problems.push(problem.expected(
+                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `wheel`, `remove`",
+            ));
         }
         inputs.into_iter().collect()
     }
@@ -213,6 +213,27 @@ impl Resolver<'_> {
             replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
+    }
+
+    pub(super) fn wheel(&mut self, fields: &Fields) -> Option<Wheel> {
+        let source = fields.get("path").and_then(|node| self.source(node));
+        let environment = self.environment(fields);
+        let owner = self.owner(fields);
+        Some(Wheel {
+            source: source?,
+            environment: environment?,
+            owner: owner?.unwrap_or_default(),
+            replace: fields.flag("replace"),
+            span: fields.span.clone(),
+        })
+    }
+
+    pub(super) fn environment(&mut self, fields: &Fields) -> Option<Environment> {
+        let venv = self.optional(fields, "venv", values::program_path);
+        let interpreter = self.optional(fields, "interpreter", values::program_path);
+        let version = self.optional(fields, "python-version", values::python_version);
+        let libc = self.optional(fields, "libc", values::libc);
+        Some(Environment { venv: venv?, interpreter: interpreter?, version: version?, libc: libc? })
     }
 
     pub(super) fn sources(&mut self, list: &[Node]) -> Option<Vec<Source>> {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each module of tests uses a part")]
 
 pub(crate) mod layers;
+pub(crate) mod wheel;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,0 +1,141 @@
+//! Wheels made from files: the same bytes every time, on every machine.
+
+use dmoci_layers::Digest;
+
+/// A wheel that is being made.
+#[derive(Clone, Debug)]
+pub(crate) struct Wheel {
+    name: String,
+    version: String,
+    tag: String,
+    metadata: String,
+    files: Vec<(String, Vec<u8>, u32)>,
+}
+
+impl Wheel {
+    /// With nothing in it but METADATA and WHEEL.
+    pub(crate) fn new(name: &str, version: &str) -> Wheel {
+        let metadata = format!("Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n");
+        Wheel {
+            name: name.replace(['-', '.'], "_"),
+            version: version.to_owned(),
+            tag: "py3-none-any".to_owned(),
+            metadata,
+            files: Vec::new(),
+        }
+    }
+
+    /// For another tag than `py3-none-any`.
+    pub(crate) fn tag(mut self, tag: &str) -> Wheel {
+        self.tag = tag.to_owned();
+        self
+    }
+
+    /// With one more line of METADATA.
+    pub(crate) fn metadata(mut self, line: &str) -> Wheel {
+        self.metadata += &format!("{line}\n");
+        self
+    }
+
+    /// With a file.
+    pub(crate) fn file(self, path: &str, content: impl Into<Vec<u8>>) -> Wheel {
+        self.mode(path, content, 0o644)
+    }
+
+    /// With a file of this mode.
+    pub(crate) fn mode(mut self, path: &str, content: impl Into<Vec<u8>>, mode: u32) -> Wheel {
+        self.files.push((path.to_owned(), content.into(), mode));
+        self
+    }
+
+    /// With a file in `.data`.
+    pub(crate) fn data(self, path: &str, content: impl Into<Vec<u8>>) -> Wheel {
+        let path = format!("{}-{}.data/{path}", self.name, self.version);
+        self.file(&path, content)
+    }
+
+    /// With a file in `.dist-info`.
+    pub(crate) fn info(self, path: &str, content: impl Into<Vec<u8>>) -> Wheel {
+        let path = format!("{}-{}.dist-info/{path}", self.name, self.version);
+        self.file(&path, content)
+    }
+
+    /// The file name.
+    pub(crate) fn file_name(&self) -> String {
+        format!("{}-{}-{}.whl", self.name, self.version, self.tag)
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let (platform, tag) = (!self.tag.ends_with("-any"), &self.tag);
+        let wheel = format!(
+            "Wheel-Version: 1.0\nGenerator: dmoci fixtures\nRoot-Is-Purelib: {}\nTag: {tag}\n",
+            !platform
+        );
+        let mut all = self.clone().info("METADATA", self.metadata.as_str()).info("WHEEL", wheel);
+        all.files.sort();
+        let mut record = String::new();
+        for (path, content, _) in &all.files {
+            record += &format!("{path},sha256={},{}\n", base64(content), content.len());
+        }
+        let path = format!("{}-{}.dist-info/RECORD", self.name, self.version);
+        record += &format!("{path},,\n");
+        zip(&all.file(&path, record).files)
+    }
+}
+
+/// The SHA-256 of a content as RECORD has it: URL-safe base64 without padding.
+fn base64(content: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digest = Digest::sha256(content);
+    let bits: String =
+        digest.hex().chars().map(|digit| format!("{:04b}", digit.to_digit(16).unwrap())).collect();
+    let bits = format!("{bits}00");
+    (0..bits.len())
+        .step_by(6)
+        .map(|at| char::from(ALPHABET[usize::from_str_radix(&bits[at..at + 6], 2).unwrap()]))
+        .collect()
+}
+
+/// A zip archive of these files in this order, deflated where that makes them smaller.
+pub(crate) fn zip(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
+    // 1980-01-02, the earliest day that is one in every time zone.
+    const TIME: [u8; 4] = [0, 0, 0x22, 0];
+    let mut deflate = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(6).unwrap());
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for (path, content, mode) in files {
+        let mut packed = vec![0; deflate.deflate_compress_bound(content.len())];
+        let length = deflate.deflate_compress(content, &mut packed).unwrap();
+        packed.truncate(length);
+        let method: u16 = if length < content.len() { 8 } else { 0 };
+        let data = if method == 8 { &packed } else { content };
+        let mut header = Vec::new();
+        header.extend(0x0800u16.to_le_bytes());
+        header.extend(method.to_le_bytes());
+        header.extend(TIME);
+        header.extend(libdeflater::crc32(content).to_le_bytes());
+        header.extend((data.len() as u32).to_le_bytes());
+        header.extend((content.len() as u32).to_le_bytes());
+        header.extend((path.len() as u16).to_le_bytes());
+        header.extend([0, 0]);
+        directory.extend(b"PK\x01\x02\x14\x03\x14\0");
+        directory.extend(&header);
+        directory.extend([0; 6]);
+        directory.extend(((0o100_000 | mode) << 16).to_le_bytes());
+        directory.extend((bytes.len() as u32).to_le_bytes());
+        directory.extend(path.bytes());
+        bytes.extend(b"PK\x03\x04\x14\0");
+        bytes.extend(header);
+        bytes.extend(path.bytes());
+        bytes.extend(data);
+    }
+    let (start, count) = (bytes.len() as u32, files.len() as u16);
+    bytes.extend(&directory);
+    bytes.extend(b"PK\x05\x06\0\0\0\0");
+    bytes.extend(count.to_le_bytes());
+    bytes.extend(count.to_le_bytes());
+    bytes.extend((directory.len() as u32).to_le_bytes());
+    bytes.extend(start.to_le_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}
