@@ -1,7 +1,8 @@
 //! What git knows of the project: the commit, its time, whether the tree is as committed, and which files it tracks.
 
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -107,11 +108,64 @@ pub enum Listing {
 ///
 /// Says nothing about whether they are there. Files with a conflict are listed several times.
 pub fn tracked(directory: &Path, name: Option<&OsStr>) -> Result<Listing, VcsError> {
-    let failed = |message: String| VcsError::Failed { directory: directory.to_owned(), message };
+    let listed = match stage(directory, name)? {
+        Stage::NoGit => return Ok(Listing::NoGit),
+        Stage::NoWorkTree => return Ok(Listing::NoWorkTree),
+        Stage::Lines(listed) => listed,
+    };
+    let paths = lines(&listed).map(|line| {
+        let (about, path) = line.ok_or_else(|| failed(directory, "it gave a line without a path"))?;
+        Ok((path.to_vec(), about.starts_with(b"160000 ")))
+    });
+    paths.collect::<Result<_, VcsError>>().map(Listing::Paths)
+}
+
+/// The top of the work tree that `directory` lies in; nothing without git and outside of one.
+pub fn top(directory: &Path) -> Result<Option<PathBuf>, VcsError> {
+    let Some(top) = git(directory, &["rev-parse", "--show-toplevel"])? else { return Ok(None) };
+    let path = top.stdout.strip_suffix(b"\n").unwrap_or(&top.stdout);
+    Ok((top.status.success() && !path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path))))
+}
+
+/// Makes `to` a work tree of git that tracks, below `prefix`, what is tracked in `from` and below: names, modes and
+/// objects of the index, and nothing else of the repository.
+pub fn copy_index(from: &Path, to: &Path, prefix: &[u8]) -> Result<(), VcsError> {
+    let Stage::Lines(listed) = stage(from, None)? else { return Ok(()) };
+    let format = git(from, &["rev-parse", "--show-object-format"])?;
+    let sha256 = format.is_some_and(|format| text(&format) == "sha256");
+    let mut init = vec!["-c", "init.defaultBranch=main", "init", "--quiet", "--template="];
+    init.extend(sha256.then_some("--object-format=sha256"));
+    let run = |output: Output| match output.status.success() {
+        true => Ok(()),
+        false => Err(failed(to, String::from_utf8_lossy(&output.stderr).trim())),
+    };
+    let Some(made) = git(to, &init)? else { return Ok(()) };
+    run(made)?;
+    let mut index = Vec::with_capacity(listed.len());
+    for line in lines(&listed) {
+        let (about, path) = line.ok_or_else(|| failed(from, "it gave a line without a path"))?;
+        [about, b"\t", prefix, path, b"\0"].iter().for_each(|part| index.extend_from_slice(part));
+    }
+    let mut command = command(to);
+    command.args(["update-index", "-z", "--index-info"]).stdin(Stdio::piped());
+    let mut git = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(VcsError::Run)?;
+    let written = git.stdin.take().map(|mut stdin| stdin.write_all(&index));
+    run(git.wait_with_output().map_err(VcsError::Run)?)?;
+    written.transpose().map(|_| ()).map_err(VcsError::Run)
+}
+
+/// What `git ls-files --stage -z` says.
+enum Stage {
+    NoGit,
+    NoWorkTree,
+    Lines(Vec<u8>),
+}
+
+fn stage(directory: &Path, name: Option<&OsStr>) -> Result<Stage, VcsError> {
     let mut command = command(directory);
     command.args(["--literal-pathspecs", "ls-files", "--stage", "-z", "--"]).args(name);
     let mut git = match command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::NoGit),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stage::NoGit),
         other => other.map_err(VcsError::Run)?,
     };
     let (mut listed, mut said) = (Vec::new(), Vec::new());
@@ -127,27 +181,29 @@ pub fn tracked(directory: &Path, name: Option<&OsStr>) -> Result<Listing, VcsErr
     let status = git.wait().map_err(VcsError::Run)?;
     read.map_err(VcsError::Run)?;
     if listed.len() as u64 > limits::TRACKED_BYTES {
-        return Err(failed(format!("it lists more than {} bytes of names", limits::TRACKED_BYTES)));
+        let limit = limits::TRACKED_BYTES;
+        return Err(failed(directory, &format!("it lists more than {limit} bytes of names")));
     }
-    if !status.success() {
-        let message = String::from_utf8_lossy(&said).trim().to_owned();
-        return match ["not a git repository", "must be run in a work tree"]
-            .iter()
-            .any(|no| message.contains(no))
-        {
-            true => Ok(Listing::NoWorkTree),
-            false => Err(failed(message)),
-        };
+    if status.success() {
+        return Ok(Stage::Lines(listed));
     }
-    let mut paths = Vec::new();
-    for line in listed.split(|&b| b == 0).filter(|line| !line.is_empty()) {
-        // Mode, object and stage, then the path.
-        let Some(tab) = line.iter().position(|&b| b == b'\t') else {
-            return Err(failed("it gave a line without a path".into()));
-        };
-        paths.push((line[tab + 1..].to_vec(), line.starts_with(b"160000 ")));
+    let message = String::from_utf8_lossy(&said);
+    match ["not a git repository", "must be run in a work tree"].iter().any(|no| message.contains(no)) {
+        true => Ok(Stage::NoWorkTree),
+        false => Err(failed(directory, message.trim())),
     }
-    Ok(Listing::Paths(paths))
+}
+
+/// Mode, object and stage of each line, and the path; nothing for a line that has none.
+fn lines(listed: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
+    listed.split(|&b| b == 0).filter(|line| !line.is_empty()).map(|line| {
+        let tab = line.iter().position(|&b| b == b'\t')?;
+        Some((&line[..tab], &line[tab + 1..]))
+    })
+}
+
+fn failed(directory: &Path, message: &str) -> VcsError {
+    VcsError::Failed { directory: directory.to_owned(), message: message.to_owned() }
 }
 
 /// Runs git; `None` without git.

@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 
 use super::Report;
 use super::project::ProjectArgs;
+use super::twice;
 use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
@@ -41,12 +42,18 @@ pub(crate) struct Args {
     /// Use and keep nothing of other builds: make every layer anew
     #[arg(long)]
     no_cache: bool,
+    /// Build a second time, from a copy of the inputs and under another umask, time zone, locale, directory and number
+    /// of threads; exit with 5, and leave OUTPUT as it was, if anything differs
+    #[arg(long)]
+    twice: bool,
     /// Print digests.json instead of lines
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = twice::circumstances()?.map_or(cores, twice::Circumstances::enter);
     let outputs = args.output.clone().unwrap_or_else(|| args.project.outputs());
     let request = Request {
         spec: args.project.spec(),
@@ -62,10 +69,13 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         revision: args.revision,
         cache: if args.no_cache { None } else { cache_root() },
-        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        threads,
     };
     let watch = Watcher::new(report);
-    let built = build::build(&request, &watch)?;
+    let built = match args.twice {
+        true => twice::build(&request, &watch, report, args.json)?,
+        false => build::build(&request, &watch)?,
+    };
     drop(watch);
     report.status("Finished", built.layout.display());
     match args.json {

@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod completions;
+mod differences;
 mod doctor;
 mod export;
 mod help;
@@ -13,6 +14,7 @@ mod man;
 mod project;
 mod report;
 mod schema;
+mod twice;
 mod verify;
 mod watcher;
 

@@ -3,11 +3,11 @@
 //! Everything is opened relative to the project directory and beneath it; symbolic links inside a copied
 //! folder are entries, never followed.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,6 +104,17 @@ impl Project {
         Ok(file)
     }
 
+    /// Where a symbolic link of the project points, as it says; nothing when the path is none. Links on the way are
+    /// followed.
+    pub fn link(&self, path: &Path) -> Result<Option<OsString>, InputError> {
+        let fd = self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        match rustix::fs::readlinkat(&fd, c"", Vec::new()) {
+            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()))),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => Ok(None),
+            Err(error) => Err(failed(path, error)),
+        }
+    }
+
     /// The path of something in the project, for readers that need a name.
     pub fn path_of(&self, path: &Path) -> PathBuf {
         self.path.join(path)
@@ -172,7 +183,17 @@ impl CopySource {
 
     /// The entries, in the order of a layer.
     pub fn items(&self) -> Result<Walk<'_>, InputError> {
-        let mut walk = Walk { source: self, levels: Vec::new(), held: Vec::new(), ready: Vec::new() };
+        self.walk(false)
+    }
+
+    /// The same entries with the names in each folder the other way round; a folder still before what it holds.
+    pub fn items_backwards(&self) -> Result<Walk<'_>, InputError> {
+        self.walk(true)
+    }
+
+    fn walk(&self, backwards: bool) -> Result<Walk<'_>, InputError> {
+        let mut walk =
+            Walk { source: self, backwards, levels: Vec::new(), held: Vec::new(), ready: Vec::new() };
         if self.is_directory()? {
             let fd = self.project.resolve(&self.from, OFlags::RDONLY | OFlags::DIRECTORY)?;
             let included = self.below.is_empty() && self.patterns.includes(b"", true)
@@ -194,6 +215,7 @@ impl CopySource {
 /// One pass over a [`CopySource`].
 pub struct Walk<'a> {
     source: &'a CopySource,
+    backwards: bool,
     levels: Vec<Level>,
     /// Directories that are given once something in them is.
     held: Vec<(usize, Item)>,
@@ -240,7 +262,7 @@ impl Walk<'_> {
             let names = tracked.names(&self.source.full(&path)).into_iter().rev();
             // A path of git holds no NUL.
             let names = names.map(|name| CString::new(name).unwrap_or_default()).collect();
-            self.levels.push(Level { fd: Arc::new(fd), path, names, included });
+            self.level(fd, path, names, included);
             return Ok(());
         }
         let mut names = Vec::new();
@@ -251,8 +273,15 @@ impl Walk<'_> {
             }
         }
         names.sort_unstable_by(|a, b| b.as_bytes().cmp(a.as_bytes()));
-        self.levels.push(Level { fd: Arc::new(fd), path, names, included });
+        self.level(fd, path, names, included);
         Ok(())
+    }
+
+    fn level(&mut self, fd: OwnedFd, path: Vec<u8>, mut names: Vec<CString>, included: bool) {
+        if self.backwards {
+            names.reverse();
+        }
+        self.levels.push(Level { fd: Arc::new(fd), path, names, included });
     }
 
     fn check_output(&self, stat: &Stat, shown: &Path) -> Result<(), InputError> {
@@ -458,6 +487,11 @@ impl Opened {
             true => Ok(()),
             false => Err(InputError::Changed(self.shown.clone())),
         }
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Says whether the file is still as it was when it was seen first.

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod base;
 mod beneath;
 pub mod files;
+pub mod mirror;
 pub mod pattern;
 pub mod python;
 pub mod spool;

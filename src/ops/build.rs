@@ -98,6 +98,30 @@ impl Diagnostic for RequestError {
 
 /// Builds an image. On an error the output directory is as it was.
 pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
+    made(request, watch, None)
+}
+
+/// An image that is made and not yet that of the output directory.
+pub(super) struct First<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) targets: &'a [Target],
+    pub(super) facts: &'a Facts,
+    /// `created`, in seconds.
+    pub(super) epoch: u64,
+    pub(super) image: &'a BuiltImage,
+    /// The content of `digests.json`.
+    pub(super) digests: &'a [u8],
+    /// A layout of it.
+    pub(super) layout: PathBuf,
+    /// Where unfinished files lie.
+    pub(super) scratch: PathBuf,
+}
+
+/// Has a look at an image before it becomes that of the output directory; an error is that of the build.
+pub(super) type Look<'a> = &'a mut dyn FnMut(&First<'_>) -> Result<(), Failure>;
+
+/// Builds an image, and lets `look` stop it.
+pub(super) fn made(request: &Request, watch: &dyn Watch, look: Option<Look<'_>>) -> Result<Built, Failure> {
     crate::sha256::provide();
     let spec = spec::load(&request.spec)?;
     let spec = match &request.variant {
@@ -111,7 +135,7 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
     super::check::sources(&request.project, &spec, &targets)?;
-    let facts = Facts { source: python.source, ..facts(request)? };
+    let (facts, epoch) = facts(request, python.source)?;
 
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
     let writer = LayoutWriter::open(&request.output, || {
@@ -119,11 +143,19 @@ pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
     let mut dist = Dist::new(writer, cache, watch);
-    let written = write(&spec, targets, request, &facts, &mut dist, watch);
+    let written = write(&spec, targets.clone(), request, &facts, &mut dist, watch).and_then(|image| {
+        let digests = digests(&image, &spec, &names, &facts);
+        let index = index::author(&roots(&image, &names));
+        if let Some(look) = look {
+            let layout = dist.preview(&index)?;
+            let (scratch, digests) = (dist.scratch(), &crate::oci::json::canonical(&digests));
+            let (spec, targets, facts, image) = (&spec, &targets, &facts, &image);
+            look(&First { spec, targets, facts, epoch, image, digests, layout, scratch })?;
+        }
+        Ok((image, digests, index))
+    });
     match written {
-        Ok(image) => {
-            let digests = digests(&image, &spec, &names, &facts);
-            let index = index::author(&roots(&image, &names));
+        Ok((image, digests, index)) => {
             let layout = dist.finish(&index, &crate::oci::json::canonical(&digests))?;
             Ok(Built { image, names: names.full(), digests, layout })
         }
@@ -186,21 +218,23 @@ fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestErro
     Ok(all.iter().filter(|platform| wanted.is_empty() || wanted.contains(platform)).cloned().collect())
 }
 
-fn facts(request: &Request) -> Result<Facts, Failure> {
+/// What is known beside the spec, and `created` in seconds.
+fn facts(request: &Request, source: Option<String>) -> Result<(Facts, u64), Failure> {
     let commit = match (&request.epoch, &request.revision) {
         (Some(_), Some(_)) => None,
         _ => vcs::commit(&request.project, &request.outputs)?,
     };
     let epoch = request.epoch.or(commit.as_ref().map(|commit| commit.time)).unwrap_or(MTIME);
-    Ok(Facts {
+    let facts = Facts {
         created: timestamp::rfc3339(epoch).ok_or(RequestError::Epoch(epoch))?,
         revision: request
             .revision
             .clone()
             .or(commit.map(|commit| commit.revision))
             .filter(|revision| !revision.is_empty()),
-        source: None,
-    })
+        source,
+    };
+    Ok((facts, epoch))
 }
 
 /// What a `pyproject.toml` says of the project (PEP 621).

@@ -7,4 +7,5 @@ pub mod export;
 pub mod inspect;
 mod output;
 pub mod plan;
+pub mod twice;
 pub mod verify;

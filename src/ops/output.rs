@@ -38,6 +38,11 @@ impl<'a> Dist<'a> {
         self.cache.as_ref()
     }
 
+    /// A layout of the image before it is that of the output directory.
+    pub(super) fn preview(&self, index: &[u8]) -> Result<PathBuf, OutputError> {
+        self.writer.preview(index)
+    }
+
     /// Makes the image the one of the output directory; gives the path of its layout.
     pub(super) fn finish(self, index: &[u8], digests: &[u8]) -> Result<PathBuf, OutputError> {
         let Dist { writer, cache, made, fresh, .. } = self;

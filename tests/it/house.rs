@@ -196,7 +196,7 @@ fn every_code_is_explained() {
         used.extend(codes(&text, "\"E-").filter(|code| text.contains(&format!("\"{code}\""))));
     }
     let mut explained = BTreeSet::new();
-    for path in ["docs/dmoci-toml.md", "docs/verify.md", "docs/archives.md"] {
+    for path in ["docs/dmoci-toml.md", "docs/verify.md", "docs/archives.md", "docs/diff.md"] {
         let text = fs::read_to_string(repository().join(path)).unwrap();
         explained.extend(codes(&text, "E-"));
     }

@@ -29,6 +29,7 @@ mod spec;
 mod substitute;
 mod support;
 mod tracked;
+mod twice;
 mod variant;
 mod verify;
 mod webapp;

@@ -18,4 +18,4 @@ mod users;
 pub use base::BaseImage;
 pub use error::{BuildError, BuildErrorKind};
 pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Made, Output, assemble, index, prove};
-pub use plan::{ImagePlan, LayerPlan, plan};
+pub use plan::{ImagePlan, LayerPlan, copied, plan};

@@ -16,7 +16,7 @@ use super::users;
 use crate::diagnostic::Place;
 use crate::inputs::archive::{Archive, Devices, Options};
 use crate::inputs::base::{Node, Tree};
-use crate::inputs::files::CopySource;
+use crate::inputs::files::{CopySource, Project};
 use crate::inputs::pattern::Patterns;
 use crate::inputs::python::wheel::Wheel;
 use crate::inputs::substitute::Substitution;
@@ -267,24 +267,8 @@ impl Context<'_> {
         from: &target::SourcePath,
         substitution: Option<Arc<Substitution>>,
     ) -> Result<Vec<CopySource>, BuildError> {
-        let mut source = CopySource {
-            project: self.site.project.clone(),
-            from: from.as_path().to_owned(),
-            to: copy.to.clone(),
-            patterns: Patterns::new(&copy.include, &copy.exclude)?,
-            tracked: None,
-            substitution,
-            without: Vec::new(),
-            below: Vec::new(),
-            owner: numbers(&copy.owner),
-            file_mode: copy.file_mode,
-            dir_mode: copy.dir_mode.unwrap_or(0o755),
-        };
+        let mut source = CopySource { substitution, ..copied(copy, from, self.site.project)? };
         let is_directory = source.is_directory()?;
-        if copy.tracked {
-            let at = self.site.project.path_of(&source.from);
-            source.tracked = Some(Tracked::read(&at, &source.from, is_directory)?.into());
-        }
         if !is_directory {
             if copy.into || copy.from.len() > 1 {
                 let name = from.as_path().file_name().unwrap_or_default();
@@ -400,6 +384,33 @@ impl Context<'_> {
         };
         environments.install(place, vec![asked])
     }
+}
+
+/// What a `copy` takes from one of its sources, and how; where it goes is as written, links below not
+/// followed, and contents are as they are.
+pub fn copied(
+    copy: &target::Copy,
+    from: &target::SourcePath,
+    project: &Project,
+) -> Result<CopySource, BuildError> {
+    let mut source = CopySource {
+        project: project.clone(),
+        from: from.as_path().to_owned(),
+        to: copy.to.clone(),
+        patterns: Patterns::new(&copy.include, &copy.exclude)?,
+        tracked: None,
+        substitution: None,
+        without: Vec::new(),
+        below: Vec::new(),
+        owner: numbers(&copy.owner),
+        file_mode: copy.file_mode,
+        dir_mode: copy.dir_mode.unwrap_or(0o755),
+    };
+    if copy.tracked {
+        let at = project.path_of(&source.from);
+        source.tracked = Some(Tracked::read(&at, &source.from, source.is_directory()?)?.into());
+    }
+    Ok(source)
 }
 
 fn numbers(owner: &target::Owner) -> (u64, u64) {

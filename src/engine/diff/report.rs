@@ -325,6 +325,14 @@ impl Diff {
         self.differences.len() as u64 + self.more
     }
 
+    /// Adds what was found beside the images.
+    pub fn add(&mut self, differences: Vec<Difference>) {
+        if !differences.is_empty() {
+            self.verdict = Verdict::Different;
+        }
+        self.differences.extend(differences);
+    }
+
     /// Everything as JSON.
     pub fn to_value(&self) -> Value {
         json!({

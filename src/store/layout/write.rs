@@ -22,6 +22,7 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 const SCRATCH: &str = ".tmp";
 const IMAGE: &str = "image";
+const PREVIEW: &str = "preview";
 const IGNORE: &str = ".gitignore";
 
 /// Why an output directory cannot be written.
@@ -215,6 +216,31 @@ impl LayoutWriter {
     /// Where a complete blob lies until it gets its name.
     pub fn waiting(&self, digest: &Digest) -> PathBuf {
         self.scratch().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    /// A layout of what `finish` would make of the same index, in `scratch`: for a look at it before that. Goes away with
+    /// everything unfinished.
+    pub fn preview(&self, index: &[u8]) -> Result<PathBuf, OutputError> {
+        let layout = self.scratch().join(PREVIEW);
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| OutputError::Io { path, source }
+        };
+        for (digest, from) in (self.blobs.iter().map(|digest| (digest, self.waiting(digest))))
+            .chain(self.kept.iter().map(|digest| (digest, self.blob(digest))))
+        {
+            let directory = layout.join("blobs").join(digest.algorithm().name());
+            fs::create_dir_all(&directory).map_err(at(&directory))?;
+            let to = directory.join(digest.hex());
+            // Not every file system has hard links.
+            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ())).map_err(at(&to))?;
+        }
+        fs::create_dir_all(&layout).map_err(at(&layout))?;
+        for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", index)] {
+            let path = layout.join(name);
+            fs::write(&path, bytes).map_err(at(&path))?;
+        }
+        Ok(layout)
     }
 
     /// Names all blobs, makes `index` the content of the layout and `digests` that of `digests.json`; removes
