@@ -26,8 +26,8 @@ use crate::files::Stamp;
 pub struct Project {
     directory: Arc<OwnedFd>,
     path: PathBuf,
-    /// The directory that the build writes, by device and inode: it cannot be copied into itself.
-    output: Option<(u64, u64)>,
+    /// The directories that the build writes, by device and inode: they cannot be copied into themselves.
+    outputs: Vec<(u64, u64)>,
 }
 
 impl Project {
@@ -35,34 +35,37 @@ impl Project {
     pub fn open(path: &Path) -> Result<Project, InputError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(path, e))?;
-        Ok(Project { directory: Arc::new(directory), path: path.to_owned(), output: None })
+        Ok(Project { directory: Arc::new(directory), path: path.to_owned(), outputs: Vec::new() })
     }
 
     /// The same project, in which this directory, when it is there, is no input.
     pub fn writing(mut self, output: &Path) -> Result<Project, InputError> {
-        // A build into the project itself, or above it, writes `image` there; everything else is an input as ever.
+        // A build into the project itself, or above it, writes `image` there, and `.tmp` before that; everything else is
+        // an input as ever.
         let around = match (self.path.canonicalize(), output.canonicalize()) {
             (Ok(project), Ok(real)) => project.starts_with(real),
             _ => false,
         };
-        let output = if around { output.join("image") } else { output.to_owned() };
-        let output = output.as_path();
-        self.output = match rustix::fs::stat(output).map(|stat| Stamp::of(&stat)) {
-            Ok(stamp) => Some((stamp.device, stamp.inode)),
-            Err(rustix::io::Errno::NOENT) => None,
-            Err(error) => return Err(failed(output, error)),
+        let written = match around {
+            true => vec![output.join("image"), output.join(".tmp")],
+            false => vec![output.to_owned()],
         };
+        for path in written {
+            match rustix::fs::stat(&path).map(|stat| Stamp::of(&stat)) {
+                Ok(stamp) => self.outputs.push((stamp.device, stamp.inode)),
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(failed(&path, error)),
+            }
+        }
         Ok(self)
     }
 
     /// Refuses a path that is the output directory or lies in it.
     pub fn check_input(&self, path: &Path) -> Result<(), InputError> {
-        let (Some(output), Ok(real)) = (self.output, self.path.join(path).canonicalize()) else {
-            return Ok(());
-        };
+        let Ok(real) = self.path.join(path).canonicalize() else { return Ok(()) };
         for above in real.ancestors() {
             let stamp = rustix::fs::stat(above).map(|stat| Stamp::of(&stat));
-            if stamp.is_ok_and(|stamp| (stamp.device, stamp.inode) == output) {
+            if stamp.is_ok_and(|stamp| self.outputs.contains(&(stamp.device, stamp.inode))) {
                 return Err(InputError::Output(path.to_owned()));
             }
         }
@@ -89,7 +92,7 @@ impl Project {
         let folder = self.path.join(path).canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::parent).map(rustix::fs::stat);
         let stamp = folder.and_then(Result::ok).map(|stat| Stamp::of(&stat));
-        if self.output.is_none() || self.output != stamp.map(|stamp| (stamp.device, stamp.inode)) {
+        if !stamp.is_some_and(|stamp| self.outputs.contains(&(stamp.device, stamp.inode))) {
             self.check_input(path)?;
         }
         self.open_any(path)
@@ -286,7 +289,7 @@ impl Walk<'_> {
 
     fn check_output(&self, stat: &Stat, shown: &Path) -> Result<(), InputError> {
         let stamp = Stamp::of(stat);
-        match self.source.project.output == Some((stamp.device, stamp.inode)) {
+        match self.source.project.outputs.contains(&(stamp.device, stamp.inode)) {
             true => Err(InputError::Output(shown.to_owned())),
             false => Ok(()),
         }

@@ -245,6 +245,7 @@ impl Elsewhere {
     }
 
     fn copy(&self, first: &First<'_>, request: &Request) -> Result<(), Failure> {
+        // Wheels may lie in the output directory; the copy itself is nothing to copy.
         let project = Project::open(&request.project)?.writing(&first.scratch)?;
         let mut mirror = Mirror::new(project.clone(), &self.project())?;
         let mut copies: Vec<(&Copy, &SourcePath)> = Vec::new();

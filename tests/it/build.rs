@@ -374,6 +374,19 @@ fn the_output_is_not_copied_into_itself() {
 }
 
 #[test]
+fn unfinished_files_are_no_input_of_a_build_into_the_project() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["."], to = "/x" }"#)).file("src/f", "1");
+    let run = project.dmoci(&["build", "-o", "."]).exits(2);
+    assert!(run.stderr.contains("error[E-SOURCE-OUTPUT]") && run.stderr.contains(".tmp"), "{}", run.stderr);
+    assert!(!project.path("image").exists() && !project.path(".tmp").exists());
+    let exclude = r#"exclude = [".tmp", "image", ".gitignore", "digests.json"]"#;
+    project.write("dmoci.toml", copy_spec(&format!(r#"{{ from = ["."], to = "/x", {exclude} }}"#)));
+    project.dmoci(&["build", "-o", "."]).ok();
+    project.dmoci(&["build", "--twice", "-o", "."]).ok();
+    assert!(project.path("image/index.json").exists() && !project.path(".tmp").exists());
+}
+
+#[test]
 fn the_output_is_no_base_and_no_foreign_layout_is_replaced() {
     let copy = copy_spec(r#"{ from = ["src"], to = "/x" }"#);
     let project = Project::with_spec(&copy).file("src/f", "1");
