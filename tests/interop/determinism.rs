@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::project::{copied, digests, write};
-use crate::support::{Place, command, have, path_of, run, said};
+use crate::support::{Place, command, debian, have, path_of, run, said};
 
 /// A project and what a plain build of it gives.
 struct Bench {
@@ -221,6 +221,50 @@ fn order_of_the_file_system() {
     }
     seen.dedup();
     assert_eq!(seen.len(), 3, "disorderfs changed no order");
+}
+
+#[test]
+fn twice_as_an_ordinary_user() {
+    if !have(&["root", "setpriv"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let out = bench.place.path("out-twice");
+    fs::create_dir(&out).unwrap();
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).unwrap();
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    let mut build = bench.by(&nobody);
+    run(build.args(["build", "--twice", "-C"]).arg(bench.project()).arg("-o").arg(out.join("dist")));
+    assert_eq!(digests(&out.join("dist")), bench.expected);
+}
+
+#[test]
+fn twice_on_a_shuffled_file_system() {
+    if !have(&["root", "disorderfs", "fusermount3"]) {
+        return;
+    }
+    let bench = Bench::new();
+    // Both builds, and the copy between them, read their names in an order of their own.
+    let options = ["--shuffle-dirents=yes", "--reverse-dirents=no"];
+    let disorder = Disorder::mount(&options, &bench.project(), bench.place.path("disorder"));
+    run(command(&bench.program).args(["build", "--twice", "-C"]).arg(&disorder.0));
+    assert_eq!(digests(&disorder.0.join("dist")), bench.expected);
+}
+
+#[test]
+fn debian_twice() {
+    if !have(debian::PEERS) || !have(&["skopeo"]) {
+        return;
+    }
+    let project = debian::project();
+    let place = Place::new();
+    let dist = place.path("dist");
+    run(command(place.program()).args(["build", "--twice", "-C"]).arg(project).arg("-o").arg(&dist));
+    let digest = |image: &Path| {
+        let image = format!("oci:{}", image.display());
+        run(command("skopeo").args(["inspect", "--format", "{{.Digest}}", &image]))
+    };
+    assert_eq!(digest(&dist.join("image")), digest(&project.join("dist/image")));
 }
 
 #[test]

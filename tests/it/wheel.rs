@@ -334,3 +334,11 @@ fn wheels_in_the_output_directory() {
     let run = project.dmoci(&["check"]).exits(2);
     assert!(run.stderr.contains("error[E-SOURCE-OUTPUT]"), "{}", run.stderr);
 }
+
+#[test]
+fn built_twice_from_the_output_directory() {
+    let project = project(&spec(&[&first("dist/demo_app-1.0-py3-none-any.whl")]), &[]);
+    project.write("dist/demo_app-1.0-py3-none-any.whl", demo().bytes());
+    let run = project.dmoci(&["build", "--twice"]).ok();
+    assert!(run.stderr.contains("twice the same"), "{}", run.stderr);
+}
