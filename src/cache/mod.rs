@@ -9,6 +9,7 @@
 //!     tree/<hex>          what a base's layer holds, by its diff_id
 //!     archive/<hex>       what an archive holds, by the file and how it is read
 //!     base/<hex>          that a base was found sound
+//!     members/<hex>       what a base's layer says of some paths
 //!     seen/<hex>          files that were found to have a digest
 //! ```
 //!
@@ -55,12 +56,14 @@ pub enum Kind {
     Archive,
     /// That a base was found sound.
     Base,
+    /// What a base's layer says of some paths.
+    Members,
     /// Files that were found to have a digest.
     Seen,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Layer, Kind::Tree, Kind::Archive, Kind::Base, Kind::Seen];
+    const ALL: [Kind; 6] = [Kind::Layer, Kind::Tree, Kind::Archive, Kind::Base, Kind::Members, Kind::Seen];
 
     fn name(self) -> &'static str {
         match self {
@@ -68,6 +71,7 @@ impl Kind {
             Kind::Tree => "tree",
             Kind::Archive => "archive",
             Kind::Base => "base",
+            Kind::Members => "members",
             Kind::Seen => "seen",
         }
     }

@@ -108,7 +108,7 @@ impl Archive {
             }
         };
         let decided = key.map(|key| key.hex().as_bytes().to_vec()).unwrap_or_default();
-        let spool = Arc::new(Spooled::new(decided, stamp, spool, again));
+        let spool = Arc::new(Spooled::new(decided, Some(stamp), spool, again));
         Ok(Archive { members, spool, path: path.to_owned() })
     }
 }

@@ -5,6 +5,7 @@
 
 mod find;
 mod layer;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -16,6 +17,7 @@ use super::telling::{self, Facts, Keep};
 use super::{Content, InputError, Item};
 use crate::limits;
 pub use layer::{LayerTree, StoredTree};
+pub use members::{Members, StoredMembers, extract};
 
 /// How many symbolic links are followed on one path, as Linux does.
 const LINKS: usize = 40;

@@ -145,6 +145,9 @@ pub enum InputError {
         /// How many it may have.
         limit: u64,
     },
+    /// Something in a base that no layer of ours can hold.
+    #[error("{0} is a FIFO or of an unknown kind, which cannot be given again")]
+    Odd(SafePath),
     /// A name begins with `.wh.`, which would delete files of lower layers.
     #[error("{} has a name that begins with .wh., which marks deletions in a layer", .0.display())]
     Whiteout(PathBuf),
@@ -215,6 +218,7 @@ impl Diagnostic for InputError {
             InputError::Tracked { .. } => "E-SOURCE-TRACKED",
             InputError::Vcs(error) => error.code(),
             InputError::Substituted { .. } => "E-SOURCE-LARGE",
+            InputError::Odd(_) => "E-ADJUST",
             InputError::Whiteout(_) => "E-SOURCE-WHITEOUT",
             InputError::Path { .. } => "E-SOURCE-PATH",
             InputError::Pattern(..) => "E-SPEC-PATTERN",
@@ -258,6 +262,7 @@ impl Diagnostic for InputError {
             InputError::Substituted { .. } => {
                 "leave it out with `exclude`, and copy it by an entry without `substitute`".into()
             }
+            InputError::Odd(_) => "name what is to be adjusted by a pattern that leaves it out".into(),
             InputError::Whiteout(_) => "rename it, or leave it out with `exclude`".into(),
             InputError::Pattern(..) => {
                 "patterns are `*.md` (a name at any depth), `docs/*.md` or `docs/**` (a path from the top)"
@@ -320,6 +325,14 @@ impl Content {
                 key.number(5);
                 member.decide(key);
             }
+        }
+    }
+
+    /// How long it is, where that is known without opening it and without its entry.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Content::Spool { size, .. } => Some(*size),
+            _ => None,
         }
     }
 

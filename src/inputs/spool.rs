@@ -78,11 +78,12 @@ impl Spool {
     }
 }
 
-/// What an archive holds, unpacked: now, or when it is needed.
+/// What an archive or a layer holds, unpacked: now, or when it is needed.
 pub struct Spooled {
     /// What decides it.
     key: Vec<u8>,
-    stamp: Stamp,
+    /// The state of the archive; nothing when `key` says it all.
+    stamp: Option<Stamp>,
     /// Unpacks the archive again, when it is still as it was.
     fill: Box<Fill>,
     file: Mutex<Option<Arc<File>>>,
@@ -97,11 +98,11 @@ impl std::fmt::Debug for Spooled {
 }
 
 impl Spooled {
-    /// A spool of the archive in this state. `key` is what decides its content beside the archive; `fill` unpacks it, which is
+    /// A spool of the archive in this state. `key` is what decides its content beside that; `fill` unpacks it, which is
     /// done when `file` is not there yet and a content is asked for.
     pub fn new(
         key: Vec<u8>,
-        stamp: Stamp,
+        stamp: Option<Stamp>,
         file: Option<File>,
         fill: impl Fn() -> Result<File, InputError> + Send + Sync + 'static,
     ) -> Spooled {
@@ -121,7 +122,9 @@ impl Spooled {
 
     /// Writes what decides the contents into a key.
     pub fn decide(&self, key: &mut KeyWriter) {
-        key.stamp(&self.stamp);
+        if let Some(stamp) = &self.stamp {
+            key.stamp(stamp);
+        }
         key.bytes(&self.key);
     }
 }

@@ -271,7 +271,7 @@ static LAYER: Table = Table {
             "Absolute paths and patterns of what this layer takes away from the layers below it.",
         )
         .default("[]"),
-        Key::later("adjust"),
+        Key::new("adjust", Kind::Tables(&ADJUST), "Things of the layers below, with another mode or owner."),
     ],
     extends: None,
 };
@@ -405,6 +405,31 @@ static WHEEL: Table = Table {
     extends: None,
 };
 
+static ADJUST: Table = Table {
+    name: "an `adjust` entry",
+    doc: "Things of the layers below, with another mode or owner.",
+    keys: &[
+        Key::new(
+            "path",
+            Kind::OneOrMoreTexts,
+            "Absolute paths and patterns, matched against what lies below the layer.",
+        )
+        .required(),
+        Key::new("recursive", Kind::Flag, "Whether all below the directories among them is meant too.")
+            .default("false"),
+        Key::new("mode", Kind::Text, "Permission bits, octal; without it, they stay. Links have none."),
+        Key::new("file-mode", Kind::Text, "Permission bits of what is no directory, instead of `mode`."),
+        Key::new("dir-mode", Kind::Text, "Permission bits of directories, instead of `mode`."),
+        Key::new(
+            "owner",
+            Kind::Text,
+            "Owner as elsewhere: \"uid:gid\", \"uid\" or the name of one of image.users; without it, it stays.",
+        ),
+        PLATFORMS,
+    ],
+    extends: None,
+};
+
 const VENV: Key = Key::new(
     "venv",
     Kind::Text,
@@ -429,7 +454,7 @@ const LIBC: Key = Key::new(
 );
 
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 12] {
+pub(super) fn tables() -> [&'static Table; 13] {
     [
         &ROOT,
         &IMAGE,
@@ -443,5 +468,6 @@ pub(super) fn tables() -> [&'static Table; 12] {
         &SYMLINK,
         &ARCHIVE,
         &WHEEL,
+        &ADJUST,
     ]
 }

@@ -201,6 +201,8 @@ pub struct Layer {
     pub name: String,
     /// What it takes away from the layers below.
     pub remove: Vec<Named>,
+    /// What it changes of the mode and owner of things in the layers below, in the order written.
+    pub adjust: Vec<Adjust>,
     /// What it is made of, in the order written.
     pub inputs: Vec<Input>,
     /// Where its name is written.
@@ -212,6 +214,25 @@ pub struct Layer {
 pub struct Named {
     /// An absolute path, or a pattern of such.
     pub pattern: String,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Another mode or owner of things in the layers below. `None` keeps what they have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adjust {
+    /// The things.
+    pub paths: Vec<Named>,
+    /// All below the directories among them is meant too.
+    pub recursive: bool,
+    /// Permission bits of everything but symbolic links.
+    pub mode: Option<u32>,
+    /// Permission bits of what is no directory, instead of `mode`.
+    pub file_mode: Option<u32>,
+    /// Permission bits of directories, instead of `mode`.
+    pub dir_mode: Option<u32>,
+    /// Owner.
+    pub owner: Option<Owner>,
     /// Where it is written.
     pub span: Span,
 }

@@ -29,7 +29,9 @@ copy = [
     { from = ["tree/"], to = "/data/removed" },
     { from = ["tree/"], to = "/data/renewed" },
     { from = ["tree/"], to = "/data/emptied" },
+    { from = ["tree/"], to = "/data/adjusted" },
 ]
+archive = [{ path = "links.tar", to = "/data/adjusted/links" }]
 symlink = [
     { path = "/data/replaced/link-to-directory", target = "directory" },
     { path = "/data/removed/link", target = "kept" },
@@ -57,6 +59,14 @@ file = [
 name = "again"
 copy = [{ from = ["tree/directory"], to = "/data/removed/directory" }]
 file = [{ path = "/data/removed/file", content = "given again by a layer above" }]
+
+[[layer]]
+name = "adjusted"
+adjust = [
+    { path = "/data/adjusted/directory", recursive = true, owner = "10001:10002", file-mode = "0640", dir-mode = "0750" },
+    { path = "/data/adjusted/file", mode = "0755" },
+    { path = "/data/adjusted/links/{b,c}", owner = "7" },
+]
 "#;
 
 /// The project, built: `dist/image`, and `oci.tar` and `docker.tar` beside it.
@@ -72,6 +82,14 @@ fn project() -> Place {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "below").unwrap();
     }
+    fs::create_dir(place.path("links")).unwrap();
+    fs::write(place.path("links/a"), "a file with three names").unwrap();
+    for name in ["links/b", "links/c"] {
+        fs::hard_link(place.path("links/a"), place.path(name)).unwrap();
+    }
+    run(command("tar")
+        .args(["--sort=name", "--mode=0644", "-cf", "links.tar", "-C", "links", "a", "b", "c"])
+        .current_dir(&place));
     fs::write(place.path("dmoci.toml"), SPEC).unwrap();
     run(dmoci().arg("build").arg("-C").arg(place.as_ref()));
     let image = place.path("dist/image");
@@ -87,20 +105,27 @@ fn project() -> Place {
 fn told(place: &Place) -> String {
     let said = run(dmoci().args(["inspect", "--files", "--json"]).arg(place.path("dist/image")));
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let lines = said["images"][0]["files"].as_array().unwrap().iter().filter_map(|file| {
+    let files = said["images"][0]["files"].as_array().unwrap();
+    let lines = files.iter().filter_map(|file| {
         let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
         let path = text("path");
         let kind = match &*text("type") {
-            "file" => 'f',
+            "file" | "link" => 'f',
             "dir" => 'd',
             "symlink" => 'l',
             other => panic!("{path} is {other}"),
         };
         let mode = text("mode").trim_start_matches('0').to_owned();
-        let size = if kind == 'f' { file["size"].to_string() } else { String::new() };
-        path.strip_prefix("/data/").map(|path| {
-            format!("{path} {kind} {mode} {}:{} {size} {}", file["uid"], file["gid"], text("target"))
-        })
+        // Another name has the size of its file.
+        let target = text("target");
+        let of = match &*text("type") {
+            "link" => files.iter().find(|file| file["path"] == format!("/{target}")).unwrap(),
+            _ => file,
+        };
+        let size = if kind == 'f' { of["size"].to_string() } else { String::new() };
+        let target = if kind == 'l' { target } else { String::new() };
+        path.strip_prefix("/data/")
+            .map(|path| format!("{path} {kind} {mode} {}:{} {size} {}", file["uid"], file["gid"], target))
     });
     let mut lines: Vec<String> = lines.collect();
     lines.sort();

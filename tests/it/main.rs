@@ -7,6 +7,7 @@
     reason = "a test that fails says so"
 )]
 
+mod adjust;
 mod archive_input;
 mod build;
 mod cache;

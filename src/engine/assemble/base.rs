@@ -1,20 +1,24 @@
 //! The image that another one stands on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use dmoci_layers::Digest;
 use dmoci_layers::decompress::Decoder;
 use dmoci_layers::digest::Hasher;
+use dmoci_layers::{Digest, Entry, EntryKind, SafePath};
 use serde_json::Value;
 
+use super::adjust::BaseMember;
 use super::error::{BuildError, BuildErrorKind};
 use crate::cache::{self, KeyWriter};
 use crate::diagnostic::Failure;
 use crate::engine::verify::{Finding, Options, verify};
-use crate::inputs::Site;
 use crate::inputs::archive::DECODE;
-use crate::inputs::base::{LayerTree, StoredTree, Tree};
+use crate::inputs::base::{LayerTree, Members, StoredMembers, StoredTree, Tree, extract};
+use crate::inputs::spool::Spooled;
+use crate::inputs::{Content, InputError, Site};
 use crate::oci::config::Config;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::media_type::{self, Kind};
@@ -22,6 +26,9 @@ use crate::oci::platform::Platform;
 use crate::oci::{Severity, json};
 use crate::spec::target::{Base, Select, Target};
 use crate::store::{Form, ImageStore, StoreError, Subject};
+
+/// How many hard links are followed from one to another.
+const LINKS: usize = 40;
 
 /// A base image for one platform.
 pub struct BaseImage {
@@ -35,7 +42,7 @@ pub struct BaseImage {
     pub run: Config,
     /// Its layers, from the bottom up; a layer's descriptor is kept as it came.
     pub layers: Vec<Descriptor>,
-    store: ImageStore,
+    store: Arc<ImageStore>,
 }
 
 impl std::fmt::Debug for BaseImage {
@@ -85,7 +92,7 @@ impl BaseImage {
             config,
             run: image.config.value().clone(),
             layers: image.manifest.value().layers.clone(),
-            store,
+            store: Arc::new(store),
         };
         base.check(&target.platform)?;
         Ok(Some(base))
@@ -145,37 +152,162 @@ impl BaseImage {
         Ok(tree)
     }
 
-    /// Reads a layer; digest, size and diff_id are checked on the way.
     fn read_layer(&self, layer: &Descriptor, diff_id: &Digest) -> Result<LayerTree, BuildError> {
-        let base = |why: String| BuildError::new(BuildErrorKind::Base(why));
-        let Kind::Layer(compression) = layer.kind() else {
-            return Err(base(format!("its layer {} has the type {}", layer.digest, layer.media_type)));
-        };
-        let io = |source: io::Error| {
-            let message = format!("its layer {} cannot be read", layer.digest);
-            BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
-        };
-        let blob = Hashed::new(self.blob(&layer.digest).map_err(io)?, &layer.digest);
-        let decoder =
-            Decoder::new(BufReader::with_capacity(1 << 18, blob), compression, DECODE).map_err(io)?;
-        let mut content = Hashed::new(decoder, diff_id);
-        let read = LayerTree::read(BufReader::with_capacity(1 << 18, &mut content))?;
-        io::copy(&mut content, &mut io::sink()).map_err(io)?;
-        let (found, _, decoder) = content.finish();
-        if found != *diff_id {
-            return Err(base(format!("its layer {} unpacks to {found}, expected {diff_id}", layer.digest)));
-        }
-        let mut blob = decoder.into_inner();
-        io::copy(&mut blob, &mut io::sink()).map_err(io)?;
-        let (found, size, _) = blob.into_inner().finish();
-        if found != layer.digest || size != layer.size {
-            return Err(base(format!(
-                "its layer has {found} and {size} bytes, expected {} and {}",
-                layer.digest, layer.size
-            )));
-        }
-        Ok(read)
+        Ok(read_layer(&self.store, layer, diff_id, |tar| LayerTree::read(tar))?)
     }
+
+    /// What the layers have last of these paths. Contents are unpacked when one of them is asked for.
+    pub(super) fn members(
+        &self,
+        paths: BTreeSet<SafePath>,
+        site: &Site<'_>,
+    ) -> Result<BTreeMap<SafePath, BaseMember>, BuildError> {
+        // A hard link may lead to a file of a layer below its own.
+        let mut wanted: BTreeMap<SafePath, Vec<SafePath>> =
+            paths.into_iter().map(|path| (path.clone(), vec![path])).collect();
+        let mut found = BTreeMap::new();
+        for (number, (layer, diff_id)) in self.layers.iter().zip(&self.run.diff_ids).enumerate().rev() {
+            if wanted.is_empty() {
+                break;
+            }
+            let members = self.look(layer, diff_id, wanted.keys().cloned().collect(), site)?;
+            let mut files: BTreeMap<SafePath, (u64, u64)> = BTreeMap::new();
+            let mut here = Vec::new();
+            let mut size_of_all = 0;
+            for (path, names) in std::mem::take(&mut wanted) {
+                let end = follow(&members.entries, path);
+                if members.odd.contains(&end) {
+                    return Err(InputError::Odd(end).into());
+                }
+                let Some(entry) = members.entries.get(&end).cloned() else {
+                    wanted.entry(end).or_default().extend(names);
+                    continue;
+                };
+                if let EntryKind::File { size } = entry.kind
+                    && !files.contains_key(&end)
+                {
+                    files.insert(end.clone(), (size_of_all, size));
+                    size_of_all += size;
+                }
+                here.push((end, entry, names));
+            }
+            let spool = self.spool(layer, diff_id, files.clone(), site);
+            for (end, entry, names) in here {
+                let content = match files.get(&end) {
+                    Some(&(offset, size)) => Content::Spool { spool: Arc::clone(&spool), offset, size },
+                    None => Content::None,
+                };
+                for path in names {
+                    let (entry, content) = (Entry { path: path.clone(), ..entry.clone() }, content.clone());
+                    found.insert(path, BaseMember { entry, content, file: (number, end.clone()) });
+                }
+            }
+        }
+        match wanted.into_values().flatten().next() {
+            Some(path) => Err(BuildErrorKind::Base(format!("{path} is in none of its layers")).into()),
+            None => Ok(found),
+        }
+    }
+
+    /// What a layer says of these paths, and of all that hard links among them lead to.
+    fn look(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        mut paths: BTreeSet<SafePath>,
+        site: &Site<'_>,
+    ) -> Result<Members, BuildError> {
+        let mut key = KeyWriter::new(cache::Kind::Members, site.since);
+        key.bytes(diff_id.to_string().as_bytes());
+        paths.iter().for_each(|path| key.bytes(path.as_bytes()));
+        let key = key.finish().zip(site.cache);
+        let known = key
+            .as_ref()
+            .and_then(|(key, cache)| cache.get::<StoredMembers>(cache::Kind::Members, key)?.members());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut members = Members::default();
+        let mut new = paths.clone();
+        while !new.is_empty() {
+            read_layer(&self.store, layer, diff_id, |tar| members.look(tar, &new))?;
+            new = members.unseen(&paths);
+            paths.extend(new.iter().cloned());
+        }
+        if let Some((key, cache)) = &key {
+            cache.put(cache::Kind::Members, key, &members.stored());
+        }
+        Ok(members)
+    }
+
+    /// The contents of files of a layer, by offset and size.
+    fn spool(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        files: BTreeMap<SafePath, (u64, u64)>,
+        site: &Site<'_>,
+    ) -> Arc<Spooled> {
+        let mut key = diff_id.to_string().into_bytes();
+        for (path, (offset, _)) in &files {
+            key.push(0);
+            key.extend_from_slice(path.as_bytes());
+            key.push(0);
+            key.extend_from_slice(&offset.to_le_bytes());
+        }
+        let (store, scratch) = (Arc::clone(&self.store), site.scratch.to_owned());
+        let (layer, diff_id) = (layer.clone(), diff_id.clone());
+        let fill = move || read_layer(&store, &layer, &diff_id, |tar| extract(tar, &files, &scratch));
+        Arc::new(Spooled::new(key, None, None, fill))
+    }
+}
+
+/// Where hard links lead.
+fn follow(entries: &BTreeMap<SafePath, Entry>, mut path: SafePath) -> SafePath {
+    for _ in 0..LINKS {
+        match entries.get(&path).map(|entry| &entry.kind) {
+            Some(EntryKind::HardLink { target }) if *target != path => path = target.clone(),
+            _ => break,
+        }
+    }
+    path
+}
+
+/// Reads the tar of a layer; digest, size and diff_id are checked on the way.
+fn read_layer<T>(
+    store: &ImageStore,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, InputError>,
+) -> Result<T, InputError> {
+    let base = |message: String| InputError::Base { message, source: None };
+    let Kind::Layer(compression) = layer.kind() else {
+        return Err(base(format!("its layer {} has the type {}", layer.digest, layer.media_type)));
+    };
+    let io = |source: io::Error| {
+        let message = format!("its layer {} cannot be read", layer.digest);
+        InputError::Base { message, source: Some(Box::new(source)) }
+    };
+    let blob = store.open_blob(&layer.digest).map_err(io::Error::other).map_err(io)?;
+    let blob = Hashed::new(blob, &layer.digest);
+    let decoder = Decoder::new(BufReader::with_capacity(1 << 18, blob), compression, DECODE).map_err(io)?;
+    let mut content = Hashed::new(decoder, diff_id);
+    let read = read(&mut BufReader::with_capacity(1 << 18, &mut content))?;
+    io::copy(&mut content, &mut io::sink()).map_err(io)?;
+    let (found, _, decoder) = content.finish();
+    if found != *diff_id {
+        return Err(base(format!("its layer {} unpacks to {found}, expected {diff_id}", layer.digest)));
+    }
+    let mut blob = decoder.into_inner();
+    io::copy(&mut blob, &mut io::sink()).map_err(io)?;
+    let (found, size, _) = blob.into_inner().finish();
+    if found != layer.digest || size != layer.size {
+        return Err(base(format!(
+            "its layer has {found} and {size} bytes, expected {} and {}",
+            layer.digest, layer.size
+        )));
+    }
+    Ok(read)
 }
 
 /// Refuses a base in which `verify` finds an error: an image on top of it would have the same. One that an earlier run

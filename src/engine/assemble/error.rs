@@ -64,6 +64,14 @@ pub enum BuildErrorKind {
         /// What was meant, probably.
         hint: Option<String>,
     },
+    /// What is named cannot be adjusted so.
+    #[error("{path} is {what}")]
+    Adjust {
+        /// The first path.
+        path: SafePath,
+        /// What it is.
+        what: &'static str,
+    },
     /// A layer cannot be written for what is in it.
     #[error(transparent)]
     Layer(LayerError),
@@ -152,6 +160,7 @@ impl Diagnostic for BuildError {
             BuildErrorKind::Conflict { .. } => "E-PATH-CONFLICT",
             BuildErrorKind::Kind { .. } => "E-PATH-KIND",
             BuildErrorKind::Nothing { code, .. } => code,
+            BuildErrorKind::Adjust { .. } => "E-ADJUST",
             BuildErrorKind::Layer(LayerError::Write(_)) => "E-OUTPUT",
             BuildErrorKind::Layer(LayerError::Size { .. }) => "E-SOURCE-CHANGED",
             BuildErrorKind::Layer(_) => "E-LAYER",
@@ -187,6 +196,7 @@ impl Diagnostic for BuildError {
                  place of what is below"
                     .into()
             }
+            BuildErrorKind::Adjust { .. } => "say `mode` or `owner`, or name something else".into(),
             BuildErrorKind::Nothing { hint: Some(hint), .. } => hint.clone(),
             BuildErrorKind::Nothing { .. } => {
                 "it is held against the base and the layers before this one; `dmoci inspect --files` lists what an image \

@@ -3,9 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::Read as _;
+use std::sync::Arc;
 
 use dmoci_layers::{Entry, EntryKind, SafePath, layer};
 
+use super::adjust::Earlier;
 use super::error::{BuildError, BuildErrorKind};
 use crate::inputs::files::CopySource;
 use crate::inputs::{Content, InputError, Item, Items};
@@ -14,9 +16,11 @@ use crate::inputs::{Content, InputError, Item, Items};
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Entries that are known.
-    List(Vec<Item>),
+    List(Arc<[Item]>),
     /// A file or folder of the project.
     Copy(Box<CopySource>),
+    /// What a layer below has, with other metadata.
+    Earlier(Earlier),
 }
 
 impl Source {
@@ -24,6 +28,7 @@ impl Source {
         Ok(match self {
             Source::List(items) => Box::new(items.iter().cloned().map(Ok)),
             Source::Copy(copy) => Box::new(copy.items()?),
+            Source::Earlier(earlier) => earlier.items()?,
         })
     }
 }

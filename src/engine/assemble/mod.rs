@@ -4,6 +4,7 @@
 //! image > config, plan > users, key, python > merge > error
 //! ```
 
+mod adjust;
 mod base;
 mod config;
 mod error;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dmoci_layers::{Digest, Entry, EntryKind, SafePath};
 
+use super::adjust::{self, Below};
 use super::base::BaseImage;
 use super::config;
 use super::error::{BuildError, BuildErrorKind};
@@ -139,14 +140,30 @@ pub fn plan(
             plan.origins.extend(origins);
         }
         let over = context.over;
+        let below = Below { tree: &tree, base: base.as_ref(), layers: &layers };
+        let adjusted = adjust::plan(&layer.adjust, &below, &layer.name, site, locate)?;
+        if let Some(first) = layer.adjust.first() {
+            let input = Some(plan.places.len());
+            let place = locate(&first.span, "");
+            if adjusted.is_empty() {
+                let message = "all that `adjust` of the layer {:?} names has this mode and owner already";
+                warnings.push((message.replace("{:?}", &format!("{:?}", layer.name)), place.clone()));
+            }
+            plan.places.push(place);
+            let origin = |source| Origin { input, rank: Rank::Explicit, replace: false, source };
+            // First, so that what others give may replace it.
+            plan.origins.splice(..0, adjusted.into_iter().map(origin));
+        }
         let mut given = vec![false; plan.places.len()];
         let mut way = Way { over, last, removed };
         complete(&mut plan, &mut tree, &mut way, site, target.compression, &mut given)?;
         bytes += plan.bytes;
         for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
-            let kind = match layer.inputs[input] {
-                Input::Archive(_) => "archive",
-                _ => "copy",
+            let kind = match layer.inputs.get(input) {
+                Some(Input::Archive(_)) => "archive",
+                Some(_) => "copy",
+                // Of what adjusts nothing it is said already.
+                None => continue,
             };
             let message = format!("this `{kind}` of the layer {:?} gives no file at all", layer.name);
             warnings.push((message, place.clone()));
@@ -220,28 +237,28 @@ impl Context<'_> {
                 let size = file.content.len() as u64;
                 let item =
                     self.item(&file.path, EntryKind::File { size }, file.mode, &file.owner, content)?;
-                vec![origin(Rank::Explicit, Source::List(vec![item]))]
+                vec![origin(Rank::Explicit, Source::List([item].into()))]
             }
             Input::Directory(directory) => {
                 let kind = EntryKind::Directory;
                 let item =
                     self.item(&directory.path, kind, directory.mode, &directory.owner, Content::None)?;
-                vec![origin(Rank::Explicit, Source::List(vec![item]))]
+                vec![origin(Rank::Explicit, Source::List([item].into()))]
             }
             Input::Symlink(link) => {
                 let kind = EntryKind::Symlink { target: link.target.as_bytes().to_vec() };
                 let item = self.item(&link.path, kind, 0o777, &link.owner, Content::None)?;
-                vec![origin(Rank::Explicit, Source::List(vec![item]))]
+                vec![origin(Rank::Explicit, Source::List([item].into()))]
             }
             Input::Archive(archive) => {
                 let items = self
                     .archive(archive)
                     .map_err(|error| error.at((self.locate)(&archive.source.span, "")))?;
-                vec![origin(Rank::Content, Source::List(items))]
+                vec![origin(Rank::Content, Source::List(items.into()))]
             }
             Input::Wheel(wheel) => {
                 let lists = self.wheel(wheel, environments)?;
-                lists.into_iter().map(|items| origin(Rank::Destination, Source::List(items))).collect()
+                lists.into_iter().map(|items| origin(Rank::Destination, Source::List(items.into()))).collect()
             }
         })
     }
@@ -441,7 +458,7 @@ fn complete(
     let whiteouts = way.removed.whiteouts(tree);
     whiteouts.iter().for_each(|item| key.add(item));
     for items in [parents, whiteouts] {
-        let source = Source::List(items);
+        let source = Source::List(items.into());
         plan.origins.push(Origin { input: None, rank: Rank::Parent, replace: false, source });
     }
     for (table, _) in &plan.substitutions {

@@ -23,22 +23,31 @@ impl Tree {
 
     /// All that an absolute pattern matches, sorted. No symbolic link is followed.
     pub fn find(&self, pattern: &Pattern) -> Vec<SafePath> {
-        let start = pattern.beginning();
+        self.select(&pattern.beginning(), |path, directory| pattern.matches(path.as_bytes(), directory))
+    }
+
+    /// All that is in a directory and below it, sorted.
+    pub fn below(&self, directory: &SafePath) -> Vec<SafePath> {
+        self.select(directory, |path, _| path != directory)
+    }
+
+    /// What of all at and below a path is chosen by path and whether it is a directory, sorted.
+    fn select(&self, start: &SafePath, choose: impl Fn(&SafePath, bool) -> bool) -> Vec<SafePath> {
         let mut found = BTreeSet::new();
         let mut see = |path: &SafePath, directory: bool| {
-            if pattern.matches(path.as_bytes(), directory) {
+            if choose(path, directory) {
                 found.insert(path.clone());
             }
         };
-        if self.exists(&start) && !start.is_root() {
-            see(&start, self.is_directory(&start));
+        if self.exists(start) && !start.is_root() {
+            see(start, self.is_directory(start));
         }
         let mut last = start.clone();
         // Directories that are there only because of what is in them.
         let mut above = |path: &SafePath, see: &mut dyn FnMut(&SafePath, bool)| {
             let mut parent = path.parent();
             while let Some(directory) =
-                parent.filter(|directory| directory.starts_with(&start) && *directory != start)
+                parent.filter(|directory| directory.starts_with(start) && directory != start)
             {
                 if last.starts_with(&directory) {
                     break;
@@ -50,12 +59,12 @@ impl Tree {
             }
             last = path.clone();
         };
-        for (path, node) in self.nodes.range(start.clone()..).take_while(|(path, _)| path.starts_with(&start))
-        {
+        let inside = |path: &SafePath| path.starts_with(start);
+        for (path, node) in self.nodes.range(start.clone()..).take_while(|(path, _)| inside(path)) {
             see(path, matches!(node, Node::Directory(_)));
             above(path, &mut see);
         }
-        let others = self.others.range(start.clone()..).take_while(|(path, _)| path.starts_with(&start));
+        let others = self.others.range(start.clone()..).take_while(|(path, _)| inside(path));
         for (directory, name) in others.flat_map(|(path, names)| names.iter().map(move |name| (path, name))) {
             // The name was part of a path.
             if let Ok(path) = directory.join(name) {

@@ -38,20 +38,24 @@ impl Resolver<'_> {
             }
             let inputs = if meant { self.inputs(fields) } else { Some(Vec::new()) };
             let remove = if meant { self.named(fields.list("remove")) } else { Some(Vec::new()) };
-            layers.push(name.zip(inputs).zip(remove).map(|((name, mut inputs), remove)| {
-                inputs.sort_by_key(|input| input.span().start);
-                Layer { name, remove, inputs, span }
-            }));
+            let adjust = if meant { self.adjusts(fields) } else { Some(Vec::new()) };
+            layers.push(name.zip(inputs).zip(remove.zip(adjust)).map(
+                |((name, mut inputs), (remove, adjust))| {
+                    inputs.sort_by_key(|input| input.span().start);
+                    Layer { name, remove, adjust, inputs, span }
+                },
+            ));
         }
         let mut layers = layers.into_iter().collect::<Option<Vec<Layer>>>()?;
-        layers.retain(|layer| !layer.inputs.is_empty() || !layer.remove.is_empty());
+        layers
+            .retain(|layer| !layer.inputs.is_empty() || !layer.remove.is_empty() || !layer.adjust.is_empty());
         Some(layers)
     }
 
     pub(super) fn inputs(&mut self, layer: &Fields) -> Option<Vec<Input>> {
         let mut inputs = Vec::new();
-        let mut entries = layer.list("remove").len();
-        for (kind, _, node) in &layer.entries {
+        let mut entries = layer.list("remove").len() + layer.list("adjust").len();
+        for (kind, _, node) in layer.entries.iter().filter(|(kind, ..)| kind != "adjust") {
             for fields in node.list().iter().filter_map(Node::table) {
                 entries += 1;
                 if !self.is_meant(fields) {
@@ -71,7 +75,7 @@ impl Resolver<'_> {
         if self.given.is_none() && entries == 0 && !layer.broken {
             let problem = Problem::new("E-SPEC-VALUE", &layer.span, "the layer is empty");
             self.problems.push(problem.expected(
-                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `wheel`, `remove`",
+                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `wheel`, `remove`, `adjust`",
             ));
         }
         inputs.into_iter().collect()
@@ -86,16 +90,54 @@ impl Resolver<'_> {
         named.collect::<Vec<_>>().into_iter().collect()
     }
 
-    pub(super) fn copy(&mut self, fields: &Fields) -> Option<Copy> {
-        let from = self.sources(fields.list("from"));
-        if let Some(node) = fields.get("from")
+    fn adjusts(&mut self, layer: &Fields) -> Option<Vec<Adjust>> {
+        let mut adjusts = Vec::new();
+        for fields in layer.tables("adjust") {
+            if self.is_meant(fields) {
+                adjusts.push(self.adjust(fields));
+            }
+        }
+        adjusts.into_iter().collect()
+    }
+
+    fn adjust(&mut self, fields: &Fields) -> Option<Adjust> {
+        let paths = self.named(fields.list("path"));
+        self.not_empty(fields, "path");
+        let mode = self.optional(fields, "mode", values::mode);
+        let file_mode = self.optional(fields, "file-mode", values::mode);
+        let dir_mode = self.optional(fields, "dir-mode", values::mode);
+        let owner = self.owner(fields);
+        if ["mode", "file-mode", "dir-mode", "owner"].iter().all(|key| fields.get(key).is_none())
+            && !fields.broken
+        {
+            let problem = Problem::new("E-SPEC-VALUE", &fields.span, "this `adjust` changes nothing");
+            self.problems.push(problem.expected("expected `mode`, `file-mode`, `dir-mode` or `owner`"));
+        }
+        Some(Adjust {
+            paths: paths?,
+            recursive: fields.flag("recursive"),
+            mode: mode?,
+            file_mode: file_mode?,
+            dir_mode: dir_mode?,
+            owner: owner?,
+            span: fields.span.clone(),
+        })
+    }
+
+    /// Refuses an empty list of paths.
+    fn not_empty(&mut self, fields: &Fields, key: &str) {
+        if let Some(node) = fields.get(key)
             && node.list().is_empty()
             && matches!(node.value, Value::List(_))
         {
-            self.problems.push(
-                Problem::new("E-SPEC-VALUE", &node.span, "`from` is empty").expected("expected a path"),
-            );
+            let problem = Problem::new("E-SPEC-VALUE", &node.span, format!("`{key}` is empty"));
+            self.problems.push(problem.expected("expected a path"));
         }
+    }
+
+    pub(super) fn copy(&mut self, fields: &Fields) -> Option<Copy> {
+        let from = self.sources(fields.list("from"));
+        self.not_empty(fields, "from");
         let to =
             self.required(fields, "to", |text| Ok((values::image_path_or_root(text)?, text.ends_with('/'))));
         if let (Some(from), Some((path, false)), Some(node)) = (&from, &to, fields.get("to"))
