@@ -13,3 +13,5 @@ mod foreign;
 mod loaders;
 mod owners;
 mod support;
+mod webapp;
+mod wheels;

@@ -121,7 +121,7 @@ impl<'a> Installation<'a> {
             "platlib" => self.keep(self.join(&scheme.platlib, rest)?, name, file, file.executable),
             "data" => self.keep(self.join(&scheme.data, rest)?, name, file, file.executable),
             "headers" => {
-                let project = stem.split_once('-').map_or(stem.as_str(), |(project, _)| project);
+                let project = self.wheel.name.name.as_str();
                 self.keep(
                     self.join(&self.join(&scheme.headers, project)?, rest)?,
                     name,

@@ -96,8 +96,8 @@ fn everything_has_its_place() {
 755 /opt/v/include/
 755 /opt/v/include/site/
 755 /opt/v/include/site/python3.13/
-755 /opt/v/include/site/python3.13/demo_app/
-644 /opt/v/include/site/python3.13/demo_app/demo.h "3"
+755 /opt/v/include/site/python3.13/demo-app/
+644 /opt/v/include/site/python3.13/demo-app/demo.h "3"
 755 /opt/v/lib/
 755 /opt/v/lib/python3.13/
 755 /opt/v/lib/python3.13/site-packages/

@@ -101,19 +101,29 @@ pub(crate) fn project() -> &'static Path {
 #[track_caller]
 pub(crate) fn root_file_system() -> &'static Path {
     static TAR: OnceLock<PathBuf> = OnceLock::new();
-    TAR.get_or_init(|| {
-        let cache = cache();
-        fs::create_dir_all(&cache).unwrap();
-        let tar = cache.join(format!("debian-{SUITE}-{VARIANT}.tar"));
-        if !tar.is_file() {
-            let part = cache.join(format!("debian-{SUITE}-{VARIANT}.{}.part.tar", std::process::id()));
-            let mut make = command("mmdebstrap");
-            make.arg(format!("--variant={VARIANT}")).arg(SUITE).arg(&part).args(sources());
-            run(&mut make);
-            fs::rename(&part, &tar).unwrap();
-        }
-        tar
-    })
+    TAR.get_or_init(|| made(&[]))
+}
+
+/// The same with Python.
+#[track_caller]
+pub(crate) fn root_file_system_with_python() -> &'static Path {
+    static TAR: OnceLock<PathBuf> = OnceLock::new();
+    TAR.get_or_init(|| made(&["python3"]))
+}
+
+fn made(packages: &[&str]) -> PathBuf {
+    let cache = cache();
+    fs::create_dir_all(&cache).unwrap();
+    let name = [&["debian", SUITE, VARIANT], packages].concat().join("-");
+    let tar = cache.join(format!("{name}.tar"));
+    if !tar.is_file() {
+        let part = cache.join(format!("{name}.{}.part.tar", std::process::id()));
+        let mut make = command("mmdebstrap");
+        make.arg(format!("--variant={VARIANT}")).arg(format!("--include={}", packages.join(",")));
+        run(make.arg(SUITE).arg(&part).args(sources()));
+        fs::rename(&part, &tar).unwrap();
+    }
+    tar
 }
 
 /// The machine's own files of package sources that name the suite; none means the default of mmdebstrap.
@@ -132,7 +142,8 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-fn cache() -> PathBuf {
+/// What is kept between runs.
+pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
     env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("dmoci-ci")
 }

@@ -6,6 +6,8 @@ pub(crate) mod docker;
 pub(crate) mod fault;
 pub(crate) mod podman;
 pub(crate) mod project;
+#[path = "../../it/support/wheel.rs"]
+pub(crate) mod wheel;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
 //! Wheels made from files: the same bytes every time, on every machine.
+#![allow(dead_code, reason = "each binary of tests uses a part")]
 
 use dmoci_layers::Digest;
 
@@ -76,6 +77,7 @@ impl Wheel {
         all.files.sort();
         let mut record = String::new();
         for (path, content, _) in &all.files {
+            let path = if path.contains(',') { format!("\"{path}\"") } else { path.clone() };
             record += &format!("{path},sha256={},{}\n", base64(content), content.len());
         }
         let path = format!("{}-{}.dist-info/RECORD", self.name, self.version);
