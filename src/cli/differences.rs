@@ -11,6 +11,9 @@ pub(super) struct Names {
     pub(super) right: &'static str,
 }
 
+/// Differences that are told one by one to people, and in JSON.
+pub(super) const TOLD: (usize, usize) = (50, 10_000);
+
 /// Values up to so many characters stand in one line.
 const SHORT: usize = 48;
 

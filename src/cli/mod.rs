@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod completions;
+mod diff;
 mod differences;
 mod doctor;
 mod export;
@@ -63,6 +64,7 @@ enum Command {
     Build(build::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Diff(diff::Args),
     Export(export::Args),
     Doctor(doctor::Args),
     Schema(schema::Args),
@@ -77,6 +79,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Build(args) => build::run(args, report),
         Command::Inspect(args) => inspect::run(args, report),
         Command::Verify(args) => verify::run(args, report),
+        Command::Diff(args) => diff::run(args, report),
         Command::Export(args) => export::run(args, report),
         Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),

@@ -8,7 +8,7 @@ use rustix::process::{Signal, set_parent_process_death_signal, umask};
 use serde_json::json;
 
 use super::Report;
-use super::differences::{Names, lines, summary};
+use super::differences::{Names, TOLD, lines, summary};
 use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
 use crate::ops::build::{Built, Request};
@@ -56,9 +56,6 @@ impl Circumstances {
         self.threads
     }
 }
-
-/// Differences that are told one by one to people, and in JSON.
-const TOLD: (usize, usize) = (50, 10_000);
 
 /// Builds twice. Differences are printed, and are an error.
 pub(super) fn build(

@@ -7,6 +7,7 @@
 mod cache;
 mod changes;
 mod determinism;
+mod diff;
 mod example;
 mod faults;
 mod foreign;

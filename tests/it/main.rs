@@ -13,6 +13,7 @@ mod build;
 mod cache;
 mod check;
 mod cli;
+mod diff;
 mod doctor;
 mod export;
 mod hello;
