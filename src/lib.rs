@@ -6,11 +6,12 @@
 //! ops      build export inspect verify …                   (joins what is below)
 //! engine   assemble   verify   diff                        (may use every column)
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! columns  spec            inputs                store
+//! columns  spec lock       inputs                store
 //!          (pure)          files archive base    layout archive
 //!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! base     diagnostic   limits   sha256   files   cache   vcs   oci (descriptor manifest index config reference platform)
+//! base     diagnostic   limits   sha256   url   files   cache   fetch (HTTP, proxies, retries)   vcs
+//!          oci (descriptor manifest index config reference platform)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
 //! ```
@@ -21,12 +22,15 @@ pub mod cache;
 pub mod cli;
 pub mod diagnostic;
 pub mod engine;
+pub mod fetch;
 pub mod files;
 pub mod inputs;
 pub mod limits;
+pub mod lock;
 pub mod oci;
 pub mod ops;
 pub mod sha256;
 pub mod spec;
 pub mod store;
+pub mod url;
 pub mod vcs;

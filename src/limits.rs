@@ -105,3 +105,24 @@ pub const WHEEL_INFO_BYTES: u64 = 1 << 20;
 
 /// The largest script of a wheel whose interpreter is written in: 16 MiB.
 pub const WHEEL_SCRIPT_BYTES: u64 = 16 << 20;
+
+/// The longest URL: 8 KiB, the least that servers should read (RFC 9110, section 4.1).
+pub const URL_BYTES: usize = 8 << 10;
+
+/// The largest file that is fetched when nobody says how large it is: 64 GiB.
+pub const DOWNLOAD_BYTES: u64 = 64 << 30;
+
+/// The largest head of an HTTP answer: 64 KiB.
+pub const HTTP_HEAD_BYTES: usize = 64 << 10;
+
+/// How often a server may send elsewhere.
+pub const REDIRECTS: usize = 10;
+
+/// How many files are fetched at once.
+pub const CONNECTIONS: usize = 8;
+
+/// The largest file of certificates that `--ca-file` names: 16 MiB.
+pub const CA_FILE_BYTES: u64 = 16 << 20;
+
+/// The largest `dmoci.lock`: 16 MiB, some fifty thousand entries.
+pub const LOCK_BYTES: u64 = 16 << 20;

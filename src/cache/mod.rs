@@ -11,14 +11,16 @@
 //!     base/<hex>          that a base was found sound
 //!     members/<hex>       what a base's layer says of some paths
 //!     seen/<hex>          files that were found to have a digest
+//!   downloads/            see [`Downloads`]
 //! ```
 //!
 //! Nothing in it is believed for being there. A record carries its own kind, key and sha256, and counts only when it
 //! is a regular file of this user; a blob is used when its file is the one that was hashed, unchanged by its
 //! [`Stamp`], and is hashed again otherwise. So damage costs time, never a wrong byte. Every failure of the cache itself
-//! is a miss: a build does not fail for it.
+//! is a miss: a build does not fail for it. Without a place for downloads, though, nothing can be fetched.
 
 mod blobs;
+mod downloads;
 mod sweep;
 
 use std::fs::{self, DirBuilder};
@@ -30,9 +32,11 @@ use dmoci_layers::{Digest, Hasher, RULES};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::diagnostic::{Diagnostic, Exit};
 use crate::files::{Moment, Stamp, open_regular};
 use crate::limits;
 
+pub use downloads::{Downloaded, Downloads, Reserved};
 pub use sweep::Usage;
 
 /// Part of every key: the form of the records, and what the code that made them understood.
@@ -100,37 +104,66 @@ pub enum CacheError {
     Foreign(PathBuf),
 }
 
+impl Diagnostic for CacheError {
+    fn code(&self) -> &'static str {
+        "E-CACHE"
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Undecided
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            CacheError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some space; everything in the cache may be deleted".into()
+            }
+            _ => "name a directory of this user's own with XDG_CACHE_HOME".into(),
+        })
+    }
+}
+
+/// A directory of the cache below `root`, made when it is not there. Nobody else can write it.
+fn prepare(root: &Path, name: &str) -> Result<PathBuf, CacheError> {
+    // Inputs are found by the clock of a file system and paths of this run: relative ones would move.
+    let root = std::path::absolute(root).map_err(at(root))?;
+    let directory = root.join(name);
+    for path in [&root, &directory] {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+        let metadata = fs::symlink_metadata(path).map_err(at(path))?;
+        if metadata.uid() != rustix::process::geteuid().as_raw()
+            || metadata.mode() & 0o022 != 0
+            || !metadata.is_dir()
+        {
+            return Err(CacheError::Foreign(path.clone()));
+        }
+    }
+    let tag = root.join("CACHEDIR.TAG");
+    if fs::symlink_metadata(&tag).is_err() {
+        fs::write(&tag, TAG).map_err(at(&tag))?;
+    }
+    Ok(directory)
+}
+
+/// A directory inside one that is prepared.
+fn make(path: PathBuf) -> Result<PathBuf, CacheError> {
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(&path)(error)),
+        _ => Ok(path),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> CacheError + use<> {
+    let path = path.to_owned();
+    move |source: io::Error| CacheError::Io { path, source }
+}
+
 impl Cache {
     /// Opens the cache below `root`, which is made when it is not there.
     pub fn open(root: &Path) -> Result<Cache, CacheError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| CacheError::Io { path, source }
-        };
-        // Inputs are found by the clock of a file system and paths of this run: relative ones would move.
-        let root = std::path::absolute(root).map_err(at(root))?;
-        let directory = root.join("build-1");
-        for path in [&root, &directory] {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
-            let metadata = fs::symlink_metadata(path).map_err(at(path))?;
-            if metadata.uid() != rustix::process::geteuid().as_raw()
-                || metadata.mode() & 0o022 != 0
-                || !metadata.is_dir()
-            {
-                return Err(CacheError::Foreign(path.clone()));
-            }
-        }
-        let cache = Cache { directory };
+        let cache = Cache { directory: prepare(root, "build-1")? };
         for name in Kind::ALL.iter().map(|kind| kind.name()).chain(["blobs"]) {
-            let path = cache.directory.join(name);
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&path)(error)),
-                _ => {}
-            }
-        }
-        let tag = root.join("CACHEDIR.TAG");
-        if fs::symlink_metadata(&tag).is_err() {
-            fs::write(&tag, TAG).map_err(at(&tag))?;
+            make(cache.directory.join(name))?;
         }
         Ok(cache)
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use super::Report;
-use super::project::ProjectArgs;
+use super::network::{self, NetworkArgs};
+use super::project::{ProjectArgs, VariantArgs};
 use super::twice;
 use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
@@ -16,9 +17,10 @@ use crate::ops::build::{self, Built, Request};
 /// Build the image that dmoci.toml describes
 ///
 /// Writes an OCI image layout to OUTPUT/image and all digests to OUTPUT/digests.json, and prints one line for
-/// each artifact: kind, name, digest. Needs no daemon, no root and no network. The same spec and sources give
-/// the same digests on every machine. When it fails, what was in OUTPUT is still there. A variant is an image of its own
-/// and has an OUTPUT of its own.
+/// each artifact: kind, name, digest. Needs no daemon and no root, and the network only for what dmoci.toml takes
+/// from there and no earlier run has fetched: that is pinned in dmoci.lock. The same spec, lock and sources give
+/// the same digests on every machine. When it fails, what was in OUTPUT is still there.
+/// A variant is an image of its own and has an OUTPUT of its own.
 ///
 /// What earlier builds made and what has not changed since is not made again: layers are kept in
 /// $XDG_CACHE_HOME/dmoci (~/.cache/dmoci), which can be removed at any time. The cache never shows in the digests.
@@ -26,6 +28,8 @@ use crate::ops::build::{self, Built, Request};
 pub(crate) struct Args {
     #[command(flatten)]
     project: ProjectArgs,
+    #[command(flatten)]
+    variant: VariantArgs,
     /// The output directory [default: dist in the project directory; of a variant, dist/variant-NAME]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -42,6 +46,9 @@ pub(crate) struct Args {
     /// Use and keep nothing of other builds: make every layer anew
     #[arg(long)]
     no_cache: bool,
+    /// Refuse to add anything to dmoci.lock
+    #[arg(long)]
+    locked: bool,
     /// Build a second time, from a copy of the inputs and under another umask, time zone, locale, directory and number
     /// of threads; exit with 5, and leave OUTPUT as it was, if anything differs
     #[arg(long)]
@@ -49,6 +56,8 @@ pub(crate) struct Args {
     /// Print digests.json instead of lines
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
@@ -57,24 +66,25 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let outputs = args.output.clone().unwrap_or_else(|| args.project.outputs());
     let request = Request {
         spec: args.project.spec(),
-        output: match &args.project.variant {
+        output: match &args.variant.variant {
             Some(name) if args.output.is_none() => outputs.join(format!("variant-{name}")),
             _ => outputs.clone(),
         },
         outputs,
         platforms: args.platform,
         set: args.project.set(),
-        variant: args.project.variant,
+        variant: args.variant.variant,
         project: args.project.directory,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         revision: args.revision,
-        cache: if args.no_cache { None } else { cache_root() },
+        cache: if args.no_cache { None } else { network::cache_root() },
         threads,
     };
+    let network = args.network.network(args.locked);
     let watch = Watcher::new(report);
     let built = match args.twice {
-        true => twice::build(&request, &watch, report, args.json)?,
-        false => build::build(&request, &watch)?,
+        true => twice::build(&request, &network, &watch, report, args.json)?,
+        false => build::build(&request, &network, &watch)?,
     };
     drop(watch);
     report.status("Finished", built.layout.display());
@@ -83,13 +93,6 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         false => report.rows(&rows(&built)),
     }
     Ok(Exit::Done)
-}
-
-/// Where caches are, by the XDG Base Directory Specification 0.8; relative paths do not count there.
-pub(super) fn cache_root() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    Some(base?.join("dmoci"))
 }
 
 /// SOURCE_DATE_EPOCH, when it is set (<https://reproducible-builds.org/specs/source-date-epoch/>).

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::project::ProjectArgs;
+use super::network::NetworkArgs;
+use super::project::{ProjectArgs, VariantArgs};
 use super::watcher::Watcher;
 use super::{Report, count};
 use crate::diagnostic::{Exit, Failure};
@@ -18,11 +19,18 @@ use crate::{ops, spec};
 pub(crate) struct Args {
     #[command(flatten)]
     project: ProjectArgs,
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// Refuse a dmoci.lock that lacks something
+    #[arg(long)]
+    locked: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let spec = spec::load(&args.project.spec())?;
-    let specs = match &args.project.variant {
+    let specs = match &args.variant.variant {
         Some(name) => vec![spec.with_variant(name)?],
         None => {
             let variants = spec.variants().map(|name| spec.with_variant(name));
@@ -32,11 +40,13 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         }
     };
     let scratch = std::env::temp_dir();
+    let network = args.network.network(args.locked);
     let watch = Watcher::new(report);
     let mut sources = BTreeSet::new();
     let mut platforms = 0;
     for spec in &specs {
-        let checked = ops::check::check(&args.project.directory, spec, args.project.set(), &scratch, &watch)?;
+        let (directory, set) = (&args.project.directory, args.project.set());
+        let checked = ops::check::check(directory, spec, set, &scratch, &network, &watch)?;
         for target in &checked.targets {
             let inputs = target.layers.iter().map(|layer| layer.inputs.len()).sum();
             let (layers, entries) =
@@ -48,7 +58,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     }
     drop(watch);
     let mut parts = vec![count(platforms, "platform", "platforms")];
-    if args.project.variant.is_none() && specs.len() > 1 {
+    if args.variant.variant.is_none() && specs.len() > 1 {
         parts.push(count(specs.len() - 1, "variant", "variants"));
     }
     parts.push(count(sources.len(), "source", "sources"));

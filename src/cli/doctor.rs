@@ -34,7 +34,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let beside = if args.directory == Path::new(".") { "dist".into() } else { args.directory.join("dist") };
     let output = args.output.unwrap_or(beside);
-    let facts = ops::doctor::look(&output, super::build::cache_root().as_deref());
+    let facts = ops::doctor::look(&output, super::network::cache_root().as_deref());
     if args.json {
         let mut all: Map<String, Value> = Map::new();
         for fact in &facts {

@@ -11,7 +11,9 @@ mod doctor;
 mod export;
 mod help;
 mod inspect;
+mod lock;
 mod man;
+mod network;
 mod project;
 mod report;
 mod schema;
@@ -61,6 +63,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Lock(lock::Args),
     Build(build::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -76,6 +79,7 @@ enum Command {
 fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
     match command {
         Command::Check(args) => check::run(args, report),
+        Command::Lock(args) => lock::run(args, report),
         Command::Build(args) => build::run(args, report),
         Command::Inspect(args) => inspect::run(args, report),
         Command::Verify(args) => verify::run(args, report),

@@ -21,6 +21,11 @@ pub(crate) struct ProjectArgs {
     /// Set a variable of [vars], or the version with NAME `version`; can be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
+}
+
+/// Which of the images that the file describes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VariantArgs {
     /// The variant of the image that [variant.NAME] describes
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,

@@ -234,6 +234,11 @@ impl Progress {
         self.0.inc(bytes);
     }
 
+    /// So many bytes more are to be done.
+    pub(crate) fn inc_total(&self, bytes: u64) {
+        self.0.inc_length(bytes);
+    }
+
     /// What is being worked on, shown behind the bar.
     #[allow(dead_code, reason = "for commands that are still to come")]
     pub(crate) fn about(&self, message: &str) {

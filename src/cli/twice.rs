@@ -12,6 +12,7 @@ use super::differences::{Names, TOLD, lines, summary};
 use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
 use crate::ops::build::{Built, Request};
+use crate::ops::lock::Network;
 use crate::ops::twice::{SECOND, Second, Twice, build_twice};
 
 /// What the second build must do itself: `UMASK:THREADS` in the variable [`SECOND`].
@@ -60,11 +61,12 @@ impl Circumstances {
 /// Builds twice. Differences are printed, and are an error.
 pub(super) fn build(
     request: &Request,
+    network: &Network<'_>,
     watch: &Watcher<'_>,
     report: &Report,
     json: bool,
 ) -> Result<Built, Failure> {
-    match build_twice(request, &second(request.threads, json), watch)? {
+    match build_twice(request, network, &second(request.threads, json), watch)? {
         Twice::Same(built) => {
             report.status("Same", format!("twice the same: {}", built.image.root.digest));
             Ok(*built)

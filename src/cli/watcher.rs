@@ -1,4 +1,4 @@
-//! What `build` and `check` say while they work.
+//! What `build`, `check` and `lock` say while they work.
 
 use std::sync::Mutex;
 
@@ -10,12 +10,13 @@ use crate::ops::plan::Watch;
 pub(super) struct Watcher<'a> {
     report: &'a Report,
     progress: Mutex<Option<Progress>>,
+    fetching: Mutex<Option<Progress>>,
 }
 
 impl<'a> Watcher<'a> {
     /// Tells this report.
     pub(super) fn new(report: &'a Report) -> Watcher<'a> {
-        Watcher { report, progress: Mutex::new(None) }
+        Watcher { report, progress: Mutex::new(None), fetching: Mutex::new(None) }
     }
 }
 
@@ -30,6 +31,29 @@ impl Watch for Watcher<'_> {
 
     fn warning(&self, message: &str) {
         self.report.warning(message);
+    }
+
+    fn fetching(&self, bytes: u64) {
+        if let Ok(mut fetching) = self.fetching.lock() {
+            match fetching.as_ref() {
+                Some(fetching) => fetching.inc_total(bytes),
+                None => *fetching = Some(self.report.progress("Fetching", bytes)),
+            }
+        }
+    }
+
+    fn fetched(&self, bytes: u64) {
+        if let Ok(fetching) = self.fetching.lock()
+            && let Some(fetching) = fetching.as_ref()
+        {
+            fetching.inc(bytes);
+        }
+    }
+
+    fn all_fetched(&self) {
+        if let Ok(mut fetching) = self.fetching.lock() {
+            *fetching = None;
+        }
     }
 
     fn total(&self, bytes: u64) {

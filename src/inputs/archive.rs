@@ -1,4 +1,4 @@
-//! The content of archives: tar (plain, gzip, xz, zstd) and zip, from a file of the project.
+//! The content of archives: tar (plain, gzip, xz, zstd) and zip, from a file of the project or from elsewhere.
 //!
 //! Archives are hostile until read: paths are checked, nothing is written under a member's name, and the
 //! bounds of [`crate::limits`] hold.
@@ -14,12 +14,13 @@ use dmoci_layers::decompress::{DecodeLimits, Decoder, sniff};
 use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
 use dmoci_layers::{Compression, Digest, Entry, EntryKind, SafePath};
 
+use super::files::Project;
 use super::pattern::Patterns;
-use super::spool::{Spool, Spooled};
+use super::spool::{Identity, Spool, Spooled};
 use super::stored::StoredMember;
 use super::unpack::{Loose, caused, error};
 use super::{InputError, Site, zip};
-use crate::cache::{Cache, KeyWriter, Kind};
+use crate::cache::{Cache, Downloaded, KeyWriter, Kind};
 use crate::files::Stamp;
 use crate::limits;
 
@@ -68,15 +69,14 @@ pub const DECODE: DecodeLimits = DecodeLimits {
 };
 
 impl Archive {
-    /// Reads an archive of the project. What is compressed, is unpacked into a nameless file in the scratch directory.
+    /// Reads an archive. What is compressed, is unpacked into a nameless file in the scratch directory.
     ///
     /// An archive that an earlier run has read, and that did not change, is not read before a content is asked for.
-    pub fn read(site: &Site<'_>, path: &Path, options: &Options) -> Result<Archive, InputError> {
-        let file = site.project.open_file(path)?;
-        let io = |source| InputError::Io { path: path.to_owned(), source };
-        let stamp = Stamp::of_file(&file).map_err(io)?;
+    pub fn read(site: &Site<'_>, source: &ArchiveFile, options: &Options) -> Result<Archive, InputError> {
+        let (file, identity) = source.open()?;
+        let path = source.name();
         let mut key = KeyWriter::new(Kind::Archive, site.since);
-        key.stamp(&stamp);
+        identity.decide(&mut key);
         options.decide(&mut key);
         let key = key.finish();
         let known = key.as_ref().zip(site.cache).and_then(|(key, cache)| recall(cache, key));
@@ -84,7 +84,7 @@ impl Archive {
             Some(members) => (members, None),
             None => {
                 let (members, spool) = unpack(file, path, options, site.scratch)?;
-                if stamp != Stamp::of_file(&site.project.open_file(path)?).map_err(io)? {
+                if identity != source.open()?.1 {
                     return Err(InputError::Changed(path.to_owned()));
                 }
                 if let Some((key, cache)) = key.as_ref().zip(site.cache) {
@@ -95,21 +95,53 @@ impl Archive {
             }
         };
         let again = {
-            let (project, scratch) = (site.project.clone(), site.scratch.to_owned());
-            let (path, options) = (path.to_owned(), options.clone());
+            let (source, options, scratch) = (source.clone(), options.clone(), site.scratch.to_owned());
+            let identity = identity.clone();
             move || {
-                let file = project.open_file(&path)?;
-                let now =
-                    Stamp::of_file(&file).map_err(|source| InputError::Io { path: path.clone(), source })?;
-                match now == stamp {
-                    true => Ok(unpack(file, &path, &options, &scratch)?.1),
-                    false => Err(InputError::Changed(path.clone())),
+                let (file, now) = source.open()?;
+                match now == identity {
+                    true => Ok(unpack(file, source.name(), &options, &scratch)?.1),
+                    false => Err(InputError::Changed(source.name().to_owned())),
                 }
             }
         };
         let decided = key.map(|key| key.hex().as_bytes().to_vec()).unwrap_or_default();
-        let spool = Arc::new(Spooled::new(decided, Some(stamp), spool, again));
+        let spool = Arc::new(Spooled::new(decided, Some(identity), spool, again));
         Ok(Archive { members, spool, path: path.to_owned() })
+    }
+}
+
+/// Where an archive is.
+#[derive(Clone, Debug)]
+pub enum ArchiveFile {
+    /// In the project, at this path.
+    Project(Project, PathBuf),
+    /// Fetched; messages call it so.
+    Fetched(Downloaded, PathBuf),
+}
+
+impl ArchiveFile {
+    /// What messages call it.
+    fn name(&self) -> &Path {
+        match self {
+            ArchiveFile::Project(_, path) | ArchiveFile::Fetched(_, path) => path,
+        }
+    }
+
+    /// The file, and what it is.
+    fn open(&self) -> Result<(File, Identity), InputError> {
+        let io = |source| InputError::Io { path: self.name().to_owned(), source };
+        match self {
+            ArchiveFile::Project(project, path) => {
+                let file = project.open_file(path)?;
+                let stamp = Stamp::of_file(&file).map_err(io)?;
+                Ok((file, Identity::Stamp(stamp)))
+            }
+            ArchiveFile::Fetched(downloaded, _) => {
+                let file = downloaded.open().map_err(|error| io(io::Error::other(error)))?;
+                Ok((file, Identity::Digest(downloaded.digest().clone())))
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod base;
 mod beneath;
+pub mod fetched;
 pub mod files;
 pub mod mirror;
 pub mod pattern;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use dmoci_layers::{Entry, PathError, SafePath};
 
-use crate::cache::{Cache, KeyWriter};
+use crate::cache::{Cache, Downloaded, KeyWriter};
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::files::Moment;
 use crate::limits;
@@ -53,6 +54,8 @@ pub enum Content {
     Project(files::Handle),
     /// In a file of the project, with strings in it substituted. The entry has the size before.
     Substituted(files::Handle, Arc<Substitution>),
+    /// All of a file that was fetched.
+    Fetched(Downloaded),
     /// In a file that nobody else changes.
     Spool {
         /// The file.
@@ -77,6 +80,8 @@ pub struct Site<'a> {
     pub cache: Option<&'a Cache>,
     /// A moment before anything was looked at.
     pub since: Moment,
+    /// What comes from elsewhere.
+    pub fetched: &'a fetched::Fetched,
 }
 
 /// Sources of entries in the order of a layer.
@@ -291,6 +296,9 @@ impl Content {
             Content::Bytes(bytes) => Reader::Bytes(bytes),
             Content::Project(handle) => Reader::Project(handle.open()?),
             Content::Substituted(handle, table) => substituted(handle, table)?,
+            Content::Fetched(file) => {
+                Reader::Spool { file: file.file().clone(), offset: 0, left: file.size() }
+            }
             Content::Spool { spool, offset, size } => {
                 Reader::Spool { file: spool.file()?, offset: *offset, left: *size }
             }
@@ -309,6 +317,10 @@ impl Content {
             Content::Project(handle) => {
                 key.number(2);
                 key.stamp(handle.stamp());
+            }
+            Content::Fetched(file) => {
+                key.number(6);
+                key.bytes(file.digest().to_string().as_bytes());
             }
             Content::Spool { spool, offset, size } => {
                 key.number(3);

@@ -5,6 +5,8 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dmoci_layers::Digest;
+
 use super::InputError;
 use crate::cache::KeyWriter;
 use crate::files::Stamp;
@@ -78,12 +80,37 @@ impl Spool {
     }
 }
 
+/// What tells an archive from every other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A file of the project, in this state.
+    Stamp(Stamp),
+    /// A file of this digest.
+    Digest(Digest),
+}
+
+impl Identity {
+    /// Writes it into a key.
+    pub fn decide(&self, key: &mut KeyWriter) {
+        match self {
+            Identity::Stamp(stamp) => {
+                key.number(0);
+                key.stamp(stamp);
+            }
+            Identity::Digest(digest) => {
+                key.number(1);
+                key.bytes(digest.to_string().as_bytes());
+            }
+        }
+    }
+}
+
 /// What an archive or a layer holds, unpacked: now, or when it is needed.
 pub struct Spooled {
     /// What decides it.
     key: Vec<u8>,
-    /// The state of the archive; nothing when `key` says it all.
-    stamp: Option<Stamp>,
+    /// The archive; nothing when `key` says it all.
+    archive: Option<Identity>,
     /// Unpacks the archive again, when it is still as it was.
     fill: Box<Fill>,
     file: Mutex<Option<Arc<File>>>,
@@ -93,20 +120,20 @@ type Fill = dyn Fn() -> Result<File, InputError> + Send + Sync;
 
 impl std::fmt::Debug for Spooled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spooled").field("stamp", &self.stamp).finish_non_exhaustive()
+        f.debug_struct("Spooled").field("archive", &self.archive).finish_non_exhaustive()
     }
 }
 
 impl Spooled {
-    /// A spool of the archive in this state. `key` is what decides its content beside that; `fill` unpacks it, which is
+    /// A spool of this archive. `key` is what decides its content beside that; `fill` unpacks it, which is
     /// done when `file` is not there yet and a content is asked for.
     pub fn new(
         key: Vec<u8>,
-        stamp: Option<Stamp>,
+        archive: Option<Identity>,
         file: Option<File>,
         fill: impl Fn() -> Result<File, InputError> + Send + Sync + 'static,
     ) -> Spooled {
-        Spooled { key, stamp, fill: Box::new(fill), file: Mutex::new(file.map(Arc::new)) }
+        Spooled { key, archive, fill: Box::new(fill), file: Mutex::new(file.map(Arc::new)) }
     }
 
     /// The contents.
@@ -122,8 +149,8 @@ impl Spooled {
 
     /// Writes what decides the contents into a key.
     pub fn decide(&self, key: &mut KeyWriter) {
-        if let Some(stamp) = &self.stamp {
-            key.stamp(stamp);
+        if let Some(archive) = &self.archive {
+            archive.decide(key);
         }
         key.bytes(&self.key);
     }

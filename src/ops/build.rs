@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use dmoci_layers::{MTIME, Pool, RULES};
 use serde_json::{Value, json};
 
+use super::lock::{self, Network};
 use super::output::Dist;
-use super::plan::{Watch, on, plan, warn};
+use super::plan::{Ground, Watch, on, plan, warn};
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::assemble::{self, BuiltImage, Facts};
+use crate::inputs::fetched::Fetched;
 use crate::limits;
+use crate::lock::Lock;
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, index, timestamp};
 use crate::spec::target::Target;
@@ -97,8 +100,10 @@ impl Diagnostic for RequestError {
 }
 
 /// Builds an image. On an error the output directory is as it was.
-pub fn build(request: &Request, watch: &dyn Watch) -> Result<Built, Failure> {
-    made(request, watch, None)
+///
+/// What `dmoci.lock` lacks is added to it once everything is fetched, before anything else is written.
+pub fn build(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Result<Built, Failure> {
+    made(request, network, watch, None)
 }
 
 /// An image that is made and not yet that of the output directory.
@@ -111,6 +116,8 @@ pub(super) struct First<'a> {
     pub(super) image: &'a BuiltImage,
     /// The content of `digests.json`.
     pub(super) digests: &'a [u8],
+    /// What is pinned, as the lock file has it.
+    pub(super) lock: &'a Lock,
     /// A layout of it.
     pub(super) layout: PathBuf,
     /// Where unfinished files lie.
@@ -121,7 +128,12 @@ pub(super) struct First<'a> {
 pub(super) type Look<'a> = &'a mut dyn FnMut(&First<'_>) -> Result<(), Failure>;
 
 /// Builds an image, and lets `look` stop it.
-pub(super) fn made(request: &Request, watch: &dyn Watch, look: Option<Look<'_>>) -> Result<Built, Failure> {
+pub(super) fn made(
+    request: &Request,
+    network: &Network<'_>,
+    watch: &dyn Watch,
+    look: Option<Look<'_>>,
+) -> Result<Built, Failure> {
     crate::sha256::provide();
     let spec = spec::load(&request.spec)?;
     let spec = match &request.variant {
@@ -135,6 +147,9 @@ pub(super) fn made(request: &Request, watch: &dyn Watch, look: Option<Look<'_>>)
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
     super::check::sources(&request.project, &spec, &targets)?;
+    // Before git is asked: the lock file is part of the tree.
+    let settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
+    lock::write(&settled, watch)?;
     let (facts, epoch) = facts(request, python.source)?;
 
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
@@ -143,14 +158,25 @@ pub(super) fn made(request: &Request, watch: &dyn Watch, look: Option<Look<'_>>)
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
     let mut dist = Dist::new(writer, cache, watch);
-    let written = write(&spec, targets.clone(), request, &facts, &mut dist, watch).and_then(|image| {
+    let written = write(&spec, targets.clone(), request, &settled.fetched, &facts, &mut dist, watch);
+    let written = written.and_then(|image| {
         let digests = digests(&image, &spec, &names, &facts);
         let index = index::author(&roots(&image, &names));
         if let Some(look) = look {
             let layout = dist.preview(&index)?;
             let (scratch, digests) = (dist.scratch(), &crate::oci::json::canonical(&digests));
             let (spec, targets, facts, image) = (&spec, &targets, &facts, &image);
-            look(&First { spec, targets, facts, epoch, image, digests, layout, scratch })?;
+            look(&First {
+                spec,
+                targets,
+                facts,
+                epoch,
+                image,
+                digests,
+                lock: &settled.lock,
+                layout,
+                scratch,
+            })?;
         }
         Ok((image, digests, index))
     });
@@ -181,13 +207,21 @@ fn write(
     spec: &Spec,
     targets: Vec<Target>,
     request: &Request,
+    fetched: &Fetched,
     facts: &Facts,
     dist: &mut Dist<'_>,
     watch: &dyn Watch,
 ) -> Result<BuiltImage, Failure> {
     let scratch = dist.scratch();
     let cache = dist.cache().cloned();
-    let plans = plan(spec, targets, &request.project, &request.outputs, &scratch, cache.as_ref(), watch)?;
+    let ground = Ground {
+        project: &request.project,
+        output: &request.outputs,
+        scratch: &scratch,
+        cache: cache.as_ref(),
+        fetched,
+    };
+    let plans = plan(spec, targets, &ground, watch)?;
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
     let pool = Pool::new(request.threads);
     let mut built = Vec::with_capacity(plans.len());

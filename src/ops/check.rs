@@ -6,10 +6,11 @@ use std::io;
 use std::path::Path;
 
 use super::build::{PyProject, names};
-use super::plan::{Watch, plan, warn};
+use super::lock::{Mode, Network, settle};
+use super::plan::{Ground, Watch, plan, warn};
 use crate::diagnostic::Failure;
 use crate::engine::assemble;
-use crate::spec::target::{Base, Input, Source, SourcePath};
+use crate::spec::target::{Archive, ArchiveSource, Base, Input, Source, SourcePath};
 use crate::spec::{Overrides, Problem, Problems, Spec, SpecError, Target, nearest};
 
 /// What a good specification holds.
@@ -25,12 +26,14 @@ pub struct Checked {
 /// looks whether every source is there, reads archives and bases, and finds conflicts. `set` are variables that the
 /// caller sets.
 ///
-/// What archives hold is unpacked into nameless files in `scratch`.
+/// What archives hold is unpacked into nameless files in `scratch`. What is not in the cache is fetched into it; the lock file
+/// stays as it is.
 pub fn check(
     dir: &Path,
     spec: &Spec,
     set: BTreeMap<String, String>,
     scratch: &Path,
+    network: &Network<'_>,
     watch: &dyn Watch,
 ) -> Result<Checked, Failure> {
     crate::sha256::provide();
@@ -41,7 +44,17 @@ pub fn check(
     }
     names(&targets)?;
     let sources = sources(dir, spec, &targets)?;
-    for plan in plan(spec, targets.clone(), dir, &dir.join("dist"), scratch, None, watch)? {
+    let settled = settle(spec, &targets, network, &Mode::Use, watch)?;
+    let lacking = settled.changes.len();
+    if lacking > 0 {
+        let (file, entries) = (settled.file.display(), if lacking == 1 { "entry" } else { "entries" });
+        watch.warning(&format!(
+            "{file} lacks {lacking} {entries} that a build will add; `dmoci lock` does it now"
+        ));
+    }
+    let (output, fetched) = (dir.join("dist"), &settled.fetched);
+    let ground = Ground { project: dir, output: &output, scratch, cache: None, fetched };
+    for plan in plan(spec, targets.clone(), &ground, watch)? {
         warn(watch, &assemble::prove(&plan)?);
     }
     Ok(Checked { sources, targets })
@@ -79,9 +92,15 @@ fn named(target: &Target) -> Vec<(Source, Kind)> {
     for input in target.layers.iter().flat_map(|layer| &layer.inputs) {
         match input {
             Input::Copy(copy) => all.extend(copy.from.iter().map(|source| (source.clone(), Kind::Anything))),
-            Input::Archive(archive) => all.push((archive.source.clone(), Kind::File)),
+            Input::Archive(Archive { source: ArchiveSource::Project(source), .. }) => {
+                all.push((source.clone(), Kind::File));
+            }
             Input::Wheel(wheel) => all.push((wheel.source.clone(), Kind::File)),
-            Input::File(_) | Input::Directory(_) | Input::Symlink(_) => {}
+            Input::Archive(_)
+            | Input::File(_)
+            | Input::Directory(_)
+            | Input::Symlink(_)
+            | Input::Download(_) => {}
         }
     }
     all

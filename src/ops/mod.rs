@@ -6,6 +6,7 @@ pub mod diff;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+pub mod lock;
 mod output;
 pub mod plan;
 pub mod twice;

@@ -7,40 +7,57 @@ use crate::diagnostic::{Failure, Place};
 use crate::engine::assemble::{self, BaseImage, ImagePlan};
 use crate::files::Moment;
 use crate::inputs::base::Tree;
+use crate::inputs::fetched::Fetched;
 use crate::inputs::files::Project;
 use crate::inputs::{InputError, Site};
 use crate::spec::{Span, Spec, Target};
 
 /// Who is told what is done.
-pub trait Watch {
+pub trait Watch: Sync {
     /// A step begins.
     fn status(&self, verb: &str, message: &str);
     /// Something that only those want to know who look closely.
     fn detail(&self, verb: &str, message: &str);
     /// Something is not wrong, but hardly meant.
     fn warning(&self, message: &str);
+    /// So many bytes more are to be fetched.
+    fn fetching(&self, _bytes: u64) {}
+    /// So many bytes more were fetched.
+    fn fetched(&self, _bytes: u64) {}
+    /// Nothing more is to be fetched.
+    fn all_fetched(&self) {}
     /// So many bytes are to be written.
     fn total(&self, bytes: u64);
     /// So many bytes more were written.
     fn wrote(&self, bytes: u64);
 }
 
-/// Plans all targets; what archives hold is unpacked into nameless files in `scratch`.
-///
-/// `output` is the directory that a build writes, when there is one: it can be neither copied nor a base.
+/// What a plan is made from, beside the spec.
+pub(super) struct Ground<'a> {
+    /// The project directory.
+    pub(super) project: &'a Path,
+    /// The directory that a build writes, when there is one: it can be neither copied nor a base.
+    pub(super) output: &'a Path,
+    /// Where what archives hold is unpacked, into nameless files.
+    pub(super) scratch: &'a Path,
+    /// What earlier runs learnt.
+    pub(super) cache: Option<&'a Cache>,
+    /// What comes from elsewhere.
+    pub(super) fetched: &'a Fetched,
+}
+
+/// Plans all targets.
 pub(super) fn plan(
     spec: &Spec,
     targets: Vec<Target>,
-    project: &Path,
-    output: &Path,
-    scratch: &Path,
-    cache: Option<&Cache>,
+    ground: &Ground<'_>,
     watch: &dyn Watch,
 ) -> Result<Vec<ImagePlan>, Failure> {
+    let &Ground { project, output, scratch, cache, fetched } = ground;
     let since =
         Moment::now(scratch).map_err(|source| InputError::Scratch { path: scratch.to_owned(), source })?;
     let project = Project::open(project)?.writing(output)?;
-    let site = Site { project: &project, scratch, cache, since };
+    let site = Site { project: &project, scratch, cache, since, fetched };
     let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
     for target in targets {
         watch.status("Planning", &on(spec, &target));

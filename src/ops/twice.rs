@@ -2,7 +2,7 @@
 //!
 //! The second build is a process of its own, with another umask, time zone, locale, working directory, project directory
 //! and number of threads. It reads a real copy of what the spec names and of nothing else, made in another order, with
-//! other times and modes. Neither build reads the cache. Only when both agree does the image become that of the output
+//! other times and modes. Neither build reads the build cache. Only when both agree does the image become that of the output
 //! directory.
 
 use std::collections::BTreeSet;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::build::{Built, First, Request, made};
+use super::lock::Network;
 use super::plan::Watch;
 use crate::diagnostic::{Diagnostic, Exit, Failure, Place};
 use crate::engine::assemble::copied;
@@ -22,7 +23,7 @@ use crate::engine::diff::{self, Diff, LayerOutcome, Side, Verdict, document};
 use crate::inputs::InputError;
 use crate::inputs::files::Project;
 use crate::inputs::mirror::Mirror;
-use crate::spec::target::{Base, Copy, Input, SourcePath, Target};
+use crate::spec::target::{Archive, ArchiveSource, Base, Copy, Input, SourcePath, Target};
 use crate::store::{ImageStore, Subject};
 use crate::vcs;
 
@@ -122,12 +123,21 @@ impl Diagnostic for TwiceError {
 }
 
 /// Builds an image twice. On an error, and when the builds differ, the output directory is as it was.
-pub fn build_twice(request: &Request, second: &Second, watch: &dyn Watch) -> Result<Twice, Failure> {
+///
+/// What comes from the network is fetched for the first build; the second one takes it from the cache, where it is hashed
+/// again, by the pins of the first.
+pub fn build_twice(
+    request: &Request,
+    network: &Network<'_>,
+    second: &Second,
+    watch: &dyn Watch,
+) -> Result<Twice, Failure> {
     // A cache would give the second build what the first one made.
     let request = Request { cache: None, ..request.clone() };
     let mut found = None;
     let built = made(
         &request,
+        network,
         watch,
         Some(&mut |first| match compare(first, &request, second, watch)? {
             diff if diff.verdict == Verdict::Same => Ok(()),
@@ -220,6 +230,8 @@ impl Elsewhere {
         }
         let spec = place.spec();
         fs::write(&spec, first.spec.text().as_bytes()).map_err(|source| scratch(&spec, source))?;
+        let lock = spec.with_extension("lock");
+        fs::write(&lock, first.lock.text()).map_err(|source| scratch(&lock, source))?;
         place.copy(first, request).map_err(|failure| {
             let causes = [vec![failure.message], failure.causes].concat();
             Failure::from(TwiceError::Copy(causes.join(": ").into()))
@@ -254,13 +266,17 @@ impl Elsewhere {
             for input in target.layers.iter().flat_map(|layer| &layer.inputs) {
                 match input {
                     Input::Copy(copy) => copies.extend(copy.from.iter().map(|from| (copy, &from.path))),
-                    Input::Archive(archive) => {
-                        files.insert(archive.source.path.as_path().to_owned());
+                    Input::Archive(Archive { source: ArchiveSource::Project(source), .. }) => {
+                        files.insert(source.path.as_path().to_owned());
                     }
                     Input::Wheel(wheel) => {
                         files.insert(wheel.source.path.as_path().to_owned());
                     }
-                    Input::File(_) | Input::Directory(_) | Input::Symlink(_) => {}
+                    Input::Archive(_)
+                    | Input::Download(_)
+                    | Input::File(_)
+                    | Input::Directory(_)
+                    | Input::Symlink(_) => {}
                 }
             }
             files.extend(base_files(&target.base, &project)?);
@@ -323,7 +339,7 @@ impl Elsewhere {
         let scratch = |source| TwiceError::Scratch { path: path.clone(), source };
         let said = File::create(&path).map_err(scratch)?;
         let mut command = Command::new(&second.program);
-        command.args(["--quiet", "--color=never", "build", "--no-cache"]);
+        command.args(["--quiet", "--color=never", "build", "--no-cache", "--locked", "--offline"]);
         command.arg("-C").arg(Path::new("tree").join(PROJECT)).arg("-f").arg(self.spec());
         command.arg("-o").arg("dist");
         command.arg(format!("--epoch={}", first.epoch));

@@ -120,6 +120,11 @@ const REPLACE: Key = Key::new(
     "Whether this takes the place of what earlier entries of the layer give, and of another kind of file below.",
 )
 .default("false");
+const SHA256: Key = Key::new(
+    "sha256",
+    Kind::Text,
+    "What `url` must give, 64 hexadecimal digits; without it, what came first is written into dmoci.lock.",
+);
 const OWNER_DOC: &str =
     "Owner as \"uid:gid\", \"uid\" (the group has the same number) or the name of one of image.users.";
 const OWNER: Key = Key::new("owner", Kind::Text, OWNER_DOC).default("\"0:0\"");
@@ -261,10 +266,10 @@ static LAYER: Table = Table {
             Kind::Tables(&ARCHIVE),
             "The content of tar (plain, gzip, xz, zstd) and zip archives.",
         ),
+        Key::new("download", Kind::Tables(&DOWNLOAD), "Files from elsewhere."),
         Key::new("wheel", Kind::OneOrMoreTables(&WHEEL), "Wheels of the project, installed."),
         Key::later("debian"),
         Key::later("python"),
-        Key::later("download"),
         Key::new(
             "remove",
             Kind::Texts,
@@ -356,8 +361,13 @@ static ARCHIVE: Table = Table {
     name: "an `archive` entry",
     doc: "The content of a tar (plain, gzip, xz, zstd) or zip archive.",
     keys: &[
-        Key::new("path", Kind::Text, "The archive, in the project directory; never absolute, never `..`.")
-            .required(),
+        Key::new("path", Kind::Text, "The archive, in the project directory; never absolute, never `..`."),
+        Key::new(
+            "url",
+            Kind::Text,
+            "The archive, elsewhere; instead of `path`. https, or http where sha256 is given.",
+        ),
+        SHA256,
         Key::new("to", Kind::Text, "The directory in the image that its content goes to; absolute.")
             .required(),
         Key::new(
@@ -382,8 +392,22 @@ static ARCHIVE: Table = Table {
         .default("\"error\""),
         REPLACE,
         PLATFORMS,
-        Key::later("url"),
         Key::later("substitute"),
+    ],
+    extends: None,
+};
+
+static DOWNLOAD: Table = Table {
+    name: "a `download` entry",
+    doc: "A file from elsewhere, as it is.",
+    keys: &[
+        Key::new("url", Kind::Text, "Where it is: https, or http where sha256 is given.").required(),
+        SHA256,
+        Key::new("path", Kind::Text, "Where it stands in the image; absolute.").required(),
+        Key::new("mode", Kind::Text, "Permission bits, octal.").default("\"0644\""),
+        OWNER,
+        REPLACE,
+        PLATFORMS,
     ],
     extends: None,
 };
@@ -454,7 +478,7 @@ const LIBC: Key = Key::new(
 );
 
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 13] {
+pub(super) fn tables() -> [&'static Table; 14] {
     [
         &ROOT,
         &IMAGE,
@@ -467,6 +491,7 @@ pub(super) fn tables() -> [&'static Table; 13] {
         &DIRECTORY,
         &SYMLINK,
         &ARCHIVE,
+        &DOWNLOAD,
         &WHEEL,
         &ADJUST,
     ]

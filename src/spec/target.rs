@@ -10,6 +10,7 @@ use dmoci_layers::{Digest, SafePath};
 
 use crate::oci::platform::Platform;
 use crate::oci::reference::{ImageName, Tag};
+use crate::url::Url;
 
 /// Bytes of the text of `dmoci.toml`.
 pub type Span = Range<usize>;
@@ -250,6 +251,8 @@ pub enum Input {
     Symlink(Symlink),
     /// The content of an archive.
     Archive(Archive),
+    /// One file from elsewhere.
+    Download(Download),
     /// A wheel of the project.
     Wheel(Wheel),
 }
@@ -263,6 +266,7 @@ impl Input {
             Input::Directory(directory) => &directory.span,
             Input::Symlink(symlink) => &symlink.span,
             Input::Archive(archive) => &archive.span,
+            Input::Download(download) => &download.span,
             Input::Wheel(wheel) => &wheel.span,
         }
     }
@@ -275,6 +279,7 @@ impl Input {
             Input::Directory(directory) => directory.replace,
             Input::Symlink(symlink) => symlink.replace,
             Input::Archive(archive) => archive.replace,
+            Input::Download(download) => download.replace,
             Input::Wheel(wheel) => wheel.replace,
         }
     }
@@ -371,7 +376,7 @@ pub struct Symlink {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archive {
     /// The archive.
-    pub source: Source,
+    pub source: ArchiveSource,
     /// The directory that its content goes to.
     pub to: SafePath,
     /// So many leading components are cut off the path of every member; shorter paths are left out.
@@ -416,6 +421,53 @@ pub struct Environment {
     pub version: Option<String>,
     /// Its C library and the version of that, such as `glibc-2.36`.
     pub libc: Option<String>,
+}
+
+/// Where an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchiveSource {
+    /// In the project.
+    Project(Source),
+    /// Elsewhere.
+    Remote(Remote),
+}
+
+impl ArchiveSource {
+    /// Where it is written.
+    pub fn span(&self) -> &Span {
+        match self {
+            ArchiveSource::Project(source) => &source.span,
+            ArchiveSource::Remote(remote) => &remote.span,
+        }
+    }
+}
+
+/// One file from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// What is fetched.
+    pub remote: Remote,
+    /// Where it stands.
+    pub path: SafePath,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub owner: Owner,
+    /// Whether it takes the place of what earlier entries give.
+    pub replace: bool,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// A file on the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Where it is.
+    pub url: Url,
+    /// What it must be, when the spec says so; always a sha256.
+    pub sha256: Option<Digest>,
+    /// Where its address is written.
+    pub span: Span,
 }
 
 /// What is done with the devices in an archive.

@@ -79,7 +79,8 @@ fn the_full_example() {
     assert_eq!((copy.owner, copy.file_mode), (Owner { uid: 10001, gid: 10002 }, Some(0o640)));
     assert_eq!(&FULL[inputs[2].span().clone()], "[[layer.file]]");
     let Input::Archive(archive) = &target.layers[1].inputs[0] else { panic!() };
-    assert_eq!(archive.source.path.as_path(), Path::new("vendor/engine-aarch64.tar.gz"));
+    let ArchiveSource::Project(source) = &archive.source else { panic!() };
+    assert_eq!(source.path.as_path(), Path::new("vendor/engine-aarch64.tar.gz"));
     assert_eq!((archive.devices, archive.strip_components), (Devices::Skip, 1));
 
     let other = spec.target(&platform("linux/arm/v7"), &Overrides::default()).unwrap();

@@ -4,7 +4,7 @@ mod python;
 
 use std::time::Duration;
 
-use dmoci_layers::SafePath;
+use dmoci_layers::{Digest, SafePath};
 
 pub(super) use python::{libc, program_path, python_version};
 
@@ -13,6 +13,7 @@ use super::target::{Base, Select, SourcePath, SourcePathError};
 use super::template::cut;
 use crate::oci::platform::{Platform, PlatformError};
 use crate::oci::reference::{ImageName, NameError, Tag};
+use crate::url::{Url, UrlError};
 
 /// Why a value is no good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +212,41 @@ pub(super) fn source_path(text: &str) -> Result<SourcePath, Bad> {
         match error {
             SourcePathError::Parent | SourcePathError::Absolute => {
                 bad.help("everything that goes into the image lies in the project directory (-C DIR)")
+            }
+            _ => bad,
+        }
+    })
+}
+
+/// An address to fetch from. It is not repeated in messages: it may hold a password.
+pub(super) fn url(text: &str) -> Result<Url, Bad> {
+    let url: Url = text.parse().map_err(|error: UrlError| {
+        let bad = Bad::new(
+            format!("this is no address that can be fetched: {error}"),
+            "expected such as \"https://example.org/engine.tar.gz\"",
+        );
+        match error {
+            UrlError::Scheme if !text.contains("://") => {
+                bad.help("a file of the project is named with `path`")
+            }
+            UrlError::Host => bad.help("names that are not ASCII have a form that begins with xn--"),
+            _ => bad,
+        }
+    })?;
+    match url.fragment() {
+        Some(_) => Err(Bad::new("what stands behind `#` in an address is never sent", "expected no `#`")
+            .help("a digest goes to `sha256`; a `#` in a name is written %23")),
+        None => Ok(url),
+    }
+}
+
+/// A sha256 without its name.
+pub(super) fn sha256(text: &str) -> Result<Digest, Bad> {
+    format!("sha256:{text}").parse().map_err(|_| {
+        let bad = Bad::new(format!("{:?} is not a sha256", cut(text)), "expected 64 characters of 0-9a-f");
+        match text.trim().to_ascii_lowercase().trim_start_matches("sha256:").trim_start_matches("sha256=") {
+            meant if meant != text && format!("sha256:{meant}").parse::<Digest>().is_ok() => {
+                bad.help(format!("write sha256 = \"{meant}\""))
             }
             _ => bad,
         }

@@ -1,5 +1,7 @@
 //! What every layer of an image consists of. After this only input and output can fail.
 
+mod archive;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -15,14 +17,12 @@ use super::python::{self, Environments};
 use super::remove::Removed;
 use super::users;
 use crate::diagnostic::Place;
-use crate::inputs::archive::{Archive, Devices, Options};
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::files::{CopySource, Project};
 use crate::inputs::pattern::Patterns;
 use crate::inputs::python::wheel::Wheel;
 use crate::inputs::substitute::Substitution;
 use crate::inputs::tracked::Tracked;
-use crate::inputs::unpack::{Loose, settle};
 use crate::inputs::{Content, Item, Site};
 use crate::oci::platform::Platform;
 use crate::spec::target::{self, Compression, Input, Span, Target};
@@ -253,8 +253,15 @@ impl Context<'_> {
             Input::Archive(archive) => {
                 let items = self
                     .archive(archive)
-                    .map_err(|error| error.at((self.locate)(&archive.source.span, "")))?;
+                    .map_err(|error| error.at((self.locate)(archive.source.span(), "")))?;
                 vec![origin(Rank::Content, Source::List(items.into()))]
+            }
+            Input::Download(file) => {
+                let fetched = self.site.fetched.expect(&file.remote.url)?.clone();
+                let kind = EntryKind::File { size: fetched.size() };
+                let content = Content::Fetched(fetched);
+                let item = self.item(&file.path, kind, file.mode, &file.owner, content)?;
+                vec![origin(Rank::Explicit, Source::List(vec![item].into()))]
             }
             Input::Wheel(wheel) => {
                 let lists = self.wheel(wheel, environments)?;
@@ -327,40 +334,6 @@ impl Context<'_> {
             let path = std::ffi::OsStr::new(&String::from_utf8_lossy(name).into_owned()).into();
             crate::inputs::InputError::Path { path, source }.into()
         })
-    }
-
-    fn archive(&self, archive: &target::Archive) -> Result<Vec<Item>, BuildError> {
-        let options = Options {
-            to: archive.to.clone(),
-            strip_components: archive.strip_components,
-            patterns: Patterns::new(&archive.include, &archive.exclude)?,
-            owner: archive.owner.as_ref().map(numbers),
-            devices: match archive.devices {
-                target::Devices::Error => Devices::Error,
-                target::Devices::Skip => Devices::Skip,
-                target::Devices::Keep => Devices::Keep,
-            },
-        };
-        let path = archive.source.path.as_path();
-        let read = Archive::read(self.site, path, &options)?;
-        let mut members: Vec<Loose> = read.members;
-        let mut over = self.over.clone();
-        if archive.replace {
-            let directories = members.iter().filter(|member| member.entry.kind == EntryKind::Directory);
-            let mut paths: Vec<&SafePath> = directories.map(|member| &member.entry.path).collect();
-            paths.sort();
-            for path in paths {
-                let path = self.tree.resolve_over(path, true, &over)?;
-                if self.tree.get(&path) == Some(&Node::Other) {
-                    over.insert(path);
-                }
-            }
-        }
-        for member in &mut members {
-            let directory = member.entry.kind == EntryKind::Directory;
-            member.entry.path = self.tree.resolve_over(&member.entry.path, directory, &over)?;
-        }
-        Ok(settle(members, read.spool, &read.path)?)
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::template::cut;
 use super::super::tree::{Fields, Node, Value};
 use super::super::values::{self, Bad};
 use super::{Resolver, choice};
+use crate::url::Scheme;
 
 impl Resolver<'_> {
     pub(super) fn layers(&mut self) -> Option<Vec<Layer>> {
@@ -67,6 +68,7 @@ impl Resolver<'_> {
                     "directory" => self.directory(fields).map(Input::Directory),
                     "symlink" => self.symlink(fields).map(Input::Symlink),
                     "archive" => self.archive(fields).map(Input::Archive),
+                    "download" => self.download(fields).map(Input::Download),
                     "wheel" => self.wheel(fields).map(Input::Wheel),
                     _ => None,
                 });
@@ -75,7 +77,7 @@ impl Resolver<'_> {
         if self.given.is_none() && entries == 0 && !layer.broken {
             let problem = Problem::new("E-SPEC-VALUE", &layer.span, "the layer is empty");
             self.problems.push(problem.expected(
-                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `wheel`, `remove`, `adjust`",
+                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `download`, `wheel`, `remove`, `adjust`",
             ));
         }
         inputs.into_iter().collect()
@@ -228,7 +230,7 @@ impl Resolver<'_> {
     }
 
     pub(super) fn archive(&mut self, fields: &Fields) -> Option<Archive> {
-        let source = fields.get("path").and_then(|node| self.source(node));
+        let source = self.archive_source(fields);
         let to = self.required(fields, "to", values::image_path_or_root);
         let include = self.each(fields.list("include"), values::pattern);
         let exclude = self.each(fields.list("exclude"), values::pattern);
@@ -255,6 +257,73 @@ impl Resolver<'_> {
             replace: fields.flag("replace"),
             span: fields.span.clone(),
         })
+    }
+
+    fn archive_source(&mut self, fields: &Fields) -> Option<ArchiveSource> {
+        let problem = match (fields.get("path"), fields.get("url"), fields.get("sha256")) {
+            (Some(node), None, None) => return self.source(node).map(ArchiveSource::Project),
+            (None, Some(_), _) => return self.remote(fields).map(ArchiveSource::Remote),
+            (Some(path), Some(url), _) => {
+                Problem::new("E-SPEC-VALUE", &url.span, "an archive has either `path` or `url`")
+                    .expected("expected only one of them")
+                    .other(&path.span, "and `path` is here")
+            }
+            (Some(_), None, Some(sha256)) => {
+                Problem::new("E-SPEC-VALUE", &sha256.span, "`sha256` says what `url` must give")
+                    .expected("expected a `url` beside it")
+                    .help("what a file of the project holds is up to the project")
+            }
+            (None, None, _) if fields.broken => return None,
+            (None, None, _) => Problem::new(
+                "E-SPEC-MISSING",
+                &fields.span,
+                "`path` or `url` is missing in an `archive` entry",
+            )
+            .help("path: a file of the project; url: an address to fetch from"),
+        };
+        self.problems.push(problem);
+        None
+    }
+
+    fn download(&mut self, fields: &Fields) -> Option<Download> {
+        let remote = self.remote(fields);
+        let path = self.required(fields, "path", values::image_file);
+        let mode = self.or(fields, "mode", 0o644, values::mode);
+        let owner = self.owner(fields);
+        Some(Download {
+            remote: remote?,
+            path: path?,
+            mode: mode?,
+            owner: owner?.unwrap_or_default(),
+            replace: fields.flag("replace"),
+            span: fields.span.clone(),
+        })
+    }
+
+    /// `url` and `sha256`.
+    fn remote(&mut self, fields: &Fields) -> Option<Remote> {
+        let url = self.required(fields, "url", values::url);
+        let sha256 = self.optional(fields, "sha256", values::sha256);
+        let span = fields.get("url").map(|node| node.span.clone())?;
+        let (url, sha256) = (url?, sha256?);
+        if url.scheme() == Scheme::Http && !url.is_loopback() {
+            let problem = match (&sha256, url.credentials()) {
+                (_, Some(_)) => {
+                    Problem::new("E-SPEC-VALUE", &span, "user and password would be sent unencrypted")
+                        .expected("expected https")
+                }
+                (None, None) => Problem::new(
+                    "E-SPEC-VALUE",
+                    &span,
+                    "anybody on the way could change what comes over http",
+                )
+                .expected("expected https, or a `sha256` beside it"),
+                (Some(_), None) => return Some(Remote { url, sha256, span }),
+            };
+            self.problems.push(problem);
+            return None;
+        }
+        Some(Remote { url, sha256, span })
     }
 
     pub(super) fn wheel(&mut self, fields: &Fields) -> Option<Wheel> {

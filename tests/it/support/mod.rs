@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each module of tests uses a part")]
 
 pub(crate) mod layers;
+pub(crate) mod server;
 pub(crate) mod wheel;
 
 use std::ffi::OsStr;
@@ -99,7 +100,21 @@ impl Project {
 /// The program, without the colours, settings and caches of the caller's environment.
 pub(crate) fn dmoci() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dmoci"));
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "HOME"] {
+    for name in [
+        "NO_COLOR",
+        "CLICOLOR",
+        "CLICOLOR_FORCE",
+        "SOURCE_DATE_EPOCH",
+        "XDG_CACHE_HOME",
+        "HOME",
+        "http_proxy",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
         command.env_remove(name);
     }
     command

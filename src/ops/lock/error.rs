@@ -1,0 +1,76 @@
+//! What keeps a spec and its lock file apart.
+
+use std::path::PathBuf;
+
+use dmoci_layers::Digest;
+
+use crate::diagnostic::{Diagnostic, Exit, Place};
+
+/// Why spec and lock file do not go together.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PinError {
+    /// The lock file lacks something, and may not be added to.
+    #[error("{} lacks {}", file.display(), lacking(*count, what))]
+    Missing { file: PathBuf, what: String, count: usize, places: Vec<Place> },
+    /// A pin would have to change.
+    #[error("{} pins {what} to {}, and the spec says {}", file.display(), digests.0, digests.1)]
+    Stale { file: PathBuf, what: String, name: String, digests: Box<(Digest, Digest)>, places: Vec<Place> },
+    /// `--update` names nothing that is locked.
+    #[error("there is nothing called {name:?} to update")]
+    Name { name: String, known: Vec<String>, nearest: Option<String> },
+    /// Another run wrote something else meanwhile.
+    #[error("{} was changed by another run, which pins {what} to something else", file.display())]
+    Race { file: PathBuf, what: String },
+    /// There is nowhere to keep what is fetched.
+    #[error("there is no directory for what is fetched")]
+    NoCache,
+}
+
+impl Diagnostic for PinError {
+    fn code(&self) -> &'static str {
+        match self {
+            PinError::Missing { .. } => "E-LOCK-MISSING",
+            PinError::Stale { .. } => "E-LOCK-STALE",
+            PinError::Name { .. } => "E-LOCK-NAME",
+            PinError::Race { .. } => "E-LOCK-RACE",
+            PinError::NoCache => "E-CACHE",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            PinError::Race { .. } => Exit::Undecided,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            PinError::Missing { .. } => "run `dmoci lock`, look at what it adds, and commit the file".into(),
+            PinError::Stale { name, .. } => format!("when that is meant: dmoci lock --update {name}"),
+            PinError::Name { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
+            PinError::Name { known, .. } if known.is_empty() => {
+                "the spec takes nothing from the network".into()
+            }
+            PinError::Name { known, .. } => {
+                format!("name a layer, an address or its last part: {}", known.join(", "))
+            }
+            PinError::Race { .. } => "run it again".into(),
+            PinError::NoCache => "set HOME or XDG_CACHE_HOME".into(),
+        })
+    }
+
+    fn places(&self) -> Vec<Place> {
+        match self {
+            PinError::Missing { places, .. } | PinError::Stale { places, .. } => places.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn lacking(count: usize, what: &str) -> String {
+    match count {
+        1 => what.to_owned(),
+        count => format!("{count} inputs, of which the first is {what}"),
+    }
+}

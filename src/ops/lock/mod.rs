@@ -1,0 +1,136 @@
+//! `dmoci lock`, and what every command does with inputs from elsewhere: pin them, and fetch what is pinned.
+//!
+//! ```text
+//! mod > settle > write > error
+//! ```
+
+mod error;
+mod settle;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::build::PyProject;
+use super::plan::Watch;
+use crate::diagnostic::Failure;
+use crate::fetch::{Cause, Listener, Settings, Surroundings};
+use crate::lock::{Kind, Pin};
+use crate::oci::platform::Platform;
+use crate::spec::{self, Overrides};
+use crate::url::Url;
+pub(super) use settle::{Mode, settle};
+pub(super) use write::write;
+
+/// How a command reaches what is not in the project.
+pub struct Network<'a> {
+    /// How things are fetched.
+    pub settings: Settings,
+    /// The directory of all caches; nothing when the user has none.
+    pub cache: Option<PathBuf>,
+    /// What `cli` reads of the machine.
+    pub surroundings: &'a dyn Surroundings,
+    /// The lock file must have everything already.
+    pub locked: bool,
+}
+
+/// Which pins are made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// None: what is missing is added, what is not needed any more goes.
+    Nothing,
+    /// All.
+    All,
+    /// Those of these layers, addresses or file names.
+    Names(Vec<String>),
+}
+
+/// What to lock.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The project directory.
+    pub project: PathBuf,
+    /// The spec; relative to the current directory.
+    pub spec: PathBuf,
+    /// Variables that the caller sets.
+    pub set: BTreeMap<String, String>,
+    /// What is made anew.
+    pub update: Update,
+}
+
+/// A change of the lock file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Of which platform.
+    pub platform: Platform,
+    /// What for.
+    pub kind: Kind,
+    /// The pin before.
+    pub old: Option<Pin>,
+    /// The pin now.
+    pub new: Option<Pin>,
+}
+
+/// A lock file that fits its spec.
+#[derive(Clone, Debug)]
+pub struct Locked {
+    /// The file.
+    pub file: PathBuf,
+    /// How many platforms have pins.
+    pub platforms: usize,
+    /// How many pins there are.
+    pub pins: usize,
+    /// What changed; nothing when the file was right.
+    pub changes: Vec<Change>,
+}
+
+/// Brings `dmoci.lock` to what `dmoci.toml` asks for, for all platforms of the image and its variants. On an error it is as
+/// it was.
+pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Result<Locked, Failure> {
+    crate::sha256::provide();
+    let spec = spec::load(&request.spec)?;
+    let version = PyProject::read(&request.project)?.version;
+    let overrides = Overrides { vars: request.set.clone(), version };
+    let mut targets = Vec::new();
+    for name in std::iter::once(None).chain(spec.variants().map(Some)) {
+        let image = name.map_or_else(|| Ok(spec.clone()), |name| spec.with_variant(name))?;
+        for platform in image.platforms() {
+            targets.push(image.target(platform, &overrides)?);
+        }
+    }
+    let settled = settle(&spec, &targets, network, &Mode::Lock(request.update.clone()), watch)?;
+    write(&settled, watch)?;
+    let pins = settled.lock.platforms.values();
+    Ok(Locked {
+        platforms: pins.len(),
+        pins: pins.map(BTreeMap::len).sum(),
+        file: settled.file,
+        changes: settled.changes,
+    })
+}
+
+/// Tells what is fetched to whoever watches.
+struct Told<'a>(&'a dyn Watch);
+
+impl Listener for Told<'_> {
+    fn begin(&self, url: &Url) {
+        self.0.status("Fetching", &url.to_string());
+    }
+
+    fn expect(&self, bytes: u64) {
+        self.0.fetching(bytes);
+    }
+
+    fn receive(&self, bytes: u64) {
+        self.0.fetched(bytes);
+    }
+
+    fn retry(&self, url: &Url, cause: &Cause, wait: Duration) {
+        self.0.status("Retrying", &format!("{url} in {:.1} s: {cause}", wait.as_secs_f64()));
+    }
+
+    fn blocked(&self, url: &Url) {
+        self.0.status("Blocking", &format!("waiting for another run that fetches {url}"));
+    }
+}

@@ -1,0 +1,105 @@
+//! Writing the lock file, and saying what changed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::error::PinError;
+use super::settle::Settled;
+use super::{Change, Kind};
+use crate::diagnostic::Failure;
+use crate::files;
+use crate::lock::{self, Authenticated, Lock, LockError};
+use crate::ops::plan::Watch;
+
+/// Says what changed, and writes the file when something did. What another run added meanwhile stays.
+pub(in crate::ops) fn write(settled: &Settled, watch: &dyn Watch) -> Result<(), Failure> {
+    if settled.changes.is_empty() {
+        return Ok(());
+    }
+    let path = settled.file.as_path();
+    let failed = |source| LockError::Write { path: path.to_owned(), source };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    // One run at a time writes lock files of this directory.
+    let held = File::open(directory).map_err(failed)?;
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| failed(error.into()))?;
+    let now = lock::load(path)?;
+    let lock = match now {
+        Some(now) if Some(now.text()) != settled.text.as_deref() => united(path, &settled.lock, &now.lock)?,
+        _ => settled.lock.clone(),
+    };
+    replace(directory, path, lock.text().as_bytes()).map_err(failed)?;
+    say(&settled.changes, watch);
+    Ok(())
+}
+
+/// Both, when they agree.
+fn united(path: &Path, ours: &Lock, theirs: &Lock) -> Result<Lock, PinError> {
+    let mut lock = ours.clone();
+    for (platform, pins) in &theirs.platforms {
+        let own = lock.platforms.entry(platform.clone()).or_default();
+        for (key, pin) in pins {
+            let first = own.entry(key.clone()).or_insert_with(|| pin.clone());
+            if first.digest != pin.digest {
+                return Err(PinError::Race { file: path.to_owned(), what: pin.url.to_string() });
+            }
+        }
+    }
+    Ok(lock)
+}
+
+/// Temporary file, fsync, rename, fsync of the directory. The temporary file has one name, so that a killed run leaves one
+/// at most, and the next takes it away.
+fn replace(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = directory.join(name);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = File::create_new(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    });
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })?;
+    files::sync(directory)
+}
+
+/// One line for each file, whatever platforms it is for.
+fn say(changes: &[Change], watch: &dyn Watch) {
+    let mut lines: BTreeMap<(&str, Kind, String), Vec<String>> = BTreeMap::new();
+    let mut first_use = std::collections::BTreeSet::new();
+    for change in changes {
+        let (verb, pin, message) = match (&change.old, &change.new) {
+            (Some(old), Some(new)) if old.digest == new.digest => {
+                ("Locked", new, format!("now by {}", new.authenticated.name()))
+            }
+            (Some(old), Some(new)) => ("Updated", new, format!("{} → {}", old.digest, new.digest)),
+            (None, Some(new)) => ("Added", new, format!("{} ({})", new.digest, new.authenticated.name())),
+            (Some(old), None) => ("Removed", old, old.digest.to_string()),
+            (None, None) => continue,
+        };
+        let line = format!("{} {}: {message}", change.kind.name(), pin.url);
+        lines.entry((verb, change.kind, line)).or_default().push(change.platform.to_string());
+        if change.new.as_ref().is_some_and(|new| new.authenticated == Authenticated::FirstUse) {
+            first_use.insert(pin.url.to_string());
+        }
+    }
+    for ((verb, _, line), platforms) in lines {
+        watch.status(verb, &format!("{line} for {}", platforms.join(", ")));
+    }
+    for url in first_use {
+        watch.warning(&format!(
+            "nothing but the lock file says what {url} must give: compare its sha256 with what its makers say"
+        ));
+    }
+}
