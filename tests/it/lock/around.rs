@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Mirror, TWO, lock_of, project, refused, sha256, spec, untouched};
-use crate::support::server::{Authority, Reply, Server};
+use crate::support::server::{Authority, End, Reply, Server};
 use crate::support::{Project, Run, dmoci};
 
 #[test]
@@ -140,4 +140,47 @@ fn building_twice_asks_the_network_once() {
     assert!(run.stderr.contains("twice the same: sha256:"), "{}", run.stderr);
     assert_eq!(mirror.asked(), 1);
     project.dmoci(&["build", "--twice", "--locked", "--offline"]).ok();
+}
+
+#[test]
+fn processes_share_one_download() {
+    let mirror = Mirror::new(b"model");
+    let project = project(&mirror, &format!(", sha256 = \"{}\"", sha256(b"model")));
+    std::thread::scope(|scope| {
+        for output in ["one", "two", "three"] {
+            let project = &project;
+            scope.spawn(move || project.dmoci(&["build", "-o", output]).ok());
+        }
+    });
+    assert_eq!(mirror.asked(), 1);
+}
+
+#[test]
+fn what_a_killed_run_fetched_is_not_fetched_again() {
+    let content = vec![b'x'; 300_000];
+    let served = content.clone();
+    let server = Server::start(move |asked| match asked.before {
+        0 => Reply::file(asked, None, &served).ends(End::Silent(200_000)),
+        _ => Reply::file(asked, None, &served),
+    });
+    let project = Project::with_spec(&format!(
+        "schema = 1\n[image]\n{TWO}\n[[layer]]\nname = \"a\"\n\
+         download = [{{ url = \"{}\", sha256 = \"{}\", path = \"/m\" }}]\n",
+        server.url("/m"),
+        sha256(&content)
+    ));
+    let partial = project.cache().join("dmoci/downloads/partial").join(sha256(&content));
+    let mut command = dmoci();
+    command.args(["build"]).current_dir(project.root()).env("XDG_CACHE_HOME", project.cache());
+    let mut killed = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    while fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 200_000 {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(lock_of(&project), None);
+    project.dmoci(&["build"]).ok();
+    assert_eq!(server.asked().last().unwrap().header("range"), Some("bytes=200000-"));
+    assert!(!partial.exists());
 }
