@@ -1,7 +1,7 @@
 //! Compression in fixed blocks on several threads, with the same output for any number of them.
 //!
 //! The stream is cut into blocks of a fixed size, whatever the sizes of the writes; each block becomes a complete
-//! gzip member or zstd frame of its own (see [`encode`](crate::encode)), and these stand one behind the other.
+//! gzip member or zstd frame of its own (see `encode.rs`), and these stand one behind the other.
 //!
 //! ```text
 //! caller   fills a block ─┬─► content digest   in order, one thread at a time
