@@ -10,7 +10,7 @@
 //!          (pure)          files archive base    layout archive
 //!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! base     diagnostic   limits   sha256   url   files   cache   fetch (HTTP, proxies, retries)   vcs
+//! base     diagnostic   limits   sha256   url   files   cache   daemon   fetch (HTTP, proxies, retries)   vcs
 //!          oci (descriptor manifest index config reference platform)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
@@ -20,6 +20,7 @@
 
 pub mod cache;
 pub mod cli;
+pub mod daemon;
 pub mod diagnostic;
 pub mod engine;
 pub mod fetch;

@@ -2,6 +2,8 @@
 //!
 //! Sizes are bytes. Each is far above what real images need; reaching one is an error that names it.
 
+use std::time::Duration;
+
 /// The largest manifest, index or config that is read: 4 MiB, the least that registries must accept
 /// (OCI distribution-spec 1.1, "Pushing Manifests").
 pub const JSON_BYTES: u64 = 4 << 20;
@@ -126,3 +128,18 @@ pub const CA_FILE_BYTES: u64 = 16 << 20;
 
 /// The largest `dmoci.lock`: 16 MiB, some fifty thousand entries.
 pub const LOCK_BYTES: u64 = 16 << 20;
+
+/// The most that the head of a daemon's answer, or a line of it, may have: 64 KiB.
+pub const DAEMON_HEAD_BYTES: u64 = 64 << 10;
+
+/// How much is read of what a daemon says: 4 MiB.
+pub const DAEMON_TEXT_BYTES: u64 = 4 << 20;
+
+/// The largest archive that a daemon may send: 256 GiB.
+pub const DAEMON_ARCHIVE_BYTES: u64 = 256 << 30;
+
+/// How long a daemon may take for a short answer.
+pub const DAEMON_ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a daemon that packs or unpacks an image may say and take nothing.
+pub const DAEMON_SILENCE: Duration = Duration::from_secs(30 * 60);

@@ -3,16 +3,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 
-use super::Report;
 use super::network::{self, NetworkArgs};
 use super::project::{ProjectArgs, VariantArgs};
 use super::twice;
 use super::watcher::Watcher;
+use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::build::{self, Built, Request};
+use crate::ops::load::{self, Engine};
 
 /// Build the image that dmoci.toml describes
 ///
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// of threads; exit with 5, and leave OUTPUT as it was, if anything differs
     #[arg(long)]
     twice: bool,
+    /// Then hand the image to an engine: of the platform that --platform names, else of this machine's
+    #[arg(long, value_name = "ENGINE")]
+    load: Option<EngineName>,
     /// Print digests.json instead of lines
     #[arg(long)]
     json: bool,
@@ -60,10 +64,23 @@ pub(crate) struct Args {
     network: NetworkArgs,
 }
 
+/// Who takes the image.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EngineName {
+    /// A Docker daemon, over its socket: /var/run/docker.sock, or DOCKER_HOST=unix:///PATH
+    Docker,
+    /// podman, by its command
+    Podman,
+}
+
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = twice::circumstances()?.map_or(cores, twice::Circumstances::enter);
     let outputs = args.output.clone().unwrap_or_else(|| args.project.outputs());
+    let engine = args.load.map(engine).transpose()?;
+    let loads = engine.as_ref().map(|_| to_load(&args.platform)).transpose()?;
+    // Said before the work is done, not after it.
+    engine.as_ref().map(Engine::ready).transpose()?;
     let request = Request {
         spec: args.project.spec(),
         output: match &args.variant.variant {
@@ -72,6 +89,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         },
         outputs,
         platforms: args.platform,
+        loads: loads.clone(),
         set: args.project.set(),
         variant: args.variant.variant,
         project: args.project.directory,
@@ -92,7 +110,60 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         true => report.json(&built.digests),
         false => report.rows(&rows(&built)),
     }
+    if let (Some(engine), Some(platform)) = (&engine, &loads) {
+        hand_over(&built, platform, engine, args.json, report)?;
+    }
     Ok(Exit::Done)
+}
+
+fn engine(name: EngineName) -> Result<Engine, Failure> {
+    Ok(match name {
+        EngineName::Docker => Engine::Docker(docker::socket()?),
+        EngineName::Podman => Engine::Podman,
+    })
+}
+
+/// Hands the image to an engine, and prints what that has then.
+fn hand_over(
+    built: &Built,
+    platform: &Platform,
+    engine: &Engine,
+    json: bool,
+    report: &Report,
+) -> Result<(), Failure> {
+    report.status("Loading", format!("{platform} into {}", engine.name()));
+    let loaded = load::load(&built.layout, platform, engine)?;
+    let names = if loaded.names.is_empty() { vec!["(unnamed)".to_owned()] } else { loaded.names };
+    report.status("Loaded", format!("{} into {}", names.join(", "), engine.name()));
+    if !json {
+        let id = loaded.id.to_string();
+        report.rows(&names.into_iter().map(|name| ("loaded", name, id.clone())).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+/// The platform that is asked for, or this machine's.
+fn to_load(asked: &[Platform]) -> Result<Platform, Failure> {
+    if let [one] = asked {
+        return Ok(one.clone());
+    }
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        "loongarch64" => "loong64",
+        other => other,
+    };
+    Platform::new("linux", architecture, None).map_err(|error| Failure {
+        code: "E-LOAD-PLATFORM",
+        exit: Exit::Usage,
+        message: "it is not known which platform this machine's images are for".into(),
+        causes: vec![error.to_string()],
+        places: Vec::new(),
+        help: Some("say which image to load with --platform".into()),
+    })
 }
 
 /// SOURCE_DATE_EPOCH, when it is set (<https://reproducible-builds.org/specs/source-date-epoch/>).

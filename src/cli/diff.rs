@@ -5,9 +5,9 @@ use std::sync::Mutex;
 
 use clap::Args as ClapArgs;
 
-use super::Report;
 use super::differences::{Names, TOLD, lines, summary};
 use super::report::Progress;
+use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::diff::Watch;
 use crate::ops::diff::{Request, diff};
@@ -15,8 +15,8 @@ use crate::store::Subject;
 
 /// Say in what two images differ, down to the first byte
 ///
-/// A and B are oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path, each with @sha256:DIGEST if wanted. Told are
-/// values of index, manifests and configurations, layers, paths and their fields; layers of the same content that are
+/// A and B are oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
+/// @sha256:DIGEST if wanted. Told are values of index, manifests and configurations, layers, paths and their fields; layers of the same content that are
 /// compressed in another way are told apart from different content. Tags and names are not compared. Exit codes: 0 the
 /// digests are equal, 1 they are not or an image is damaged, 2 wrong usage, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
@@ -38,8 +38,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let subjects = format!("{} and {}", args.left, args.right);
     let request = Request {
-        left: args.left,
-        right: args.right,
+        left: docker::located(args.left)?,
+        right: docker::located(args.right)?,
         limit: if args.json { TOLD.1 } else { TOLD.0 },
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };

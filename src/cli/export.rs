@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::Args as ClapArgs;
 
-use super::Report;
+use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::export::{self, Request};
@@ -16,7 +16,7 @@ use crate::store::Subject;
 /// loads with `docker load` too; zstd layers are stored plain in it. The file is verified before it gets its name.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// A layout or archive: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path
+    /// An image: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path
     #[arg(value_name = "SUBJECT")]
     subject: Subject,
     /// oci-archive:FILE or docker-archive:FILE
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     report.status("Exporting", &args.subject);
     let request = Request {
-        subject: args.subject,
+        subject: docker::located(args.subject)?,
         output: args.output,
         platform: args.platform,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),

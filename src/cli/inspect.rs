@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use super::Report;
+use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::inspect::{self, FileEntry, Files, Inspected, InspectedImage, Request};
@@ -13,7 +13,7 @@ use crate::store::Subject;
 /// Documents are checked against their digests; `dmoci verify` checks everything.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// A layout or archive: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path
+    /// An image: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path
     #[arg(value_name = "SUBJECT")]
     subject: Subject,
     /// Only this platform
@@ -36,7 +36,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         (None, true) => Some(Files::Merged),
         (None, false) => None,
     };
-    let found = inspect::inspect(&Request { subject: args.subject, platform: args.platform, files })?;
+    let subject = docker::located(args.subject)?;
+    let found = inspect::inspect(&Request { subject, platform: args.platform, files })?;
     if args.json {
         report.json(&found.to_value());
         return Ok(Exit::Done);

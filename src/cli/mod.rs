@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod diff;
 mod differences;
+mod docker;
 mod doctor;
 mod export;
 mod help;

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::Report;
 use super::report::Progress;
+use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::verify::{Finding, Outcome, VerifyReport, Watch};
 use crate::oci::Severity;
@@ -17,14 +17,14 @@ use crate::store::Subject;
 
 /// Say whether an image is sound and authentic, and why
 ///
-/// SUBJECT is oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a path, each with @sha256:DIGEST if you hold
-/// one: of a manifest, of an index, or of the whole archive file; never the image ID. With a tag or a digest the
+/// SUBJECT is oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
+/// @sha256:DIGEST if you hold one: of a manifest, of an index, or of the whole archive file; never the image ID. With a tag or a digest the
 /// verdict is about that image alone. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
 /// reported. Exit codes: 0 verified, 1 damaged, malformed or another image than asked for, 2 wrong usage, 3 sound but
 /// not authenticated, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Layouts or archives
+    /// Layouts, archives or images of a Docker daemon
     #[arg(required = true, value_name = "SUBJECT")]
     subjects: Vec<Subject>,
     /// Ask only whether the image is sound: exit 0 when nothing says who made it
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     for subject in args.subjects {
         report.detail("Verifying", &subject);
         let request = Request {
-            subject,
+            subject: docker::located(subject)?,
             against: args.against.clone(),
             expect_version: args.expect_version.clone(),
             integrity_only: args.integrity_only,

@@ -39,6 +39,8 @@ pub struct Request {
     pub outputs: PathBuf,
     /// Platforms of the spec to build; empty for all.
     pub platforms: Vec<Platform>,
+    /// A platform that must be among them, because its image is to be loaded into an engine.
+    pub loads: Option<Platform>,
     /// Variables that the caller sets.
     pub set: BTreeMap<String, String>,
     /// `created`, in seconds since 1970-01-01T00:00:00Z, instead of the commit's time.
@@ -69,6 +71,8 @@ pub struct Built {
 pub(super) enum RequestError {
     #[error("the spec does not build for {0}")]
     Platform(Platform, String),
+    #[error("the image is not built for {0}, which is to be loaded")]
+    Loads(Platform, String),
     #[error("the name or tags for {0} are not those of the other platforms")]
     Names(Platform),
     #[error("the time {0} is after the year 9999")]
@@ -79,6 +83,7 @@ impl Diagnostic for RequestError {
     fn code(&self) -> &'static str {
         match self {
             RequestError::Platform(..) => "E-PLATFORM",
+            RequestError::Loads(..) => "E-LOAD-PLATFORM",
             RequestError::Names(_) => "E-PLATFORM-NAMES",
             RequestError::Epoch(_) => "E-EPOCH",
         }
@@ -91,6 +96,9 @@ impl Diagnostic for RequestError {
     fn help(&self) -> Option<String> {
         match self {
             RequestError::Platform(_, all) => Some(format!("it builds for {all}; add to `platforms`")),
+            RequestError::Loads(_, all) => {
+                Some(format!("say which one with --platform; it is built for {all}"))
+            }
             RequestError::Names(_) => {
                 Some("all platforms are one image: use no ${platform.…} in `name` and `tags`".into())
             }
@@ -141,6 +149,10 @@ pub(super) fn made(
         None => spec,
     };
     let platforms = chosen(&spec, &request.platforms)?;
+    if let Some(loads) = request.loads.as_ref().filter(|loads| !platforms.contains(loads)) {
+        let built: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        return Err(RequestError::Loads(loads.clone(), built.join(", ")).into());
+    }
     let python = PyProject::read(&request.project)?;
     let overrides = Overrides { vars: request.set.clone(), version: python.version };
     let targets =

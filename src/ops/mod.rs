@@ -2,10 +2,12 @@
 
 pub mod build;
 pub mod check;
+mod content;
 pub mod diff;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+pub mod load;
 pub mod lock;
 mod output;
 pub mod plan;

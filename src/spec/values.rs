@@ -158,9 +158,8 @@ pub(super) fn base(text: &str) -> Result<Base, Bad> {
             let (path, select) = split(rest)?;
             Ok(Base::DockerArchive { file: source(path)?, select })
         }
-        Some(("docker", _)) | Some(("docker-daemon" | "containers-storage" | "dir", _)) => {
-            Err(unsupported_base(text))
-        }
+        Some(("docker-daemon", _)) => Err(daemon_base(text)),
+        Some(("docker", _)) | Some(("containers-storage" | "dir", _)) => Err(unsupported_base(text)),
         _ if text.is_empty() => Err(Bad::new("the base is empty", EXPECTED)),
         _ if text.starts_with(['/', '.']) => {
             Err(Bad::new(format!("{:?} does not say what it is", cut(text)), EXPECTED))
@@ -172,6 +171,15 @@ pub(super) fn base(text: &str) -> Result<Base, Bad> {
             None => Err(unsupported_base(text)),
         },
     }
+}
+
+fn daemon_base(text: &str) -> Bad {
+    Bad::new(
+        format!("a base in a daemon ({}) is another one on every machine, and tomorrow", cut(text)),
+        "expected scratch, oci:, oci-archive: or docker-archive:",
+    )
+    .code("E-SPEC-UNSUPPORTED")
+    .help("write it to a file first: dmoci export docker-daemon:NAME:TAG -o oci-archive:base.tar, and write base = \"oci-archive:base.tar\"")
 }
 
 fn unsupported_base(text: &str) -> Bad {

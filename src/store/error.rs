@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dmoci_layers::Digest;
 
+use crate::daemon::DaemonError;
 use crate::diagnostic::{Diagnostic, Exit};
 
 /// Why a store cannot be read or written.
@@ -123,6 +124,9 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// A daemon did not give its image.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
     /// No image, or more than one, fits what was asked for.
     #[error("{}: {why}", place.display())]
     Selection {
@@ -152,6 +156,7 @@ impl Diagnostic for StoreError {
             StoreError::Digest { .. } => "E-DIGEST",
             StoreError::DocumentSize { .. } => "E-JSON-SIZE",
             StoreError::Document { code, .. } => code,
+            StoreError::Daemon(error) => error.code(),
             StoreError::Selection { .. } => "E-SELECT",
         }
     }
@@ -159,6 +164,7 @@ impl Diagnostic for StoreError {
     fn exit(&self) -> Exit {
         match self {
             StoreError::Io { .. } | StoreError::Write { .. } | StoreError::NotFound { .. } => Exit::Undecided,
+            StoreError::Daemon(error) => error.exit(),
             StoreError::NotALayout { .. }
             | StoreError::NotAnArchive { .. }
             | StoreError::OtherArchive { .. }
@@ -181,6 +187,7 @@ impl Diagnostic for StoreError {
             }
             StoreError::NotAnArchive { .. } => Some("write oci:DIR for a directory".into()),
             StoreError::OtherArchive { write, .. } => Some(format!("write {write}")),
+            StoreError::Daemon(error) => error.help(),
             StoreError::Selection { help, .. } if !help.is_empty() => Some(help.clone()),
             _ => None,
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use dmoci_layers::Digest;
 use serde_json::Value;
 
-use super::{ImageStore, StoreError};
+use super::{Form, ImageStore, StoreError};
 use crate::limits;
 use crate::oci::config::Config;
 use crate::oci::index::Index;
@@ -104,7 +104,14 @@ impl ImageStore {
                 (None, Some(digest)) => format!("no image with the digest {digest}"),
                 (None, None) => "no image at all".to_owned(),
             };
-            let help = if all.is_empty() { String::new() } else { format!("there are: {}", all.join(", ")) };
+            let help = match (digest, self.form()) {
+                (Some(_), Form::LegacyArchive) => {
+                    "it has no manifests of its own, so none has this digest; name the image by its tag, or by its ID"
+                        .to_owned()
+                }
+                _ if all.is_empty() => String::new(),
+                _ => format!("there are: {}", all.join(", ")),
+            };
             return Err(StoreError::Selection { place: self.place().to_owned(), why: asked, help });
         }
         Ok(chosen)

@@ -4,6 +4,7 @@
 //! the rest be read is kept as a problem for `verify`; only what leaves nothing to read is an error.
 
 pub mod archive;
+mod daemon;
 pub mod error;
 pub mod image;
 pub mod layout;
@@ -55,6 +56,7 @@ pub struct ImageStore {
     members: Vec<archive::ArchiveMember>,
     backing: Backing,
     whole_compressed: bool,
+    streamed: bool,
 }
 
 /// Where the bytes of a blob are.
@@ -76,6 +78,9 @@ impl ImageStore {
     /// Opens what a subject names. The tag or digest of the subject plays no part here.
     pub fn open(subject: &Subject) -> Result<ImageStore, StoreError> {
         let path = subject.path();
+        if let Some(image) = subject.image() {
+            return daemon::open(path, image);
+        }
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StoreError::NotFound { path: path.to_owned() },
@@ -126,7 +131,7 @@ impl ImageStore {
         self.form
     }
 
-    /// The directory or file.
+    /// The directory or file; of an image that came from a daemon, what it was asked for.
     pub fn place(&self) -> &Path {
         &self.place
     }
@@ -193,7 +198,7 @@ impl ImageStore {
         }
         match &self.backing {
             // What was unpacked for this run only is not what the next one sees.
-            Backing::Archive(_) if self.whole_compressed => key.spoil(),
+            Backing::Archive(_) if self.whole_compressed || self.streamed => key.spoil(),
             Backing::Archive(file) => match Stamp::of_file(file) {
                 Ok(stamp) => key.stamp(&stamp),
                 Err(_) => key.spoil(),
@@ -208,6 +213,11 @@ impl ImageStore {
                 }
             }
         }
+    }
+
+    /// True when a daemon made the archive for this run, so that nobody holds its digest.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
     }
 
     /// Opens a blob. Reads at most [`limits::BLOB_BYTES`]; the bytes are not compared with the digest.

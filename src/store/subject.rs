@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use dmoci_layers::Digest;
 
+use crate::daemon::SOCKET;
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::oci::reference::Tag;
 
 /// What a subject says about where the image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Transport {
     OciArchive,
     /// `docker-archive:FILE`.
     DockerArchive,
+    /// `docker-daemon:NAME`, an image that a Docker daemon has.
+    DockerDaemon,
     /// A path alone, recognised by its content.
     Bare,
 }
@@ -26,6 +30,7 @@ pub enum Transport {
 pub struct Subject {
     transport: Transport,
     path: PathBuf,
+    image: Option<String>,
     tag: Option<String>,
     digest: Option<Digest>,
 }
@@ -36,6 +41,9 @@ pub enum SubjectError {
     /// There is no path.
     #[error("the subject {0:?} names no path")]
     Empty(String),
+    /// What follows `docker-daemon:` is no name of an image.
+    #[error("{0:?} is not the name or ID of an image of a daemon")]
+    Image(String),
     /// What follows `@` is no digest.
     #[error("the subject {subject:?} ends in a digest that is none: {why}")]
     Digest {
@@ -65,13 +73,19 @@ impl Diagnostic for SubjectError {
     }
 
     fn help(&self) -> Option<String> {
-        Some("write oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE or a path, each with @sha256:… if wanted".into())
+        Some(match self {
+            SubjectError::Image(_) => {
+                "write docker-daemon:NAME:TAG, or docker-daemon:sha256:… with the whole image ID".into()
+            }
+            _ => "write oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with \
+                  @sha256:… if wanted"
+                .into(),
+        })
     }
 }
 
 /// Transports of `containers-transports(5)` that name something else than a local layout or archive.
-const UNSUPPORTED: &[&str] =
-    &["docker", "docker-daemon", "containers-storage", "dir", "ostree", "sif", "tarball"];
+const UNSUPPORTED: &[&str] = &["docker", "containers-storage", "dir", "ostree", "sif", "tarball"];
 
 impl FromStr for Subject {
     type Err = SubjectError;
@@ -82,6 +96,16 @@ impl FromStr for Subject {
             Some(("oci", rest)) => (Transport::Oci, rest),
             Some(("oci-archive", rest)) => (Transport::OciArchive, rest),
             Some(("docker-archive", rest)) => (Transport::DockerArchive, rest),
+            Some(("docker-daemon", rest)) => {
+                let image = daemon_image(rest, digest.as_ref())?;
+                return Ok(Subject {
+                    transport: Transport::DockerDaemon,
+                    path: SOCKET.into(),
+                    image: Some(image),
+                    tag: None,
+                    digest,
+                });
+            }
             Some((other, _)) if UNSUPPORTED.contains(&other) => {
                 let form = if other == "docker" { "docker://".to_owned() } else { format!("{other}:") };
                 return Err(SubjectError::Unsupported { form });
@@ -98,14 +122,14 @@ impl FromStr for Subject {
         if path.is_empty() {
             return Err(SubjectError::Empty(text.to_owned()));
         }
-        Ok(Subject { transport, path: path.into(), tag: tag.map(str::to_owned), digest })
+        Ok(Subject { transport, path: path.into(), image: None, tag: tag.map(str::to_owned), digest })
     }
 }
 
 impl Subject {
     /// What a path alone says.
     pub fn bare(path: impl Into<PathBuf>) -> Subject {
-        Subject { transport: Transport::Bare, path: path.into(), tag: None, digest: None }
+        Subject { transport: Transport::Bare, path: path.into(), image: None, tag: None, digest: None }
     }
 
     /// Where the image is.
@@ -113,7 +137,7 @@ impl Subject {
         self.transport
     }
 
-    /// The directory or file.
+    /// The directory or file; for a daemon, its socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -122,6 +146,11 @@ impl Subject {
     pub fn at(mut self, path: impl Into<PathBuf>) -> Subject {
         self.path = path.into();
         self
+    }
+
+    /// What a daemon is asked for: a name with tag or digest, or an image ID.
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_deref()
     }
 
     /// The tag or, for Docker archives, the full name.
@@ -137,13 +166,15 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.transport {
-            Transport::Oci => "oci:",
-            Transport::OciArchive => "oci-archive:",
-            Transport::DockerArchive => "docker-archive:",
-            Transport::Bare => "",
-        })?;
-        write!(f, "{}", self.path.display())?;
+        match (self.transport, &self.image) {
+            // A digest alone stands in what is asked for.
+            (_, Some(image)) if image.contains('@') => return write!(f, "docker-daemon:{image}"),
+            (_, Some(image)) => write!(f, "docker-daemon:{image}")?,
+            (Transport::Oci, _) => write!(f, "oci:{}", self.path.display())?,
+            (Transport::OciArchive, _) => write!(f, "oci-archive:{}", self.path.display())?,
+            (Transport::DockerArchive, _) => write!(f, "docker-archive:{}", self.path.display())?,
+            _ => write!(f, "{}", self.path.display())?,
+        }
         if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }
@@ -151,6 +182,29 @@ impl fmt::Display for Subject {
             Some(digest) => write!(f, "@{digest}"),
             None => Ok(()),
         }
+    }
+}
+
+/// What a daemon is asked for: an image ID as it is; a name without tag is `latest`, unless there is a digest.
+fn daemon_image(text: &str, digest: Option<&Digest>) -> Result<String, SubjectError> {
+    let none = || SubjectError::Image(text.chars().take(160).collect());
+    if text.starts_with("sha256:") && digest.is_none() {
+        return text.parse::<Digest>().map(|id| id.to_string()).map_err(|_| none());
+    }
+    let (name, tag) = match text.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (text, None),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
+    let good = tag.is_none_or(|tag| tag.parse::<Tag>().is_ok())
+        && !name.is_empty()
+        && name.len() <= 255
+        && name.bytes().all(plain);
+    match (good, tag, digest) {
+        (false, ..) => Err(none()),
+        (true, Some(_), _) => Ok(text.to_owned()),
+        (true, None, Some(digest)) => Ok(format!("{name}@{digest}")),
+        (true, None, None) => Ok(format!("{name}:latest")),
     }
 }
 
@@ -193,8 +247,35 @@ mod tests {
     }
 
     #[test]
+    fn images_of_daemons() {
+        let digest = Digest::sha256(b"x");
+        for (text, image, digest) in [
+            ("docker-daemon:hello".to_owned(), "hello:latest".to_owned(), None),
+            ("docker-daemon:host:5000/a/b".into(), "host:5000/a/b:latest".into(), None),
+            ("docker-daemon:host:5000/a/b:1.0".into(), "host:5000/a/b:1.0".into(), None),
+            (format!("docker-daemon:{digest}"), digest.to_string(), None),
+            (format!("docker-daemon:a@{digest}"), format!("a@{digest}"), Some(digest.clone())),
+            (format!("docker-daemon:a:1@{digest}"), "a:1".into(), Some(digest.clone())),
+        ] {
+            let subject: Subject = text.parse().unwrap();
+            assert_eq!(subject.transport(), Transport::DockerDaemon);
+            assert_eq!(
+                (subject.image(), subject.digest()),
+                (Some(image.as_str()), digest.as_ref()),
+                "{text}"
+            );
+            assert_eq!((subject.tag(), subject.path()), (None, Path::new(SOCKET)));
+            assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
+        }
+        for text in ["", ":1", "a b", "a:b c", "sha256:12", "a?b=c", "a:", "ü"] {
+            let text = format!("docker-daemon:{text}");
+            assert!(matches!(text.parse::<Subject>(), Err(SubjectError::Image(_))), "{text}");
+        }
+    }
+
+    #[test]
     fn refused() {
-        for text in ["docker://host/name:tag", "docker-daemon:name:tag", "containers-storage:name", "dir:x"] {
+        for text in ["docker://host/name:tag", "containers-storage:name", "dir:x"] {
             assert_eq!(text.parse::<Subject>().unwrap_err().code(), "E-SUBJECT-UNSUPPORTED", "{text}");
         }
         for text in ["", "oci:", "oci::tag", "a@sha256:00", "docker-archive:"] {

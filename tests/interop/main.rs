@@ -8,6 +8,7 @@ mod cache;
 mod changes;
 mod determinism;
 mod diff;
+mod engines;
 mod example;
 mod faults;
 mod foreign;

@@ -44,7 +44,7 @@ impl Selection {
             let covers = (!invented).then(|| format!("{uses} and all that it names"));
             return Selection { documents: graph.closure([digest]), covers };
         }
-        if store.form() != Form::Layout {
+        if is_held(store) {
             match whole_file(store) {
                 Ok(found) if found == *digest => {
                     let covers = Some("the whole archive file".to_owned());
@@ -54,7 +54,10 @@ impl Selection {
                 Err(problem) => findings.add(CHECK, &options.subject, problem),
             }
         }
-        let text = image_id(graph, digest).unwrap_or_else(|| "there is no such image".into());
+        let text = image_id(graph, digest).unwrap_or_else(|| match store.form() {
+            Form::LegacyArchive => "the archive has no manifest of its own, so it cannot be this one".into(),
+            _ => "there is no such image".into(),
+        });
         let problem = Problem::error("E-SELECT", "", text).but(digest.to_string(), roots(graph));
         findings.add(CHECK, "index.json", problem);
         Selection { documents: BTreeSet::new(), covers: None }
@@ -125,7 +128,7 @@ fn listed(
     findings: &mut Findings,
 ) -> Result<String, Problem> {
     let file = store.place().file_name().map(|name| name.to_string_lossy().into_owned());
-    if store.form() != Form::Layout {
+    if is_held(store) {
         let whole = whole_file(store)?;
         if against.entries.iter().any(|(digest, _)| *digest == whole) {
             return Ok(format!("the file's digest {whole}"));
@@ -209,6 +212,11 @@ fn roots(graph: &Graph<'_>) -> String {
     let mut digests: Vec<String> = graph.roots.iter().map(|root| root.digest.to_string()).collect();
     digests.dedup();
     digests.join(", ")
+}
+
+/// True for a file that somebody may hold the digest of: not for a layout, nor for what a daemon has just made.
+fn is_held(store: &ImageStore) -> bool {
+    store.form() != Form::Layout && !store.is_streamed()
 }
 
 /// The SHA-256 of the whole archive file.

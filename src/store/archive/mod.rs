@@ -61,6 +61,12 @@ pub(super) fn open(path: &Path) -> Result<ImageStore, StoreError> {
     if !file.metadata().map_err(io)?.is_file() {
         return Err(StoreError::Irregular { path: path.to_owned() });
     }
+    read(file, path)
+}
+
+/// Reads an archive that is a regular file; `path` is what it is called.
+pub(super) fn read(file: File, path: &Path) -> Result<ImageStore, StoreError> {
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
     let mut first = [0; 512];
     let n = file.read_at(&mut first, 0).map_err(io)?;
     let first = &first[..n];
@@ -88,6 +94,7 @@ pub(super) fn open(path: &Path) -> Result<ImageStore, StoreError> {
         members: Vec::new(),
         backing: Backing::Archive(Arc::new(file)),
         whole_compressed: compression != Compression::None,
+        streamed: false,
     };
     let outcome = store.fill(&listing);
     store.problems.extend(listing.problems);

@@ -39,6 +39,7 @@ pub(super) fn open(path: &Path) -> Result<ImageStore, StoreError> {
         members: Vec::new(),
         backing: Backing::Directory(Arc::clone(&root)),
         whole_compressed: false,
+        streamed: false,
     };
     let mut index = None;
     for (name, kind) in names(&root, path)? {

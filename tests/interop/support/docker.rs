@@ -1,6 +1,6 @@
 //! A Docker daemon of the test's own, away from the machine's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Guard, Place, command, drivers, path_of, run, said, service};
@@ -48,6 +48,11 @@ impl Docker {
         Docker { socket: socket.clone(), _daemon: guard, _place: place }
     }
 
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// The client.
     pub(crate) fn docker(&self) -> Command {
         client(&self.socket)
@@ -60,7 +65,7 @@ impl Docker {
     }
 }
 
-fn client(socket: &std::path::Path) -> Command {
+fn client(socket: &Path) -> Command {
     let mut client = command(path_of("docker").unwrap());
     client.arg("--host").arg(format!("unix://{}", socket.display()));
     client
