@@ -22,6 +22,7 @@ mod house;
 mod image_spec;
 mod inspect;
 mod large;
+mod load;
 mod lock;
 mod man;
 mod readers;
