@@ -40,10 +40,13 @@ pub use downloads::{Downloaded, Downloads, Reserved};
 pub use sweep::Usage;
 
 /// Part of every key: the form of the records, and what the code that made them understood.
-const FORM: &str = concat!("dmoci build cache 1 ", env!("CARGO_PKG_VERSION"));
+const FORM: &str = concat!("dmoci build cache 2 ", env!("CARGO_PKG_VERSION"));
 
 /// Bytes that are gathered before they are hashed.
 const BUFFER: usize = 8 << 10;
+
+/// Bytes of the digest at the end of a record.
+const DIGEST: u64 = 64;
 
 const TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory was made by dmoci. It can be removed at any time.\n\
@@ -175,42 +178,64 @@ impl Cache {
 
     /// A record, when there is a sound one of this user's. It counts as used now.
     pub fn get<T: DeserializeOwned>(&self, kind: Kind, key: &Digest) -> Option<T> {
-        let path = self.path(kind, key);
-        let mut bytes = Vec::new();
-        let file = open_regular(&path).ok()?;
+        let mut payload = Vec::new();
+        self.copy(kind, key, &mut payload)?;
+        let (value, rest) = postcard::take_from_bytes(&payload).ok()?;
+        rest.is_empty().then_some(value)
+    }
+
+    /// Copies what a record holds, as [`get`](Cache::get) would give it. Of one that is not sound, or cannot be written
+    /// to `to`, nothing or a part is copied, and the result is nothing.
+    pub fn copy(&self, kind: Kind, key: &Digest, to: &mut dyn io::Write) -> Option<()> {
+        let file = open_regular(&self.path(kind, key)).ok()?;
         let metadata = file.metadata().ok()?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return None;
-        }
-        (&file).take(limits::CACHE_RECORD_BYTES + 1).read_to_end(&mut bytes).ok()?;
-        let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(64)?)?;
-        if bytes.len() as u64 > limits::CACHE_RECORD_BYTES || Digest::sha256(body).hex().as_bytes() != digest
+        let head = head(kind, key);
+        let length = metadata.len().checked_sub(head.len() as u64 + DIGEST)?;
+        if metadata.uid() != rustix::process::geteuid().as_raw()
+            || metadata.len() > limits::CACHE_RECORD_BYTES
         {
             return None;
         }
-        let payload = body.strip_prefix(head(kind, key).as_bytes())?;
-        let (value, rest) = postcard::take_from_bytes(payload).ok()?;
+        let mut found = vec![0; head.len()];
+        (&file).read_exact(&mut found).ok()?;
+        if found != head.as_bytes() {
+            return None;
+        }
+        let mut hasher = Hasher::sha256();
+        hasher.update(&found);
+        let copied = pump(&mut (&file).take(length), length, &mut hasher, to).ok()?;
+        let mut digest = Vec::new();
+        (&file).take(DIGEST + 1).read_to_end(&mut digest).ok()?;
+        if copied != length || hasher.finish().hex().as_bytes() != digest {
+            return None;
+        }
         // When it was used last decides what is removed first; that it cannot be said does no harm.
         touch(&file);
-        rest.is_empty().then_some(value)
+        Some(())
     }
 
     /// Keeps a record. One that is too large or cannot be written is not there the next time, that is all.
     pub fn put<T: Serialize>(&self, kind: Kind, key: &Digest, value: &T) {
-        let Ok(payload) = postcard::to_stdvec(value) else { return };
-        let mut bytes = head(kind, key).into_bytes();
-        bytes.extend_from_slice(&payload);
-        let digest = Digest::sha256(&bytes);
-        bytes.extend_from_slice(digest.hex().as_bytes());
-        if bytes.len() as u64 > limits::CACHE_RECORD_BYTES {
-            return;
+        if let Ok(payload) = postcard::to_stdvec(value) {
+            self.put_from(kind, key, payload.len() as u64, &mut &payload[..]);
         }
-        let _ = self.write(&bytes, &self.path(kind, key));
     }
 
-    fn write(&self, bytes: &[u8], path: &Path) -> io::Result<()> {
+    /// Keeps a record of these bytes, so many, as [`put`](Cache::put) does.
+    pub fn put_from(&self, kind: Kind, key: &Digest, length: u64, payload: &mut dyn io::Read) {
+        let head = head(kind, key);
+        if length.saturating_add(head.len() as u64 + DIGEST) <= limits::CACHE_RECORD_BYTES {
+            let _ = self.write(&head, length, payload, &self.path(kind, key));
+        }
+    }
+
+    fn write(&self, head: &str, length: u64, payload: &mut dyn io::Read, path: &Path) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(sweep::UNFINISHED).tempfile_in(&self.directory)?;
-        file.write_all(bytes)?;
+        file.write_all(head.as_bytes())?;
+        let mut hasher = Hasher::sha256();
+        hasher.update(head.as_bytes());
+        pump(payload, length, &mut hasher, &mut file)?;
+        file.write_all(hasher.finish().hex().as_bytes())?;
         // Not synced: a record that a crash cut short is not sound, and so not there.
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
@@ -218,6 +243,28 @@ impl Cache {
 
     fn path(&self, kind: Kind, key: &Digest) -> PathBuf {
         self.directory.join(kind.name()).join(key.hex())
+    }
+}
+
+/// Copies and hashes about so many bytes, all that there are, and says how many these were.
+fn pump(
+    from: &mut dyn io::Read,
+    length: u64,
+    hasher: &mut Hasher,
+    to: &mut dyn io::Write,
+) -> io::Result<u64> {
+    // Most records are small.
+    let mut buffer = vec![0; length.clamp(1, 64 << 10) as usize];
+    let mut copied = 0;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        hasher.update(&buffer[..count]);
+        to.write_all(&buffer[..count])?;
+        copied += count as u64;
     }
 }
 

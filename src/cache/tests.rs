@@ -29,6 +29,23 @@ fn records_come_back_as_they_went() {
 }
 
 #[test]
+fn records_are_copied_as_they_were_kept() {
+    let (_dir, cache) = cache();
+    let payload: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    cache.put_from(Kind::Archive, &key("a"), payload.len() as u64, &mut &payload[..]);
+    let mut copy = Vec::new();
+    assert_eq!(cache.copy(Kind::Archive, &key("a"), &mut copy), Some(()));
+    assert!(copy == payload);
+    let path = cache.path(Kind::Archive, &key("a"));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[200_000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(cache.copy(Kind::Archive, &key("a"), &mut io::sink()), None);
+    cache.put_from(Kind::Archive, &key("b"), limits::CACHE_RECORD_BYTES, &mut &payload[..]);
+    assert_eq!(cache.copy(Kind::Archive, &key("b"), &mut io::sink()), None);
+}
+
+#[test]
 fn every_damaged_byte_makes_a_record_a_miss() {
     let (_dir, cache) = cache();
     let path = cache.path(Kind::Layer, &key("a"));

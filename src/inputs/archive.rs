@@ -3,7 +3,6 @@
 //! Archives are hostile until read: paths are checked, nothing is written under a member's name, and the
 //! bounds of [`crate::limits`] hold.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::os::unix::fs::FileExt as _;
@@ -15,10 +14,13 @@ use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
 use dmoci_layers::{Compression, Digest, Entry, EntryKind, SafePath};
 
 use super::files::Project;
+use super::members::{Members, decoded};
 use super::pattern::Patterns;
+use super::records::{RecordWriter, Records};
+use super::sorter::{Room, Sorter};
 use super::spool::{Identity, Spool, Spooled};
-use super::stored::StoredMember;
-use super::unpack::{Loose, caused, error};
+use super::stored::{self, StoredMember};
+use super::unpack::{Loose, Order, caused, error, path_of, sort_key};
 use super::{InputError, Site, zip};
 use crate::cache::{Cache, Downloaded, KeyWriter, Kind};
 use crate::files::Stamp;
@@ -50,15 +52,15 @@ pub struct Options {
     pub devices: Devices,
 }
 
-/// An archive that has been read once.
+/// An archive that has been read once. Its members lie in a nameless file.
 #[derive(Debug)]
 pub struct Archive {
-    /// Its members, in no order.
-    pub members: Vec<Loose>,
+    members: Records,
     /// Where their contents are.
-    pub spool: Arc<Spooled>,
+    spool: Arc<Spooled>,
     /// The file, as the user wrote it.
-    pub path: PathBuf,
+    path: PathBuf,
+    scratch: PathBuf,
 }
 
 /// Decompression bounds for archives and layers.
@@ -79,17 +81,21 @@ impl Archive {
         identity.decide(&mut key);
         options.decide(&mut key);
         let key = key.finish();
-        let known = key.as_ref().zip(site.cache).and_then(|(key, cache)| recall(cache, key));
+        let known = match key.as_ref().zip(site.cache) {
+            Some((key, cache)) => recall(cache, key, site.scratch)?,
+            None => None,
+        };
         let (members, spool) = match known {
             Some(members) => (members, None),
             None => {
-                let (members, spool) = unpack(file, path, options, site.scratch)?;
+                let mut members = Members::new(path, options, site.scratch, Room::USUAL)?;
+                let spool = unpack(file, &mut members, site.scratch)?;
+                let members = members.finish()?;
                 if identity != source.open()?.1 {
                     return Err(InputError::Changed(path.to_owned()));
                 }
                 if let Some((key, cache)) = key.as_ref().zip(site.cache) {
-                    let stored: Vec<StoredMember> = members.iter().map(StoredMember::of).collect();
-                    cache.put(Kind::Archive, key, &stored);
+                    cache.put_from(Kind::Archive, key, members.size(), &mut members.bytes());
                 }
                 (members, Some(spool))
             }
@@ -100,14 +106,58 @@ impl Archive {
             move || {
                 let (file, now) = source.open()?;
                 match now == identity {
-                    true => Ok(unpack(file, source.name(), &options, &scratch)?.1),
+                    true => {
+                        let mut members = Members::new(source.name(), &options, &scratch, Room::USUAL)?;
+                        unpack(file, &mut members, &scratch)
+                    }
                     false => Err(InputError::Changed(source.name().to_owned())),
                 }
             }
         };
         let decided = key.map(|key| key.hex().as_bytes().to_vec()).unwrap_or_default();
         let spool = Arc::new(Spooled::new(decided, Some(identity), spool, again));
-        Ok(Archive { members, spool, path: path.to_owned() })
+        Ok(Archive { members, spool, path: path.to_owned(), scratch: site.scratch.to_owned() })
+    }
+
+    /// Its members, in the order in which they stand in it.
+    pub fn members(&self) -> impl Iterator<Item = Result<Loose, InputError>> + '_ {
+        let mut reader = self.members.read();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        std::iter::from_fn(move || {
+            let read = reader.next(&mut key, &mut value).and_then(|more| match more {
+                true => {
+                    let member: StoredMember = decoded(&self.members, &value)?;
+                    let member = stored::path(&key).and_then(|path| member.member(path));
+                    Ok(Some(member.ok_or_else(|| self.members.damaged())?))
+                }
+                false => Ok(None),
+            });
+            read.transpose()
+        })
+    }
+
+    /// Visits the paths of its directories, in order.
+    pub fn directories<E: From<InputError>>(
+        &self,
+        mut visit: impl FnMut(SafePath) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut sorter = Sorter::new(&self.scratch, Room::USUAL)?;
+        for member in self.members() {
+            let entry = member?.entry;
+            if entry.kind == EntryKind::Directory {
+                sorter.add(&sort_key(&entry.path), &[])?;
+            }
+        }
+        let mut sorted = sorter.finish()?;
+        while let Some((key, _)) = sorted.next()? {
+            visit(path_of(key).ok_or_else(|| self.members.damaged())?)?;
+        }
+        Ok(())
+    }
+
+    /// Takes its members, at the paths that they are to have, and brings them into order.
+    pub fn order(&self) -> Result<Order<'_>, InputError> {
+        Order::new(&self.path, &self.spool, &self.scratch, Room::USUAL)
     }
 }
 
@@ -163,26 +213,23 @@ impl Options {
 }
 
 /// The members that an earlier run found.
-fn recall(cache: &Cache, key: &Digest) -> Option<Vec<Loose>> {
-    let stored: Vec<StoredMember> = cache.get(Kind::Archive, key)?;
-    stored.into_iter().map(StoredMember::member).collect()
+fn recall(cache: &Cache, key: &Digest, scratch: &Path) -> Result<Option<Records>, InputError> {
+    let mut members = RecordWriter::new(scratch)?;
+    match cache.copy(Kind::Archive, key, &mut members) {
+        Some(()) => members.so_far().map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Reads an archive, contents into a nameless file in `scratch`.
-fn unpack(
-    mut file: File,
-    path: &Path,
-    options: &Options,
-    scratch: &Path,
-) -> Result<(Vec<Loose>, File), InputError> {
+fn unpack(mut file: File, members: &mut Members<'_>, scratch: &Path) -> Result<File, InputError> {
+    let path = members.path;
     let io = |source| InputError::Io { path: path.to_owned(), source };
     let mut head = [0u8; 512];
     let length = read_up_to(&file, &mut head).map_err(io)?;
     let head = &head[..length];
-    let mut members = Members { path, options, list: Vec::new(), index: HashMap::new() };
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        let spool = zip::read(file, &mut members, scratch)?;
-        return Ok((members.list, spool));
+        return zip::read(file, members, scratch);
     }
     // Contents are read again when the layer is written, so they must not change until then.
     let mut spool = Spool::new(scratch)?;
@@ -200,8 +247,8 @@ fn unpack(
             ),
         },
     };
-    read_tar(unpacked, &mut members, &mut spool)?;
-    Ok((members.list, spool.finish()?))
+    read_tar(unpacked, members, &mut spool)?;
+    spool.finish()
 }
 
 /// Fills `out` from the start of a file, as far as there is something.
@@ -255,92 +302,6 @@ impl<R: Read> Read for Capped<R> {
     }
 }
 
-/// Members as they are read, and what the options make of them.
-pub(super) struct Members<'a> {
-    pub(super) path: &'a Path,
-    options: &'a Options,
-    list: Vec<Loose>,
-    /// Every file by its path in the archive, for hard links.
-    index: HashMap<SafePath, Loose>,
-}
-
-impl Members<'_> {
-    /// The path that a member has in the layer, or none when it is not taken.
-    fn place(&self, path: &SafePath, directory: bool) -> Result<Option<SafePath>, InputError> {
-        let strip = self.options.strip_components as usize;
-        if path.components().count() < strip || (strip > 0 && path.components().count() == strip) {
-            return Ok(None);
-        }
-        let rest = path.components().skip(strip).collect::<Vec<_>>().join(&b'/');
-        if !self.options.patterns.takes(&rest, directory) {
-            return Ok(None);
-        }
-        let joined = self.options.to.join(&rest);
-        joined.map(Some).map_err(|source| caused(self.path, format!("{path} cannot be placed"), source))
-    }
-
-    /// The path of a member as the archive has it, checked.
-    pub(super) fn check(&self, raw: &[u8]) -> Result<SafePath, InputError> {
-        let path = SafePath::parse(raw).map_err(|source| {
-            caused(self.path, "a member leads out of the archive or has no usable name", source)
-        })?;
-        if path.components().any(|name| name.starts_with(b".wh.")) {
-            return Err(error(
-                self.path,
-                format!("{path} has a name that begins with .wh., which marks deletions"),
-            ));
-        }
-        Ok(path)
-    }
-
-    /// True when something stands at this path of the archive as a file.
-    pub(super) fn has_file(&self, path: &SafePath) -> bool {
-        self.index.contains_key(path)
-    }
-
-    /// Adds a member that is no hard link.
-    pub(super) fn add(&mut self, mut entry: Entry, offset: u64) -> Result<(), InputError> {
-        if let Some((uid, gid)) = self.options.owner {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
-        let inode = self.list.len();
-        if matches!(entry.kind, EntryKind::File { .. }) {
-            // Numbers beyond the list are files that are not taken themselves.
-            let loose = Loose { entry: entry.clone(), offset, inode: usize::MAX - self.index.len() };
-            self.index.insert(entry.path.clone(), loose);
-        }
-        let directory = entry.kind == EntryKind::Directory;
-        let archive_path = entry.path.clone();
-        if let Some(path) = self.place(&entry.path, directory)? {
-            // The root of the archive says nothing about the directory it is unpacked to, unless that is the root.
-            if archive_path.is_root() && !path.is_root() {
-                return Ok(());
-            }
-            entry.path = path;
-            let inode = self.index.get(&archive_path).map_or(inode, |file| file.inode);
-            self.list.push(Loose { entry, offset, inode });
-        }
-        Ok(())
-    }
-
-    fn link(&mut self, path: SafePath, target: &[u8]) -> Result<(), InputError> {
-        let target = self.check(target)?;
-        let Some(file) = self.index.get(&target).cloned() else {
-            return Err(error(
-                self.path,
-                format!("{path} is a hard link to {target}, which is no file before it"),
-            ));
-        };
-        let mut loose = file.clone();
-        self.index.insert(path.clone(), file);
-        if let Some(place) = self.place(&path, false)? {
-            loose.entry.path = place;
-            self.list.push(loose);
-        }
-        Ok(())
-    }
-}
-
 fn read_tar(reader: Box<dyn Read>, members: &mut Members<'_>, spool: &mut Spool) -> Result<(), InputError> {
     let archive = members.path.to_owned();
     let bounds = TarLimits { max_entries: limits::TAR_ENTRIES, ..TarLimits::default() };
@@ -353,7 +314,7 @@ fn read_tar(reader: Box<dyn Read>, members: &mut Members<'_>, spool: &mut Spool)
         let path = members.check(&member.raw_path)?;
         if let MemberKind::HardLink { target } = &member.kind {
             let target = target.clone();
-            members.link(path, &target)?;
+            members.link(&path, &target)?;
             continue;
         }
         let Some(kind) = kind(&member, &path, members)? else { continue };
@@ -383,7 +344,7 @@ fn kind(
     path: &SafePath,
     members: &Members<'_>,
 ) -> Result<Option<EntryKind>, InputError> {
-    let taken = members.place(path, member.kind == MemberKind::Directory)?.is_some();
+    let taken = members.takes(path, member.kind == MemberKind::Directory);
     let device = |kind| match members.options.devices {
         _ if !taken => Ok(None),
         Devices::Error => Err(InputError::Device { archive: members.path.to_owned(), path: path.clone() }),

@@ -8,9 +8,12 @@ pub mod base;
 mod beneath;
 pub mod fetched;
 pub mod files;
+mod members;
 pub mod mirror;
 pub mod pattern;
 pub mod python;
+mod records;
+mod sorter;
 pub mod spool;
 mod stored;
 pub mod substitute;
@@ -64,6 +67,8 @@ pub enum Content {
         offset: u64,
         /// How long it is.
         size: u64,
+        /// Whether the file may have further names among the entries of its source.
+        shared: bool,
     },
     /// In a wheel.
     Wheel(python::Member),
@@ -299,7 +304,7 @@ impl Content {
             Content::Fetched(file) => {
                 Reader::Spool { file: file.file().clone(), offset: 0, left: file.size() }
             }
-            Content::Spool { spool, offset, size } => {
+            Content::Spool { spool, offset, size, .. } => {
                 Reader::Spool { file: spool.file()?, offset: *offset, left: *size }
             }
             Content::Wheel(member) => Reader::Wheel(Box::new(member.open())),
@@ -322,7 +327,7 @@ impl Content {
                 key.number(6);
                 key.bytes(file.digest().to_string().as_bytes());
             }
-            Content::Spool { spool, offset, size } => {
+            Content::Spool { spool, offset, size, .. } => {
                 key.number(3);
                 spool.decide(key);
                 key.number(*offset);

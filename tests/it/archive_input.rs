@@ -211,6 +211,21 @@ fn zip(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
     out
 }
 
+/// The central directory may have the members in another order than that in which they stand.
+#[test]
+fn a_zip_whose_directory_has_another_order() {
+    let archive = zip(&[("b", 0o100_644, b"B"), ("a", 0o100_600, b"A")]);
+    let central = archive.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    let second =
+        central + archive[central + 4..].windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap() + 4;
+    let end = archive.windows(4).position(|bytes| bytes == b"PK\x05\x06").unwrap();
+    let turned =
+        [&archive[..central], &archive[second..end], &archive[central..second], &archive[end..]].concat();
+    assert_ne!(turned, archive);
+    assert_eq!(built(&turned, ""), built(&archive, ""));
+    assert_eq!(built(&turned, ""), "d 0755 0:0 x/\n- 0600 0:0 x/a A\n- 0644 0:0 x/b B");
+}
+
 #[test]
 fn zips() {
     let archive = zip(&[
@@ -245,6 +260,42 @@ fn hostile_zips() {
     let flags = good.windows(4).position(|w| w == b"PK\x01\x02").unwrap() + 8;
     encrypted[flags] |= 1;
     refused(&encrypted, "", "E-ARCHIVE", 1, "encrypted");
+}
+
+/// Links of links, to files that are not taken, and to the last of two files: the same when the record of an earlier build is
+/// read, and when that is damaged.
+#[test]
+fn hard_links_from_the_cache() {
+    let archive = tar(&[
+        ("out/f", FILE, "", 0o600, b"old"),
+        ("in/a", HARD, "out/f", 0o644, b""),
+        ("out/f", FILE, "", 0o640, b"new"),
+        ("in/d", HARD, "out/f", 0o644, b""),
+        ("in/c", HARD, "in/d", 0o644, b""),
+        ("in/b", HARD, "in/a", 0o644, b""),
+    ]);
+    let expected = "d 0755 0:0 x/\nd 0755 0:0 x/in/\n- 0600 0:0 x/in/a old\nh 0600 0:0 x/in/b x/in/a\n\
+                    - 0640 0:0 x/in/c new\nh 0640 0:0 x/in/d x/in/c";
+    let project = Project::with_spec(&spec(", exclude = [\"/out/**\"]")).file("in", &archive);
+    project.settle();
+    let cache = project.cache().join("dmoci/build-1");
+    let records = cache.join("archive");
+    for damage in [false, false, true] {
+        fs::remove_dir_all(project.path("dist")).ok();
+        for name in ["layer", "blobs"] {
+            fs::remove_dir_all(cache.join(name)).ok();
+        }
+        for record in fs::read_dir(&records).into_iter().flatten().filter(|_| damage) {
+            let record = record.unwrap().path();
+            let mut bytes = fs::read(&record).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            fs::write(&record, bytes).unwrap();
+        }
+        project.dmoci(&["build"]).ok();
+        assert_eq!(listing(&project.path("dist"), "a"), expected);
+        assert_eq!(fs::read_dir(&records).unwrap().count(), 1);
+    }
 }
 
 #[test]

@@ -194,7 +194,9 @@ impl BaseImage {
             let spool = self.spool(layer, diff_id, files.clone(), site);
             for (end, entry, names) in here {
                 let content = match files.get(&end) {
-                    Some(&(offset, size)) => Content::Spool { spool: Arc::clone(&spool), offset, size },
+                    Some(&(offset, size)) => {
+                        Content::Spool { spool: Arc::clone(&spool), offset, size, shared: true }
+                    }
                     None => Content::None,
                 };
                 for path in names {

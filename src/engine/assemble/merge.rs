@@ -10,6 +10,7 @@ use dmoci_layers::{Entry, EntryKind, SafePath, layer};
 use super::adjust::Earlier;
 use super::error::{BuildError, BuildErrorKind};
 use crate::inputs::files::CopySource;
+use crate::inputs::unpack::Settled;
 use crate::inputs::{Content, InputError, Item, Items};
 
 /// A source of entries that can be read again and again.
@@ -19,6 +20,8 @@ pub enum Source {
     List(Arc<[Item]>),
     /// A file or folder of the project.
     Copy(Box<CopySource>),
+    /// The members of an archive.
+    Archive(Settled),
     /// What a layer below has, with other metadata.
     Earlier(Earlier),
 }
@@ -28,6 +31,7 @@ impl Source {
         Ok(match self {
             Source::List(items) => Box::new(items.iter().cloned().map(Ok)),
             Source::Copy(copy) => Box::new(copy.items()?),
+            Source::Archive(settled) => settled.items(),
             Source::Earlier(earlier) => earlier.items()?,
         })
     }
@@ -204,7 +208,7 @@ impl<'a> Merge<'a> {
     fn lose(&mut self, merged: &Merged) {
         if matches!(
             (&merged.item.entry.kind, &merged.item.content),
-            (EntryKind::File { .. }, Content::Spool { .. })
+            (EntryKind::File { .. }, Content::Spool { shared: true, .. })
         ) {
             self.lost.insert((merged.origin, merged.item.entry.path.clone()), None);
         }

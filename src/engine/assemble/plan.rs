@@ -251,10 +251,10 @@ impl Context<'_> {
                 vec![origin(Rank::Explicit, Source::List([item].into()))]
             }
             Input::Archive(archive) => {
-                let items = self
+                let settled = self
                     .archive(archive)
                     .map_err(|error| error.at((self.locate)(archive.source.span(), "")))?;
-                vec![origin(Rank::Content, Source::List(items.into()))]
+                vec![origin(Rank::Content, Source::Archive(settled))]
             }
             Input::Download(file) => {
                 let fetched = self.site.fetched.expect(&file.remote.url)?.clone();

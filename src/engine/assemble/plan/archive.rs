@@ -1,19 +1,18 @@
 //! What an archive gives to a layer.
 
-use dmoci_layers::{EntryKind, SafePath};
+use dmoci_layers::EntryKind;
 
 use super::super::error::BuildError;
 use super::{Context, numbers};
-use crate::inputs::Item;
 use crate::inputs::archive::{Archive, ArchiveFile, Devices, Options};
 use crate::inputs::base::Node;
 use crate::inputs::pattern::Patterns;
-use crate::inputs::unpack::{Loose, settle};
+use crate::inputs::unpack::Settled;
 use crate::spec::target::{self, ArchiveSource};
 
 impl Context<'_> {
     /// The members that it gives, at their places.
-    pub(super) fn archive(&self, archive: &target::Archive) -> Result<Vec<Item>, BuildError> {
+    pub(super) fn archive(&self, archive: &target::Archive) -> Result<Settled, BuildError> {
         let options = Options {
             to: archive.to.clone(),
             strip_components: archive.strip_components,
@@ -35,23 +34,23 @@ impl Context<'_> {
             }
         };
         let read = Archive::read(self.site, &source, &options)?;
-        let mut members: Vec<Loose> = read.members;
         let mut over = self.over.clone();
         if archive.replace {
-            let directories = members.iter().filter(|member| member.entry.kind == EntryKind::Directory);
-            let mut paths: Vec<&SafePath> = directories.map(|member| &member.entry.path).collect();
-            paths.sort();
-            for path in paths {
-                let path = self.tree.resolve_over(path, true, &over)?;
+            read.directories(|path| {
+                let path = self.tree.resolve_over(&path, true, &over)?;
                 if self.tree.get(&path) == Some(&Node::Other) {
                     over.insert(path);
                 }
-            }
+                Ok::<(), BuildError>(())
+            })?;
         }
-        for member in &mut members {
+        let mut order = read.order()?;
+        for member in read.members() {
+            let mut member = member?;
             let directory = member.entry.kind == EntryKind::Directory;
             member.entry.path = self.tree.resolve_over(&member.entry.path, directory, &over)?;
+            order.add(&member)?;
         }
-        Ok(settle(members, read.spool, &read.path)?)
+        Ok(order.settle()?)
     }
 }
