@@ -17,8 +17,8 @@ use crate::ops::load::{self, Engine};
 
 /// Build the image that dmoci.toml describes
 ///
-/// Writes an OCI image layout to OUTPUT/image and all digests to OUTPUT/digests.json, and prints one line for
-/// each artifact: kind, name, digest. Needs no daemon and no root, and the network only for what dmoci.toml takes
+/// Writes an OCI image layout to OUTPUT/image, all digests to OUTPUT/digests.json and what was done to
+/// OUTPUT/build.log, and prints one line for each artifact: kind, name, digest. Needs no daemon and no root, and the network only for what dmoci.toml takes
 /// from there and no earlier run has fetched: that is pinned in dmoci.lock. The same spec, lock and sources give
 /// the same digests on every machine. When it fails, what was in OUTPUT is still there.
 /// A variant is an image of its own and has an OUTPUT of its own.

@@ -1,6 +1,7 @@
 //! What `build`, `check` and `lock` say while they work.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use super::Report;
 use super::report::Progress;
@@ -11,12 +12,14 @@ pub(super) struct Watcher<'a> {
     report: &'a Report,
     progress: Mutex<Option<Progress>>,
     fetching: Mutex<Option<Progress>>,
+    /// Warnings that were told: several platforms may give the same.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> Watcher<'a> {
     /// Tells this report.
     pub(super) fn new(report: &'a Report) -> Watcher<'a> {
-        Watcher { report, progress: Mutex::new(None), fetching: Mutex::new(None) }
+        Watcher { report, progress: Mutex::default(), fetching: Mutex::default(), told: Mutex::default() }
     }
 }
 
@@ -30,7 +33,10 @@ impl Watch for Watcher<'_> {
     }
 
     fn warning(&self, message: &str) {
-        self.report.warning(message);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(message.to_owned()) {
+            self.report.warning(message);
+        }
     }
 
     fn fetching(&self, bytes: u64) {

@@ -9,6 +9,7 @@ use dmoci_layers::{MTIME, Pool, RULES};
 use serde_json::{Value, json};
 
 use super::lock::{self, Network};
+use super::log::Log;
 use super::output::Dist;
 use super::plan::{Ground, Watch, on, plan, warn};
 use crate::cache::Cache;
@@ -171,7 +172,7 @@ pub(super) fn made(
     })?;
     let mut dist = Dist::new(writer, cache, watch);
     let written = write(&spec, targets.clone(), request, &settled.fetched, &facts, &mut dist, watch);
-    let written = written.and_then(|image| {
+    let written = written.and_then(|(image, log)| {
         let digests = digests(&image, &spec, &names, &facts);
         let index = index::author(&roots(&image, &names));
         if let Some(look) = look {
@@ -190,11 +191,13 @@ pub(super) fn made(
                 scratch,
             })?;
         }
-        Ok((image, digests, index))
+        let log = log.finish(&image, &names.full());
+        Ok((image, digests, index, log))
     });
     match written {
-        Ok((image, digests, index)) => {
-            let layout = dist.finish(&index, &crate::oci::json::canonical(&digests))?;
+        Ok((image, digests, index, log)) => {
+            let list = crate::oci::json::canonical(&digests);
+            let layout = dist.finish(&index, &[("digests.json", &list), ("build.log", &log)])?;
             Ok(Built { image, names: names.full(), digests, layout })
         }
         Err(failure) => {
@@ -223,7 +226,8 @@ fn write(
     facts: &Facts,
     dist: &mut Dist<'_>,
     watch: &dyn Watch,
-) -> Result<BuiltImage, Failure> {
+) -> Result<(BuiltImage, Log), Failure> {
+    let mut log = Log::new(spec, &request.project, facts);
     let scratch = dist.scratch();
     let cache = dist.cache().cloned();
     let ground = Ground {
@@ -234,6 +238,10 @@ fn write(
         fetched,
     };
     let plans = plan(spec, targets, &ground, watch)?;
+    for plan in &plans {
+        log.step("planning", &plan.target.platform.to_string());
+        log.warnings(&plan.warnings);
+    }
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
     let pool = Pool::new(request.threads);
     let mut built = Vec::with_capacity(plans.len());
@@ -243,6 +251,8 @@ fn write(
         watch.status("Writing", &format!("{}: {layers}", on(spec, &plan.target)));
         let platform = assemble::assemble(plan, facts, &pool, dist)?;
         platform.layers.iter().for_each(|layer| warn(watch, &layer.warnings));
+        log.step("writing", &plan.target.platform.to_string());
+        log.platform(&platform);
         let reused: Vec<&str> =
             platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
         if !reused.is_empty() {
@@ -251,7 +261,7 @@ fn write(
         built.push(platform);
     }
     let targets: Vec<Target> = plans.into_iter().map(|plan| plan.target).collect();
-    Ok(assemble::index(built, &targets, facts, dist)?)
+    Ok((assemble::index(built, &targets, facts, dist)?, log))
 }
 
 fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestError> {

@@ -9,6 +9,7 @@ pub mod export;
 pub mod inspect;
 pub mod load;
 pub mod lock;
+mod log;
 mod output;
 pub mod plan;
 pub mod twice;

@@ -44,11 +44,15 @@ impl<'a> Dist<'a> {
     }
 
     /// Makes the image the one of the output directory; gives the path of its layout.
-    pub(super) fn finish(self, index: &[u8], digests: &[u8]) -> Result<PathBuf, OutputError> {
+    pub(super) fn finish(
+        self,
+        index: &[u8],
+        beside: &[(&'static str, &[u8])],
+    ) -> Result<PathBuf, OutputError> {
         let Dist { writer, cache, made, fresh, .. } = self;
         let layout = writer.image();
         let blobs: Vec<_> = fresh.into_iter().map(|digest| (digest.clone(), writer.blob(&digest))).collect();
-        writer.finish(index, digests)?;
+        writer.finish(index, beside)?;
         if let Some(cache) = &cache {
             learn(cache, &made, &blobs);
         }
@@ -223,7 +227,7 @@ mod tests {
 
         let mut next = dist("two");
         assert_eq!(next.recall(&key), Some(made.clone()));
-        let image = next.finish(&crate::oci::index::author(&[]), b"{}").unwrap();
+        let image = next.finish(&crate::oci::index::author(&[]), &[("digests.json", b"{}")]).unwrap();
         let path = image.join("blobs/sha256").join(digest.hex());
         assert_eq!(std::fs::read(&path).unwrap(), b"layer");
         // Without its blob the record is worth nothing.

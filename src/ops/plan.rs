@@ -78,9 +78,13 @@ pub(super) fn plan(
 /// Tells warnings, with their lines.
 pub(super) fn warn(watch: &dyn Watch, warnings: &[(String, Place)]) {
     for (message, place) in warnings {
-        let line = 1 + place.text.bytes().take(place.span.start).filter(|b| *b == b'\n').count();
-        watch.warning(&format!("{}:{line}: {message}", place.file.display()));
+        watch.warning(&format!("{}:{}: {message}", place.file.display(), line(place)));
     }
+}
+
+/// The line of a place, from 1.
+pub(super) fn line(place: &Place) -> usize {
+    1 + place.text.bytes().take(place.span.start).filter(|b| *b == b'\n').count()
 }
 
 /// How a target is called: its platform, and the variant.

@@ -329,8 +329,8 @@ fn a_failed_build_leaves_the_old_image() {
     let after = snapshot(&project.path("dist"));
     assert_ne!(after, before);
     // Nothing of the old image is left: manifest, config, layer, index.json, oci-layout, digests.json,
-    // and the `.gitignore`.
-    assert_eq!(after.len(), 7);
+    // build.log and the `.gitignore`.
+    assert_eq!(after.len(), 8);
 }
 
 fn snapshot(root: &Path) -> Vec<(String, Vec<u8>)> {
@@ -379,7 +379,7 @@ fn unfinished_files_are_no_input_of_a_build_into_the_project() {
     let run = project.dmoci(&["build", "-o", "."]).exits(2);
     assert!(run.stderr.contains("error[E-SOURCE-OUTPUT]") && run.stderr.contains(".tmp"), "{}", run.stderr);
     assert!(!project.path("image").exists() && !project.path(".tmp").exists());
-    let exclude = r#"exclude = [".tmp", "image", ".gitignore", "digests.json"]"#;
+    let exclude = r#"exclude = [".tmp", "image", ".gitignore", "digests.json", "build.log"]"#;
     project.write("dmoci.toml", copy_spec(&format!(r#"{{ from = ["."], to = "/x", {exclude} }}"#)));
     project.dmoci(&["build", "-o", "."]).ok();
     project.dmoci(&["build", "--twice", "-o", "."]).ok();

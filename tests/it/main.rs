@@ -10,6 +10,7 @@
 mod adjust;
 mod archive_input;
 mod build;
+mod build_log;
 mod cache;
 mod check;
 mod cli;

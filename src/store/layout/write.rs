@@ -1,7 +1,7 @@
 //! Writing an OCI image layout (image-spec 1.1, `image-layout.md`) into an output directory.
 //!
 //! One writer at a time holds the directory's lock. Blobs come first, then `index.json` is renamed into
-//! place, which is the moment the new image is there; then `digests.json`; then blobs that nothing refers
+//! place, which is the moment the new image is there; then the files beside it, such as `digests.json`; then blobs that nothing refers
 //! to are removed. What is half written lies in `.tmp` and is removed by the next run.
 
 use std::collections::BTreeSet;
@@ -243,10 +243,10 @@ impl LayoutWriter {
         Ok(layout)
     }
 
-    /// Names all blobs, makes `index` the content of the layout and `digests` that of `digests.json`; removes
+    /// Names all blobs, makes `index` the content of the layout, and writes the files `beside` it; removes
     /// other blobs and everything unfinished. A blob of the same name that was there is replaced unless it was kept; what
     /// is as it should be is not written again.
-    pub fn finish(self, index: &[u8], digests: &[u8]) -> Result<(), OutputError> {
+    pub fn finish(self, index: &[u8], beside: &[(&str, &[u8])]) -> Result<(), OutputError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
@@ -279,7 +279,9 @@ impl LayoutWriter {
             files::replace(&scratch, &self.root, IGNORE, b"*\n").map_err(at(&self.root.join(IGNORE)))?;
         }
         put(&image, "index.json", index)?;
-        put(&self.root, "digests.json", digests)?;
+        for (name, bytes) in beside {
+            put(&self.root, name, bytes)?;
+        }
         self.sweep()?;
         self.clean()
     }

@@ -65,7 +65,7 @@ symlink = [{ path = "/srv/current", target = "app" }]
 /// The digests of what a build wrote: every file below its image's folder, and the list of digests.
 pub(crate) fn digests(dist: &Path) -> String {
     let mut find = Command::new("sh");
-    find.arg("-c").arg("find . -type f ! -name build.log -print0 | LC_ALL=C sort -z | xargs -0 sha256sum");
+    find.arg("-c").arg("find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum");
     run(find.current_dir(dist))
 }
 
