@@ -121,19 +121,7 @@ impl Archive {
 
     /// Its members, in the order in which they stand in it.
     pub fn members(&self) -> impl Iterator<Item = Result<Loose, InputError>> + '_ {
-        let mut reader = self.members.read();
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        std::iter::from_fn(move || {
-            let read = reader.next(&mut key, &mut value).and_then(|more| match more {
-                true => {
-                    let member: StoredMember = decoded(&self.members, &value)?;
-                    let member = stored::path(&key).and_then(|path| member.member(path));
-                    Ok(Some(member.ok_or_else(|| self.members.damaged())?))
-                }
-                false => Ok(None),
-            });
-            read.transpose()
-        })
+        loose(&self.members)
     }
 
     /// Visits the paths of its directories, in order.
@@ -212,13 +200,32 @@ impl Options {
     }
 }
 
-/// The members that an earlier run found.
+/// The members in these records, in their order.
+fn loose(records: &Records) -> impl Iterator<Item = Result<Loose, InputError>> + '_ {
+    let mut reader = records.read();
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    std::iter::from_fn(move || {
+        let read = reader.next(&mut key, &mut value).and_then(|more| match more {
+            true => {
+                let member: StoredMember = decoded(records, &value)?;
+                let member = stored::path(&key).and_then(|path| member.member(path));
+                Ok(Some(member.ok_or_else(|| records.damaged())?))
+            }
+            false => Ok(None),
+        });
+        read.transpose()
+    })
+}
+
+/// The members that an earlier run found, when each of them can be understood.
 fn recall(cache: &Cache, key: &Digest, scratch: &Path) -> Result<Option<Records>, InputError> {
     let mut members = RecordWriter::new(scratch)?;
-    match cache.copy(Kind::Archive, key, &mut members) {
-        Some(()) => members.so_far().map(Some),
-        None => Ok(None),
+    if cache.copy(Kind::Archive, key, &mut members).is_none() {
+        return Ok(None);
     }
+    let members = members.so_far()?;
+    let sound = loose(&members).all(|member| member.is_ok());
+    Ok(sound.then_some(members))
 }
 
 /// Reads an archive, contents into a nameless file in `scratch`.
@@ -376,4 +383,49 @@ fn kind(
 fn allowed(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let keep = |name: &[u8]| name == b"security.capability" || name.starts_with(b"user.");
     xattrs.iter().filter(|(name, _)| keep(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::members::encoded;
+    use super::*;
+    use crate::files::Moment;
+
+    /// As a record of another build of the program may be: whole, and of another form.
+    #[test]
+    fn records_that_cannot_be_understood_are_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&dir.path().join("cache")).unwrap();
+        let key = KeyWriter::new(Kind::Archive, Moment::now(dir.path()).unwrap()).finish().unwrap();
+        let entry = Entry {
+            path: SafePath::parse(b"a").unwrap(),
+            kind: EntryKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            xattrs: Vec::new(),
+        };
+        let member = StoredMember::of(&Loose { entry, offset: 0, inode: None });
+        let mut good = RecordWriter::new(dir.path()).unwrap();
+        let value = encoded(&good.so_far().unwrap(), &member).unwrap();
+        good.append(b"a", &value).unwrap();
+        let whole = good.size();
+        let found = |records: Records| {
+            cache.put_from(Kind::Archive, &key, records.size(), &mut records.bytes());
+            recall(&cache, &key, dir.path()).unwrap()
+        };
+        assert_eq!(found(good.so_far().unwrap()).map(|members| members.size()), Some(whole));
+
+        for (path, value) in [(&b"a"[..], &value[..1]), (b"b", &[0xff; 20]), (b"../b", &value)] {
+            let mut bad = RecordWriter::new(dir.path()).unwrap();
+            bad.append(b"a", &encoded(&good.so_far().unwrap(), &member).unwrap()).unwrap();
+            bad.append(path, value).unwrap();
+            assert!(found(bad.so_far().unwrap()).is_none(), "{path:?}");
+        }
+        let mut bad = RecordWriter::new(dir.path()).unwrap();
+        bad.write_all(b"no record").unwrap();
+        assert!(found(bad.so_far().unwrap()).is_none());
+    }
 }
