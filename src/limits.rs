@@ -143,3 +143,12 @@ pub const DAEMON_ANSWER: Duration = Duration::from_secs(60);
 
 /// How long a daemon that packs or unpacks an image may say and take nothing.
 pub const DAEMON_SILENCE: Duration = Duration::from_secs(30 * 60);
+
+/// The largest lock file of a Python project, and the largest page of an index: 64 MiB.
+pub const PYTHON_LOCK_BYTES: u64 = 64 << 20;
+
+/// The most requirements that requirements files may have together.
+pub const PYTHON_PACKAGES: usize = 100_000;
+
+/// The most files that an index may list for one project.
+pub const PYTHON_LINKS: usize = 1_000_000;

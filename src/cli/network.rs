@@ -29,7 +29,13 @@ impl NetworkArgs {
             offline: self.offline,
             patience: Patience::default(),
         };
-        Network { settings, cache: cache_root(), surroundings: &Machine, locked }
+        Network {
+            settings,
+            cache: cache_root(),
+            surroundings: &Machine,
+            locked,
+            variable: |name| std::env::var(name).ok(),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::substitute::Substitution;
 use super::tracked::{self, Known, Tracked, TrackedError};
 use super::{Content, InputError, Item};
 use crate::files::Stamp;
+use crate::limits;
 
 /// The project directory.
 #[derive(Clone, Debug)]
@@ -116,6 +117,29 @@ impl Project {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => Ok(None),
             Err(error) => Err(failed(path, error)),
         }
+    }
+
+    /// The names in a directory of the project that are UTF-8, sorted. It may be the output directory, as for wheels.
+    pub fn names_in(&self, path: &Path) -> Result<Vec<String>, InputError> {
+        let fd = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd).map_err(|e| failed(path, e))? {
+            let entry = entry.map_err(|e| failed(path, e))?;
+            names.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .ok()
+                    .filter(|name| !matches!(*name, "." | ".."))
+                    .map(str::to_owned),
+            );
+            if names.len() > limits::LAYOUT_NAMES {
+                let many = io::Error::other(format!("it holds more than {} names", limits::LAYOUT_NAMES));
+                return Err(InputError::Io { path: path.to_owned(), source: many });
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The path of something in the project, for readers that need a name.

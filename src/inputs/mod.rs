@@ -17,6 +17,7 @@ mod sorter;
 pub mod spool;
 mod stored;
 pub mod substitute;
+pub mod supply;
 pub mod telling;
 pub mod tracked;
 pub mod unpack;
@@ -87,6 +88,8 @@ pub struct Site<'a> {
     pub since: Moment,
     /// What comes from elsewhere.
     pub fetched: &'a fetched::Fetched,
+    /// What a plan finds out to need.
+    pub supply: &'a dyn supply::Supply,
 }
 
 /// Sources of entries in the order of a layer.

@@ -1,6 +1,6 @@
 //! `dmoci build`: from `dmoci.toml` to `dist/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use super::lock::{self, Network};
 use super::log::Log;
 use super::output::Dist;
 use super::plan::{Ground, Watch, on, plan, warn};
+use super::supply::Online;
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::assemble::{self, BuiltImage, Facts};
@@ -119,6 +120,8 @@ pub fn build(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Res
 pub(super) struct First<'a> {
     pub(super) spec: &'a Spec,
     pub(super) targets: &'a [Target],
+    /// Files of the project that were read and that the spec does not name itself.
+    pub(super) reads: &'a BTreeSet<PathBuf>,
     pub(super) facts: &'a Facts,
     /// `created`, in seconds.
     pub(super) epoch: u64,
@@ -171,7 +174,10 @@ pub(super) fn made(
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
     let mut dist = Dist::new(writer, cache, watch);
-    let written = write(&spec, targets.clone(), request, &settled.fetched, &facts, &mut dist, watch);
+    let told = lock::Told(watch);
+    let online = Online::new(network, &request.project, &told, watch);
+    let elsewhere = (&settled.fetched, &online);
+    let written = write(&spec, targets.clone(), request, elsewhere, &facts, &mut dist, watch);
     let written = written.and_then(|(image, log)| {
         let digests = digests(&image, &spec, &names, &facts);
         let index = index::author(&roots(&image, &names));
@@ -182,6 +188,7 @@ pub(super) fn made(
             look(&First {
                 spec,
                 targets,
+                reads: &online.reads(),
                 facts,
                 epoch,
                 image,
@@ -222,7 +229,7 @@ fn write(
     spec: &Spec,
     targets: Vec<Target>,
     request: &Request,
-    fetched: &Fetched,
+    (fetched, online): (&Fetched, &Online<'_>),
     facts: &Facts,
     dist: &mut Dist<'_>,
     watch: &dyn Watch,
@@ -236,6 +243,7 @@ fn write(
         scratch: &scratch,
         cache: cache.as_ref(),
         fetched,
+        supply: online,
     };
     let plans = plan(spec, targets, &ground, watch)?;
     for plan in &plans {

@@ -6,8 +6,9 @@ use std::io;
 use std::path::Path;
 
 use super::build::{PyProject, names};
-use super::lock::{Mode, Network, settle};
+use super::lock::{Mode, Network, Told, settle};
 use super::plan::{Ground, Watch, plan, warn};
+use super::supply::Online;
 use crate::diagnostic::Failure;
 use crate::engine::assemble;
 use crate::spec::target::{Archive, ArchiveSource, Base, Input, Source, SourcePath};
@@ -53,7 +54,9 @@ pub fn check(
         ));
     }
     let (output, fetched) = (dir.join("dist"), &settled.fetched);
-    let ground = Ground { project: dir, output: &output, scratch, cache: None, fetched };
+    let told = Told(watch);
+    let online = Online::new(network, dir, &told, watch);
+    let ground = Ground { project: dir, output: &output, scratch, cache: None, fetched, supply: &online };
     for plan in plan(spec, targets.clone(), &ground, watch)? {
         warn(watch, &assemble::prove(&plan)?);
     }
@@ -94,6 +97,9 @@ fn named(target: &Target) -> Vec<(Source, Kind)> {
             Input::Copy(copy) => all.extend(copy.from.iter().map(|source| (source.clone(), Kind::Anything))),
             Input::Archive(Archive { source: ArchiveSource::Project(source), .. }) => {
                 all.push((source.clone(), Kind::File));
+            }
+            Input::Python(python) => {
+                all.extend(python.wheels.iter().map(|folder| (folder.clone(), Kind::Directory)));
             }
             Input::Wheel(wheel) => all.push((wheel.source.clone(), Kind::File)),
             Input::Archive(_)

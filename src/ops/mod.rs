@@ -12,5 +12,6 @@ pub mod lock;
 mod log;
 mod output;
 pub mod plan;
+mod supply;
 pub mod twice;
 pub mod verify;

@@ -9,6 +9,7 @@ use crate::files::Moment;
 use crate::inputs::base::Tree;
 use crate::inputs::fetched::Fetched;
 use crate::inputs::files::Project;
+use crate::inputs::supply::Supply;
 use crate::inputs::{InputError, Site};
 use crate::spec::{Span, Spec, Target};
 
@@ -44,6 +45,8 @@ pub(super) struct Ground<'a> {
     pub(super) cache: Option<&'a Cache>,
     /// What comes from elsewhere.
     pub(super) fetched: &'a Fetched,
+    /// What plans find out to need.
+    pub(super) supply: &'a dyn Supply,
 }
 
 /// Plans all targets.
@@ -53,11 +56,11 @@ pub(super) fn plan(
     ground: &Ground<'_>,
     watch: &dyn Watch,
 ) -> Result<Vec<ImagePlan>, Failure> {
-    let &Ground { project, output, scratch, cache, fetched } = ground;
+    let &Ground { project, output, scratch, cache, fetched, supply } = ground;
     let since =
         Moment::now(scratch).map_err(|source| InputError::Scratch { path: scratch.to_owned(), source })?;
     let project = Project::open(project)?.writing(output)?;
-    let site = Site { project: &project, scratch, cache, since, fetched };
+    let site = Site { project: &project, scratch, cache, since, fetched, supply };
     let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
     for target in targets {
         watch.status("Planning", &on(spec, &target));

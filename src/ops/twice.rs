@@ -269,6 +269,16 @@ impl Elsewhere {
                     Input::Archive(Archive { source: ArchiveSource::Project(source), .. }) => {
                         files.insert(source.path.as_path().to_owned());
                     }
+                    // What its lock file leads to was found out by the first build.
+                    Input::Python(python) => {
+                        files.insert(python.lock.path.as_path().to_owned());
+                        // It may be empty.
+                        if let Some(folder) = &python.wheels {
+                            let path = self.project().join(folder.path.as_path());
+                            std::fs::create_dir_all(&path)
+                                .map_err(|source| InputError::Scratch { path, source })?;
+                        }
+                    }
                     Input::Wheel(wheel) => {
                         files.insert(wheel.source.path.as_path().to_owned());
                     }
@@ -281,6 +291,8 @@ impl Elsewhere {
             }
             files.extend(base_files(&target.base, &project)?);
         }
+        files
+            .extend(first.reads.iter().filter(|path| path.as_path() != Path::new("pyproject.toml")).cloned());
         // Of several platforms mostly the same.
         let same = |(a, b): &(&Copy, &SourcePath), (other, from): &(&Copy, &SourcePath)| {
             b == from

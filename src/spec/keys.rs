@@ -267,9 +267,9 @@ static LAYER: Table = Table {
             "The content of tar (plain, gzip, xz, zstd) and zip archives.",
         ),
         Key::new("download", Kind::Tables(&DOWNLOAD), "Files from elsewhere."),
+        Key::new("python", Kind::OneOrMoreTables(&PYTHON), "What a Python lock file names, installed."),
         Key::new("wheel", Kind::OneOrMoreTables(&WHEEL), "Wheels of the project, installed."),
         Key::later("debian"),
-        Key::later("python"),
         Key::new(
             "remove",
             Kind::Texts,
@@ -412,6 +412,50 @@ static DOWNLOAD: Table = Table {
     extends: None,
 };
 
+static PYTHON: Table = Table {
+    name: "a `python` entry",
+    doc: "The distributions that a Python lock file names, installed as pip would, without running Python.",
+    keys: &[
+        Key::new(
+            "lock",
+            Kind::Text,
+            "The lock file, in the project directory: uv.lock, pylock.toml, pylock.NAME.toml, or a .txt file of \
+             requirements with hashes.",
+        )
+        .required(),
+        Key::new("extras", Kind::Texts, "Extras of the project that are taken.").default("[]"),
+        Key::new(
+            "groups",
+            Kind::Texts,
+            "Dependency groups that are taken; without it, those that the lock file takes by default.",
+        ),
+        Key::new(
+            "package",
+            Kind::Text,
+            "The member of a uv workspace that is meant; without it, the project beside the lock file.",
+        ),
+        Key::new(
+            "wheels",
+            Kind::Text,
+            "A folder of the project with wheels: of what the lock file names, by their hashes, and of what has none there.",
+        ),
+        Key::new(
+            "index",
+            Kind::OneOrMoreTexts,
+            "The index that requirements come from, and further ones; without it, what the file says, else what pip and \
+             uv are set up with.",
+        ),
+        VENV,
+        INTERPRETER,
+        PYTHON_VERSION,
+        LIBC,
+        OWNER,
+        REPLACE,
+        PLATFORMS,
+    ],
+    extends: None,
+};
+
 static WHEEL: Table = Table {
     name: "a `wheel` entry",
     doc: "A wheel (Python binary distribution), installed as pip would, without running Python.",
@@ -478,7 +522,7 @@ const LIBC: Key = Key::new(
 );
 
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 14] {
+pub(super) fn tables() -> [&'static Table; 15] {
     [
         &ROOT,
         &IMAGE,
@@ -492,6 +536,7 @@ pub(super) fn tables() -> [&'static Table; 14] {
         &SYMLINK,
         &ARCHIVE,
         &DOWNLOAD,
+        &PYTHON,
         &WHEEL,
         &ADJUST,
     ]

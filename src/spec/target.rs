@@ -253,6 +253,8 @@ pub enum Input {
     Archive(Archive),
     /// One file from elsewhere.
     Download(Download),
+    /// The distributions of a Python lock file.
+    Python(Python),
     /// A wheel of the project.
     Wheel(Wheel),
 }
@@ -267,6 +269,7 @@ impl Input {
             Input::Symlink(symlink) => &symlink.span,
             Input::Archive(archive) => &archive.span,
             Input::Download(download) => &download.span,
+            Input::Python(python) => &python.span,
             Input::Wheel(wheel) => &wheel.span,
         }
     }
@@ -280,6 +283,7 @@ impl Input {
             Input::Symlink(symlink) => symlink.replace,
             Input::Archive(archive) => archive.replace,
             Input::Download(download) => download.replace,
+            Input::Python(python) => python.replace,
             Input::Wheel(wheel) => wheel.replace,
         }
     }
@@ -390,6 +394,31 @@ pub struct Archive {
     /// What is done with devices.
     pub devices: Devices,
     /// It takes the place of what earlier inputs of its layer give, and of other kinds of file below.
+    pub replace: bool,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// The distributions that a Python lock file names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Python {
+    /// The lock file.
+    pub lock: Source,
+    /// Extras of the project, in the one form of such names.
+    pub extras: Vec<String>,
+    /// Dependency groups; without them those that the lock file takes by default.
+    pub groups: Option<Vec<String>>,
+    /// The member of a workspace.
+    pub package: Option<String>,
+    /// A folder with wheels: of what the lock file names, and of what has none there.
+    pub wheels: Option<Source>,
+    /// The index, and further ones; empty when the spec names none.
+    pub index: Vec<Url>,
+    /// Where they are installed.
+    pub environment: Environment,
+    /// Owner of everything.
+    pub owner: Owner,
+    /// They take the place of what earlier inputs of the layer give, and of other kinds of file below.
     pub replace: bool,
     /// Where it is written.
     pub span: Span,

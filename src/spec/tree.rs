@@ -320,6 +320,9 @@ impl Walk<'_> {
             (Kind::OneOrMoreTables(table), DeValue::String(_)) if table.key("path").is_some() => {
                 Some(format!("write {key} = {{ path = {written}, … }}"))
             }
+            (Kind::OneOrMoreTables(table), DeValue::String(_)) if table.key("lock").is_some() => {
+                Some(format!("write {key} = {{ lock = {written}, … }}"))
+            }
             (Kind::Tables(_), DeValue::Table(_)) if written.starts_with('{') => {
                 Some(format!("put the table in brackets: {key} = [{{ … }}]"))
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dmoci_layers::{Digest, SafePath};
 
 pub(super) use base::base;
-pub(super) use python::{libc, program_path, python_version};
+pub(super) use python::{index, libc, program_path, python_name, python_version};
 
 use super::suggest::nearest;
 use super::target::{SourcePath, SourcePathError};

@@ -26,6 +26,7 @@ mod large;
 mod load;
 mod lock;
 mod man;
+mod python;
 mod readers;
 mod remove;
 mod replace;

@@ -98,15 +98,15 @@ fn project() -> Project {
 
 /// What building the example prints outside any git repository.
 const GOLDEN: &str = "\
-image     registry.example/almanac:1.0.0  sha256:0941b66857dce9c08bd5eba9898371285579d47b8e863d29756cfdbfbb273ee4
-manifest  linux/amd64                     sha256:c890ce559e4291c6fc5f0be4fb57028db0209c9dff0a7b51f22ca5cea7e061bd
-config    linux/amd64                     sha256:6acfa9c3f59af0aac323a6c34091f7f9d71da5594830ff60030247f970045ba9
-layer     linux/amd64:dependencies        sha256:dc5c0f2b1f37c090d8a5857626263865d1b043b94aeda29c37d6c70f8f0280e2
+image     registry.example/almanac:1.0.0  sha256:d711305dbd0a11e2ec9510b05c7050b965764ee6906317cb25433cd7fc53d160
+manifest  linux/amd64                     sha256:ed4fd4bea2f78677099ae50d276cf68773f0261140adde1ded79be44315051fb
+config    linux/amd64                     sha256:1a3f87707f89ab453f80980d2807beca73e9214902e5b978f4363baa66e0629c
+layer     linux/amd64:dependencies        sha256:71730e4f2e0f1da448d4d5dde75c8ed8a10346616a8e574a83d1a360ec1df592
 layer     linux/amd64:app                 sha256:c9d27cc7e8815d9c585a71f8350061827a4596c7eab7c066fde2b1c568b1bce8
 layer     linux/amd64:users               sha256:c9fcd20f57823c008aee1c174ea8c238985d02311977b09ab67be6294a730e8a
-manifest  linux/arm64                     sha256:f39a1557da154047089ed171460b81d3d1f27f51aa5555cce99269ebd3148f29
-config    linux/arm64                     sha256:0ce5d4c309eac469602fde415b2cd39c9f487ac809061ee94794497d81469d01
-layer     linux/arm64:dependencies        sha256:dc5c0f2b1f37c090d8a5857626263865d1b043b94aeda29c37d6c70f8f0280e2
+manifest  linux/arm64                     sha256:89a0723c22d78de7534b4a4136fe5169c4dc8417bf615f7869fa3fcf781f890c
+config    linux/arm64                     sha256:fe60ad801a5bbfdb98c580b8b72cfced21b21b416f9085d8e56774b5e570a34e
+layer     linux/arm64:dependencies        sha256:71730e4f2e0f1da448d4d5dde75c8ed8a10346616a8e574a83d1a360ec1df592
 layer     linux/arm64:app                 sha256:c9d27cc7e8815d9c585a71f8350061827a4596c7eab7c066fde2b1c568b1bce8
 layer     linux/arm64:users               sha256:c9fcd20f57823c008aee1c174ea8c238985d02311977b09ab67be6294a730e8a
 ";

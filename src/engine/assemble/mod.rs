@@ -1,15 +1,17 @@
 //! From a target to an image: `plan` says what every layer consists of, `image` writes it.
 //!
 //! ```text
-//! image > config, plan > users, key, python > merge > error
+//! image > config, plan > users, key, distributions > locked, python > merge > error
 //! ```
 
 mod adjust;
 mod base;
 mod config;
+mod distributions;
 mod error;
 mod image;
 mod key;
+mod locked;
 mod merge;
 mod plan;
 mod python;

@@ -13,14 +13,13 @@ use super::config;
 use super::error::{BuildError, BuildErrorKind};
 use super::key::LayerKey;
 use super::merge::{Merge, Origin, Rank, Source};
-use super::python::{self, Environments};
+use super::python::Environments;
 use super::remove::Removed;
 use super::users;
 use crate::diagnostic::Place;
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::files::{CopySource, Project};
 use crate::inputs::pattern::Patterns;
-use crate::inputs::python::wheel::Wheel;
 use crate::inputs::substitute::Substitution;
 use crate::inputs::tracked::Tracked;
 use crate::inputs::{Content, Item, Site};
@@ -123,7 +122,8 @@ pub fn plan(
         let last = number + 1 == target.layers.len() && target.users.is_empty();
         let removed = Removed::take(&layer.remove, &mut tree, &layer.name, locate)?;
         let image = (&target.platform, base.as_ref());
-        let mut context = Context { image, tree: &tree, over: BTreeSet::new(), site, locate };
+        let mut context =
+            Context { image, layer: &layer.name, tree: &tree, over: BTreeSet::new(), site, locate };
         context.over = context.over(&layer.inputs);
         let mut plan = LayerPlan::new(&layer.name);
         for (number, input) in layer.inputs.iter().enumerate() {
@@ -131,12 +131,14 @@ pub fn plan(
             let substitution = substitution(input, locate);
             let table = substitution.as_ref().map(|(table, _)| Arc::clone(table));
             plan.substitutions.extend(substitution);
-            let origins = context.sources(number, input, table, &mut environments).map_err(|mut error| {
-                if error.places.is_empty() {
-                    error = error.at(locate(input.span(), ""));
-                }
-                error
-            })?;
+            let origins = context.sources(number, input, table, &mut environments, &mut warnings).map_err(
+                |mut error| {
+                    if error.places.is_empty() {
+                        error = error.at(locate(input.span(), ""));
+                    }
+                    error
+                },
+            )?;
             plan.origins.extend(origins);
         }
         let over = context.over;
@@ -161,6 +163,7 @@ pub fn plan(
         for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
             let kind = match layer.inputs.get(input) {
                 Some(Input::Archive(_)) => "archive",
+                Some(Input::Python(_)) => "python",
                 Some(_) => "copy",
                 // Of what adjusts nothing it is said already.
                 None => continue,
@@ -181,14 +184,16 @@ pub fn plan(
     Ok(ImagePlan { target, base, layers, bytes, warnings })
 }
 
-struct Context<'a> {
+pub(super) struct Context<'a> {
     /// What it is for, and what it stands on.
-    image: (&'a Platform, Option<&'a BaseImage>),
-    tree: &'a Tree,
+    pub(super) image: (&'a Platform, Option<&'a BaseImage>),
+    /// The name of the layer.
+    pub(super) layer: &'a str,
+    pub(super) tree: &'a Tree,
     /// Files of the layers below that inputs of this layer make directories of.
     over: BTreeSet<SafePath>,
-    site: &'a Site<'a>,
-    locate: &'a dyn Fn(&Span, &str) -> Place,
+    pub(super) site: &'a Site<'a>,
+    pub(super) locate: &'a dyn Fn(&Span, &str) -> Place,
 }
 
 impl Context<'_> {
@@ -217,6 +222,7 @@ impl Context<'_> {
         input: &Input,
         substitution: Option<Arc<Substitution>>,
         environments: &mut Environments,
+        warnings: &mut Vec<(String, Place)>,
     ) -> Result<Vec<Origin>, BuildError> {
         let replace = input.replaces();
         let origin = |rank, source| Origin { input: Some(number), rank, replace, source };
@@ -262,6 +268,11 @@ impl Context<'_> {
                 let content = Content::Fetched(fetched);
                 let item = self.item(&file.path, kind, file.mode, &file.owner, content)?;
                 vec![origin(Rank::Explicit, Source::List(vec![item].into()))]
+            }
+            Input::Python(entry) => {
+                let (lists, notes) = self.python(entry, environments)?;
+                warnings.extend(notes);
+                lists.into_iter().map(|items| origin(Rank::Destination, Source::List(items.into()))).collect()
             }
             Input::Wheel(wheel) => {
                 let lists = self.wheel(wheel, environments)?;
@@ -349,33 +360,6 @@ fn substitution(input: &Input, locate: &dyn Fn(&Span, &str) -> Place) -> Option<
     Some((table.into(), places))
 }
 
-impl Context<'_> {
-    fn wheel(
-        &self,
-        wheel: &target::Wheel,
-        environments: &mut Environments,
-    ) -> Result<Vec<Vec<Item>>, BuildError> {
-        let path = wheel.source.path.as_path();
-        let read = Wheel::of_project(self.site, path)?;
-        let asked = python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)) };
-        let (platform, base) = self.image;
-        let place = python::Place {
-            environment: &wheel.environment,
-            owner: numbers(&wheel.owner),
-            replace: wheel.replace,
-            platform,
-            tree: self.tree,
-            variable: &|name| {
-                base?.run.run.env.iter().find_map(|line| {
-                    let (key, value) = line.split_once('=')?;
-                    (key == name).then(|| value.to_owned())
-                })
-            },
-        };
-        environments.install(place, vec![asked])
-    }
-}
-
 /// What a `copy` takes from one of its sources, and how; where it goes is as written, links below not
 /// followed, and contents are as they are.
 pub fn copied(
@@ -403,7 +387,7 @@ pub fn copied(
     Ok(source)
 }
 
-fn numbers(owner: &target::Owner) -> (u64, u64) {
+pub(super) fn numbers(owner: &target::Owner) -> (u64, u64) {
     (owner.uid.into(), owner.gid.into())
 }
 

@@ -88,6 +88,11 @@ impl Environments {
         Ok(lists)
     }
 
+    /// The Python of the environment that is meant.
+    pub(super) fn python(&mut self, place: Place<'_>) -> Result<&PythonTarget, BuildError> {
+        Ok(&self.environment(place)?.python)
+    }
+
     /// The environment that is meant, which the first entry that names it describes.
     fn environment(&mut self, place: Place<'_>) -> Result<&mut Environment, BuildError> {
         let asked = place.environment;

@@ -34,6 +34,8 @@ pub enum Kind {
     Wheel,
     /// A requirement is not pinned, or has no hash.
     Hash,
+    /// A wheel of the project is not the one that was locked.
+    Changed,
     /// An index is needed and none is named.
     IndexMissing,
     /// An index answers with something else than the Simple API, or does not have what is pinned.
@@ -87,6 +89,7 @@ impl Diagnostic for PythonError {
             Kind::Source => "E-PYTHON-SOURCE",
             Kind::Wheel => "E-PYTHON-WHEEL",
             Kind::Hash => "E-PYTHON-HASH",
+            Kind::Changed => "E-PYTHON-CHANGED",
             Kind::IndexMissing => "E-NO-INDEX",
             Kind::Index => "E-PYTHON-INDEX",
             Kind::Interpreter => "E-PYTHON-INTERPRETER",
@@ -95,7 +98,7 @@ impl Diagnostic for PythonError {
 
     fn exit(&self) -> Exit {
         match self.kind {
-            Kind::Lock | Kind::Index => Exit::Mismatch,
+            Kind::Lock | Kind::Index | Kind::Changed => Exit::Mismatch,
             _ => Exit::Usage,
         }
     }

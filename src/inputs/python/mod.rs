@@ -1,22 +1,31 @@
-//! Python wheels for an image: what a target is, what its lock files and its base say of it, and what wheels become.
+//! Python for an image, without Python: which wheels a target needs by its lock files, and what wheels become.
 //!
 //! ```text
 //! install > launcher, venv > wheel > wheel_zip, wheel_member, wheel_scripts > record
-//! interpreter > target, error
-//! requirement, filename > marker, tag > target > version, name
+//! pylock, uv, requirements, settings > simple, lockfile, source > plan > document > tag, marker, requirement
+//! interpreter, filename, tag, marker > target > version, name, error
 //! ```
 
+mod document;
 pub mod error;
 pub mod filename;
 pub mod install;
 pub mod interpreter;
 mod launcher;
+pub mod lockfile;
 pub mod marker;
 pub mod name;
+pub mod plan;
+pub mod pylock;
 mod record;
 pub mod requirement;
+pub mod requirements;
+pub mod settings;
+pub mod simple;
+mod source;
 pub mod tag;
 pub mod target;
+pub mod uv;
 pub mod venv;
 pub mod version;
 pub mod wheel;
@@ -24,6 +33,11 @@ mod wheel_member;
 mod wheel_scripts;
 mod wheel_zip;
 
+pub use document::Document;
 pub use error::PythonError;
+pub use plan::{BuiltWheel, Location, Options, PlannedWheel, PythonPlan};
 pub use target::{Libc, PythonTarget};
 pub use wheel_member::{Member, MemberReader};
+
+#[cfg(test)]
+mod tests;

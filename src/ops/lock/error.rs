@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Exit, Place};
 
 /// Why spec and lock file do not go together.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PinError {
+pub(in crate::ops) enum PinError {
     /// The lock file lacks something, and may not be added to.
     #[error("{} lacks {}", file.display(), lacking(*count, what))]
     Missing { file: PathBuf, what: String, count: usize, places: Vec<Place> },

@@ -9,7 +9,7 @@ mod settle;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::build::PyProject;
@@ -20,6 +20,7 @@ use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
 use crate::spec::{self, Overrides};
 use crate::url::Url;
+use error::PinError;
 pub(super) use settle::{Mode, settle};
 pub(super) use write::write;
 
@@ -33,6 +34,15 @@ pub struct Network<'a> {
     pub surroundings: &'a dyn Surroundings,
     /// The lock file must have everything already.
     pub locked: bool,
+    /// A variable of the environment.
+    pub variable: fn(&str) -> Option<String>,
+}
+
+impl Network<'_> {
+    /// The directory of all caches, where what is fetched is kept.
+    pub(super) fn downloads(&self) -> Result<&Path, PinError> {
+        self.cache.as_deref().ok_or(PinError::NoCache)
+    }
 }
 
 /// Which pins are made anew.
@@ -111,7 +121,7 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
 }
 
 /// Tells what is fetched to whoever watches.
-struct Told<'a>(&'a dyn Watch);
+pub(super) struct Told<'a>(pub(super) &'a dyn Watch);
 
 impl Listener for Told<'_> {
     fn begin(&self, url: &Url) {

@@ -268,7 +268,7 @@ impl Job<'_> {
         if wanted.is_empty() {
             return Ok(Fetched::default());
         }
-        let downloads = Downloads::open(network.cache.as_deref().ok_or(PinError::NoCache)?)?;
+        let downloads = Downloads::open(network.downloads()?)?;
         let told = Told(watch);
         let fetcher = Fetcher::new(network.settings.clone(), downloads, network.surroundings, &told);
         let list: Vec<Wanted> = wanted.values().map(|(wanted, _)| wanted.clone()).collect();

@@ -69,6 +69,7 @@ impl Resolver<'_> {
                     "symlink" => self.symlink(fields).map(Input::Symlink),
                     "archive" => self.archive(fields).map(Input::Archive),
                     "download" => self.download(fields).map(Input::Download),
+                    "python" => self.python(fields).map(Input::Python),
                     "wheel" => self.wheel(fields).map(Input::Wheel),
                     _ => None,
                 });
@@ -77,7 +78,7 @@ impl Resolver<'_> {
         if self.given.is_none() && entries == 0 && !layer.broken {
             let problem = Problem::new("E-SPEC-VALUE", &layer.span, "the layer is empty");
             self.problems.push(problem.expected(
-                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `download`, `wheel`, `remove`, `adjust`",
+                "expected one of `copy`, `file`, `directory`, `symlink`, `archive`, `download`, `python`, `wheel`, `remove`, `adjust`",
             ));
         }
         inputs.into_iter().collect()
@@ -324,6 +325,35 @@ impl Resolver<'_> {
             return None;
         }
         Some(Remote { url, sha256, span })
+    }
+
+    pub(super) fn python(&mut self, fields: &Fields) -> Option<Python> {
+        let lock = fields.get("lock").and_then(|node| self.source(node));
+        let extras = self.each_once(fields.list("extras"), "extra", values::python_name);
+        let groups = match fields.get("groups") {
+            Some(node) => self.each_once(node.list(), "group", values::python_name).map(Some),
+            None => Some(None),
+        };
+        let package = self.optional(fields, "package", values::python_name);
+        let wheels = match fields.get("wheels") {
+            Some(node) => self.source(node).map(Some),
+            None => Some(None),
+        };
+        let index = self.each_once(fields.list("index"), "index", values::index);
+        let environment = self.environment(fields);
+        let owner = self.owner(fields);
+        Some(Python {
+            lock: lock?,
+            extras: extras?,
+            groups: groups?,
+            package: package?,
+            wheels: wheels?,
+            index: index?,
+            environment: environment?,
+            owner: owner?.unwrap_or_default(),
+            replace: fields.flag("replace"),
+            span: fields.span.clone(),
+        })
     }
 
     pub(super) fn wheel(&mut self, fields: &Fields) -> Option<Wheel> {

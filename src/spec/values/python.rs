@@ -4,6 +4,7 @@ use dmoci_layers::SafePath;
 
 use super::super::template::cut;
 use super::{Bad, image_path};
+use crate::url::Url;
 
 /// A path that stands in the first line of programs.
 pub(in crate::spec) fn program_path(text: &str) -> Result<SafePath, Bad> {
@@ -36,6 +37,39 @@ pub(in crate::spec) fn python_version(text: &str) -> Result<String, Bad> {
     match known && small(minor) && small(micro) {
         true => Ok(text.to_owned()),
         false => Err(bad()),
+    }
+}
+
+/// The name of an extra, a dependency group or a project of Python, in its one form (PEP 503, PEP 685).
+pub(in crate::spec) fn python_name(text: &str) -> Result<String, Bad> {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let bytes = text.as_bytes();
+    if bytes.len() > 255 || !edge(bytes.first()) || !edge(bytes.last()) || !bytes.iter().all(inner) {
+        return Err(Bad::new(
+            format!("{:?} is no name of Python packages", cut(text)),
+            "expected letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+        ));
+    }
+    let mut name = text.to_ascii_lowercase().replace(['_', '.'], "-");
+    while name.contains("--") {
+        name = name.replace("--", "-");
+    }
+    Ok(name)
+}
+
+/// The URL of an index.
+pub(in crate::spec) fn index(text: &str) -> Result<Url, Bad> {
+    let wrong =
+        |why: String| Bad::new(format!("this is no URL of an index: {why}"), "expected https://HOST/PATH/");
+    let url: Url = text.parse().map_err(|error: crate::url::UrlError| wrong(error.to_string()))?;
+    match url.credentials() {
+        None => Ok(url),
+        Some(_) => {
+            let mut bad = wrong("it holds a user or a password".into());
+            bad.help = Some("leave `index` out, and name it in the settings of uv or pip, which are no part of the project".into());
+            Err(bad)
+        }
     }
 }
 

@@ -117,6 +117,21 @@ pub(crate) fn dmoci() -> Command {
     ] {
         command.env_remove(name);
     }
+    // Indexes that this machine is set up with.
+    for name in [
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "UV_EXTRA_INDEX_URL",
+        "UV_FIND_LINKS",
+        "PIP_INDEX_URL",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_FIND_LINKS",
+        "VIRTUAL_ENV",
+    ] {
+        command.env_remove(name);
+    }
+    command.env("PIP_CONFIG_FILE", "/dev/null").env("UV_CONFIG_FILE", "/dev/null");
     command
 }
 

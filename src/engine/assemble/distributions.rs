@@ -1,0 +1,69 @@
+//! What `python` and `wheel` entries of a layer give.
+
+use super::error::BuildError;
+use super::locked;
+use super::plan::{Context, numbers};
+use super::python::{self, Environments};
+use crate::diagnostic::Place;
+use crate::inputs::Item;
+use crate::inputs::python::wheel::Wheel;
+use crate::spec::target;
+
+/// What is worth saying, and where in the spec.
+type Said = (String, Place);
+
+impl Context<'_> {
+    /// What a lock file names, and what is worth saying about it.
+    pub(super) fn python(
+        &self,
+        entry: &target::Python,
+        environments: &mut Environments,
+    ) -> Result<(Vec<Vec<Item>>, Vec<Said>), BuildError> {
+        let variable = |name: &str| self.variable(name);
+        let place = python::Place {
+            environment: &entry.environment,
+            owner: numbers(&entry.owner),
+            replace: entry.replace,
+            platform: self.image.0,
+            tree: self.tree,
+            variable: &variable,
+        };
+        let at_lock = (self.locate)(&entry.lock.span, "");
+        let target = environments.python(place)?.clone();
+        let (wheels, notes) = locked::wheels(self.site, entry, &target, self.layer, &at_lock)?;
+        let asked = wheels.into_iter().map(|locked| python::Asked {
+            wheel: locked.wheel,
+            requested: locked.planned.requested,
+            url: locked.planned.direct.then(|| locked::direct_url(&locked.planned.location)),
+        });
+        let lists = environments.install(place, asked.collect())?;
+        Ok((lists, notes.into_iter().map(|note| (note, at_lock.clone())).collect()))
+    }
+
+    pub(super) fn wheel(
+        &self,
+        wheel: &target::Wheel,
+        environments: &mut Environments,
+    ) -> Result<Vec<Vec<Item>>, BuildError> {
+        let path = wheel.source.path.as_path();
+        let read = Wheel::of_project(self.site, path)?;
+        let asked = python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)) };
+        let place = python::Place {
+            environment: &wheel.environment,
+            owner: numbers(&wheel.owner),
+            replace: wheel.replace,
+            platform: self.image.0,
+            tree: self.tree,
+            variable: &|name| self.variable(name),
+        };
+        environments.install(place, vec![asked])
+    }
+
+    /// An environment variable of the base.
+    fn variable(&self, name: &str) -> Option<String> {
+        self.image.1?.run.run.env.iter().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key == name).then(|| value.to_owned())
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! From a Python lock file to the wheels of a target: files are read, pages asked for, wheels fetched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::Digest;
+
+use super::python::file_url;
+use crate::diagnostic::{Failure, Place};
+use crate::inputs::python::error::Kind;
+use crate::inputs::python::lockfile::Form;
+use crate::inputs::python::requirements::{self, Ask};
+use crate::inputs::python::simple::{self, Link};
+use crate::inputs::python::wheel::Wheel;
+use crate::inputs::python::{
+    BuiltWheel, Document, Location, Options, PlannedWheel, PythonError, PythonPlan, PythonTarget,
+    filename::WheelName, name::Name, pylock, uv,
+};
+use crate::inputs::supply::WheelNeed;
+use crate::inputs::{InputError, Site};
+use crate::limits;
+use crate::spec::target;
+use crate::url::Url;
+
+/// A wheel, opened, and what is known of why it is there.
+pub(super) struct Locked {
+    pub(super) wheel: Wheel,
+    pub(super) planned: PlannedWheel,
+}
+
+/// The wheels that a `python` entry installs, and what is worth saying.
+pub(super) fn wheels(
+    site: &Site<'_>,
+    python: &target::Python,
+    target: &PythonTarget,
+    layer: &str,
+    place: &Place,
+) -> Result<(Vec<Locked>, Vec<String>), Failure> {
+    let plan = plan(site, python, target)?;
+    let mut needs = Vec::new();
+    for wheel in &plan.wheels {
+        if let Location::Url(url) = &wheel.location {
+            let (wheel, url) = (wheel.clone(), url.clone());
+            needs.push(WheelNeed { wheel, url, layer: layer.to_owned(), place: place.clone() });
+        }
+    }
+    let mut fetched = site.supply.wheels(&needs)?.into_iter();
+    let mut locked = Vec::with_capacity(plan.wheels.len());
+    for planned in plan.wheels {
+        let wheel = match &planned.location {
+            Location::Path(path) => of_project(site, path, &planned)?,
+            Location::Url(_) => {
+                let file = fetched.next().ok_or_else(|| lost(&planned))?;
+                Wheel::read(file, PathBuf::from(planned.file.as_str()), planned.digest.clone())?
+            }
+        };
+        locked.push(Locked { wheel, planned });
+    }
+    Ok((locked, plan.notes))
+}
+
+/// The URL that `direct_url.json` names: nothing of the building machine stands in it.
+pub(super) fn direct_url(location: &Location) -> String {
+    match location {
+        Location::Path(path) => file_url(path),
+        Location::Url(url) => url.bare(),
+    }
+}
+
+/// Every need was given something, or an error before.
+fn lost(planned: &PlannedWheel) -> Failure {
+    InputError::Missing(planned.file.as_str().into()).into()
+}
+
+/// A wheel of the project that a lock file names must be the one that was locked.
+fn of_project(site: &Site<'_>, path: &Path, planned: &PlannedWheel) -> Result<Wheel, Failure> {
+    site.supply.reads(path);
+    let wheel = Wheel::of_project(site, path).map_err(|error| at(error.into(), planned.place.as_ref()))?;
+    let io = |source| InputError::Io { path: path.to_owned(), source };
+    let mut file = site.project.open_wheel(path)?;
+    let size = file.metadata().map_err(io)?.len();
+    let found = match planned.digest.algorithm() == wheel.digest().algorithm() {
+        true => wheel.digest().clone(),
+        false => Digest::of_reader(planned.digest.algorithm(), &mut file).map_err(io)?.0,
+    };
+    let shown = path.display();
+    let message = match planned.size.filter(|said| *said != size) {
+        _ if found != planned.digest => {
+            format!("{shown} is {found}, and the lock file says {}", planned.digest)
+        }
+        Some(said) => format!("{shown} has {size} bytes, and the lock file says {said}"),
+        None => return Ok(wheel),
+    };
+    let error = PythonError::new(Kind::Changed, message)
+        .with_help("look why it changed; when it is meant, lock again with the tool that made the lock file");
+    Err(at(error.into(), planned.place.as_ref()))
+}
+
+fn at(mut failure: Failure, place: Option<&Place>) -> Failure {
+    failure.places.extend(place.cloned());
+    failure
+}
+
+fn plan(site: &Site<'_>, python: &target::Python, target: &PythonTarget) -> Result<PythonPlan, Failure> {
+    let path = python.lock.path.as_path();
+    let form = Form::of(path)?;
+    let document = match read(site, path)? {
+        Some(document) => document,
+        None => {
+            let beside = |name: &str| matches!(read(site, &path.with_file_name(name)), Ok(Some(_)));
+            return Err(form.missing(path, &beside).into());
+        }
+    };
+    let options = Options {
+        extras: names(&python.extras),
+        groups: python.groups.as_deref().map(names),
+        package: python.package.as_deref().and_then(Name::parse),
+        built: built(site, python)?,
+    };
+    Ok(match form {
+        Form::Pylock => pylock::plan(&document, target, &options)?,
+        Form::Uv => {
+            let beside = read(site, &path.with_file_name("pyproject.toml"))?;
+            uv::plan(&document, beside.as_ref(), target, &options)?
+        }
+        Form::Requirements => of_requirements(site, python, &document, target, &options)?,
+    })
+}
+
+/// The spec has checked them.
+fn names(texts: &[String]) -> BTreeSet<Name> {
+    texts.iter().filter_map(|text| Name::parse(text)).collect()
+}
+
+/// Reads a text of the project; nothing when it is not there.
+fn read(site: &Site<'_>, path: &Path) -> Result<Option<Document>, Failure> {
+    let file = match site.project.open_file(path) {
+        Ok(file) => file,
+        Err(InputError::Missing(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    site.supply.reads(path);
+    let mut bytes = Vec::new();
+    file.take(limits::PYTHON_LOCK_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| InputError::Io { path: path.to_owned(), source })?;
+    let wrong = |why: String| PythonError::new(Kind::Lock, format!("{} {why}", path.display()));
+    if bytes.len() as u64 > limits::PYTHON_LOCK_BYTES {
+        return Err(wrong(format!("is larger than {} bytes", limits::PYTHON_LOCK_BYTES)).into());
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| wrong(format!("is not UTF-8 text: byte {}", error.utf8_error().valid_up_to())))?;
+    Ok(Some(Document::new(path, text)))
+}
+
+/// Number of bytes of a wheel of the project.
+fn size(site: &Site<'_>, path: &Path) -> Result<u64, InputError> {
+    let metadata = site.project.open_wheel(path)?.metadata();
+    Ok(metadata.map_err(|source| InputError::Io { path: path.to_owned(), source })?.len())
+}
+
+/// The wheels in the folder that stands in for what the lock file has no wheels of.
+fn built(site: &Site<'_>, python: &target::Python) -> Result<Vec<BuiltWheel>, Failure> {
+    let Some(folder) = &python.wheels else { return Ok(Vec::new()) };
+    let mut built = Vec::new();
+    for name in site.project.names_in(folder.path.as_path())? {
+        let Ok(file) = WheelName::parse(&name) else { continue };
+        let path = folder.path.as_path().join(&name);
+        site.supply.reads(&path);
+        let wheel = Wheel::of_project(site, &path)?;
+        let size = size(site, &path)?;
+        built.push(BuiltWheel { path, file, digest: wheel.digest().clone(), size });
+    }
+    Ok(built)
+}
+
+fn of_requirements(
+    site: &Site<'_>,
+    python: &target::Python,
+    document: &Document,
+    target: &PythonTarget,
+    options: &Options,
+) -> Result<PythonPlan, Failure> {
+    let variables = |name: &str| site.supply.variable(name);
+    let mut open = |path: &Path| -> Result<Document, Failure> {
+        read(site, path)?.ok_or_else(|| InputError::Missing(path.to_owned()).into())
+    };
+    let mut requirements = requirements::read(document, &variables, &mut open)?;
+    if let Some((main, extra)) = python.index.split_first() {
+        requirements.indexes.main = Some(main.clone());
+        requirements.indexes.extra = extra.to_vec();
+        requirements.indexes.none = false;
+    }
+    let defaults = site.supply.indexes()?;
+    let mut known: BTreeMap<String, Vec<Link>> = BTreeMap::new();
+    requirements::plan(&requirements, &defaults, target, options, &mut |ask| {
+        let key = format!("{ask} {}", if let Ask::Project(_, name) = ask { name.as_str() } else { "" });
+        if let Some(links) = known.get(&key) {
+            return Ok(links.clone());
+        }
+        let links = links(site, ask)?;
+        known.insert(key, links.clone());
+        Ok(links)
+    })
+}
+
+/// What an index or a folder has.
+fn links(site: &Site<'_>, ask: &Ask) -> Result<Vec<Link>, Failure> {
+    let wrong =
+        |url: &Url, why: String| Failure::from(PythonError::new(Kind::Index, format!("{url}: {why}")));
+    let url = match ask {
+        Ask::Links(Location::Path(folder)) => return in_folder(site, folder),
+        Ask::Links(Location::Url(url)) => url.clone(),
+        Ask::Project(index, name) => {
+            simple::page(index, name).map_err(|error| wrong(index, error.to_string()))?
+        }
+    };
+    let Some(page) = site.supply.page(&url, simple::ACCEPT)? else { return Ok(Vec::new()) };
+    simple::parse(&page.url, &page.media_type, &page.bytes).map_err(|error| wrong(&url, error.to_string()))
+}
+
+/// The wheels of a folder of the project.
+fn in_folder(site: &Site<'_>, folder: &Path) -> Result<Vec<Link>, Failure> {
+    let mut links = Vec::new();
+    for filename in site.project.names_in(folder)? {
+        if WheelName::parse(&filename).is_err() {
+            continue;
+        }
+        let path = folder.join(&filename);
+        site.supply.reads(&path);
+        let wheel = Wheel::of_project(site, &path)?;
+        let (hashes, size) = (vec![wheel.digest().clone()], Some(size(site, &path)?));
+        links.push(Link { filename, location: Location::Path(path), hashes, size });
+    }
+    Ok(links)
+}

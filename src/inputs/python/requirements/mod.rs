@@ -1,0 +1,348 @@
+//! Hashed requirements files, as `pip-compile --generate-hashes` and `uv pip compile --generate-hashes` write
+//! them: every requirement is pinned and says what its bytes may have. Indexes say where these are.
+
+mod line;
+mod read;
+
+use std::collections::BTreeMap;
+
+use dmoci_layers::Digest;
+
+use super::error::{Kind, PythonError};
+use super::filename::WheelName;
+use super::name::Name;
+use super::plan::{
+    Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, best, built, finish, no_wheel, undecided,
+};
+use super::simple::Link;
+use super::source::Unbuilt;
+use super::target::PythonTarget;
+use super::version::{self, Version};
+use crate::diagnostic::Failure;
+use crate::url::Url;
+use read::{Entry, What};
+pub use read::{Indexes, Requirements, read};
+
+/// Where links to the wheels of a project are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The page of a project in an index; see [`super::simple::page`].
+    Project(Url, Name),
+    /// A page or a folder with links.
+    Links(Location),
+}
+
+/// The wheels that a target needs.
+///
+/// `defaults` are the indexes of the machine, for a file that names none. `links` answers with what an index or
+/// a folder has; an index that does not know a project has nothing.
+pub fn plan(
+    requirements: &Requirements,
+    defaults: &Indexes,
+    target: &PythonTarget,
+    options: &Options,
+    links: &mut dyn FnMut(&Ask) -> Result<Vec<Link>, Failure>,
+) -> Result<PythonPlan, Failure> {
+    let asked = Asked::new(target, options);
+    no_choice(options)?;
+    let mut needed: BTreeMap<Name, &Entry> = BTreeMap::new();
+    for entry in &requirements.entries {
+        if !applies(&asked, entry)? {
+            continue;
+        }
+        let Some(name) = entry.name() else {
+            return Err(unnamed(entry).into());
+        };
+        if let Some(first) = needed.insert(name.clone(), entry)
+            && !same(first, entry)
+        {
+            let message = format!("{name} is required twice, and not the same");
+            return Err(PythonError::new(Kind::Lock, message)
+                .at(entry.place.clone())
+                .at(first.place.clone())
+                .with_help("make the file again with the tool that made it")
+                .into());
+        }
+    }
+    for constraint in &requirements.constraints {
+        check_constraint(&asked, constraint, &needed)?;
+    }
+    for (word, place) in &requirements.no_binary {
+        let name = Name::parse(word);
+        if word == ":all:" || name.is_some_and(|name| needed.contains_key(&name)) {
+            let message = format!("--no-binary {word} asks to build from sources, which dmoci does not");
+            return Err(PythonError::new(Kind::Source, message)
+                .at(place.clone())
+                .with_help("leave the option out")
+                .into());
+        }
+    }
+    let indexes = merged(&requirements.indexes, defaults);
+    let mut wheels = Vec::new();
+    for (name, entry) in &needed {
+        wheels.push(wheel(&asked, name, entry, &indexes, links)?);
+    }
+    Ok(finish(&asked, wheels, requirements.notes.clone()))
+}
+
+/// A requirements file has neither extras nor groups to choose.
+fn no_choice(options: &Options) -> Result<(), PythonError> {
+    let key = match options {
+        Options { extras, .. } if !extras.is_empty() => "extras",
+        Options { groups: Some(groups), .. } if !groups.is_empty() => "groups",
+        Options { package: Some(_), .. } => "package",
+        _ => return Ok(()),
+    };
+    Err(PythonError::new(Kind::Unknown, format!("`{key}` means nothing for a requirements file"))
+        .with_help(format!("leave `{key}` out; what is installed is what the file lists")))
+}
+
+fn applies(asked: &Asked<'_>, entry: &Entry) -> Result<bool, PythonError> {
+    let Some(requirement) = entry.requirement() else { return Ok(true) };
+    let Some(marker) = &requirement.marker else { return Ok(true) };
+    marker.holds(&asked.environment).map_err(|error| {
+        undecided(&error, &format!("whether {} is needed", requirement.name), entry.place.clone())
+    })
+}
+
+fn same(a: &Entry, b: &Entry) -> bool {
+    let version = |entry: &Entry| entry.requirement().and_then(|r| r.pinned()).cloned();
+    let mut hashes = [a.hashes.clone(), b.hashes.clone()];
+    hashes.iter_mut().for_each(|hashes| hashes.sort());
+    match (&a.what, &b.what) {
+        (What::Index(_), What::Index(_)) => version(a) == version(b) && hashes[0] == hashes[1],
+        (What::Wheel { location: a, .. }, What::Wheel { location: b, .. }) => {
+            a == b && hashes[0] == hashes[1]
+        }
+        _ => false,
+    }
+}
+
+fn check_constraint(
+    asked: &Asked<'_>,
+    constraint: &Entry,
+    needed: &BTreeMap<Name, &Entry>,
+) -> Result<(), PythonError> {
+    let Some(entry) = constraint.name().and_then(|name| needed.get(name)) else { return Ok(()) };
+    if !applies(asked, constraint)? {
+        return Ok(());
+    }
+    let found = match &entry.what {
+        What::Index(requirement) => requirement.pinned(),
+        What::Wheel { file, .. } => Some(&file.version),
+        What::Unbuilt(..) => None,
+    };
+    let (What::Index(constraint_of), Some(found)) = (&constraint.what, found) else { return Ok(()) };
+    let super::requirement::Source::Index(specifiers) = &constraint_of.source else { return Ok(()) };
+    match version::contains(specifiers, found) {
+        true => Ok(()),
+        false => {
+            let message =
+                format!("{} {found} is not what the constraint {specifiers} allows", constraint_of.name);
+            Err(PythonError::new(Kind::Lock, message).at(entry.place.clone()).at(constraint.place.clone()))
+        }
+    }
+}
+
+/// The file's own places, and the machine's index when it names none.
+fn merged(own: &Indexes, defaults: &Indexes) -> Indexes {
+    let mut merged = own.clone();
+    if !own.none && own.main.is_none() {
+        merged.main = defaults.main.clone();
+        merged.extra.extend(defaults.extra.iter().filter(|url| !own.extra.contains(url)).cloned());
+        merged.find_links.extend(defaults.find_links.iter().cloned());
+    }
+    merged
+}
+
+fn unnamed(entry: &Entry) -> PythonError {
+    let what = match &entry.what {
+        What::Unbuilt(Unbuilt::Directory(path), _) => format!("uv build --wheel --out-dir wheels {path}"),
+        _ => "pip wheel --no-deps --wheel-dir wheels …".to_owned(),
+    };
+    PythonError::new(Kind::Source, "this is no wheel, and dmoci builds none")
+        .at(entry.place.clone())
+        .with_help(format!("make one with `{what}`, and write its path and hash here instead"))
+}
+
+/// The error for what is not pinned or not hashed, with the command that does both.
+fn not_hashed(message: String, entry: &Entry) -> PythonError {
+    let file = entry.place.file.display().to_string();
+    let stem = file.strip_suffix(".txt").unwrap_or(&file);
+    PythonError::new(Kind::Hash, message).at(entry.place.clone()).with_help(format!(
+        "name what you need in {stem}.in, and make the file with `uv pip compile --generate-hashes {stem}.in -o {file}` \
+         or `pip-compile --generate-hashes {stem}.in`"
+    ))
+}
+
+fn wheel(
+    asked: &Asked<'_>,
+    name: &Name,
+    entry: &Entry,
+    indexes: &Indexes,
+    links: &mut dyn FnMut(&Ask) -> Result<Vec<Link>, Failure>,
+) -> Result<PlannedWheel, Failure> {
+    let place = || entry.place.clone();
+    match &entry.what {
+        What::Unbuilt(unbuilt, _) => match built(asked, name, None) {
+            Some(wheel) => Ok(wheel.planned(true, Some(place()))),
+            None => Err(unbuilt.error(asked, name, None, place()).into()),
+        },
+        What::Wheel { file, location, hash, .. } => {
+            let digest = match (entry.hashes.as_slice(), hash) {
+                ([digest], _) | ([], Some(digest)) => digest.clone(),
+                ([], None) => return Err(not_hashed(format!("{file} has no hash"), entry).into()),
+                _ => {
+                    return Err(
+                        not_hashed(format!("{file} has several hashes, but is one file"), entry).into()
+                    );
+                }
+            };
+            if asked.tags.rank(&file.tags).is_none() {
+                return Err(no_wheel(asked, &format!("{name} {}", file.version), &[file], place()).into());
+            }
+            Ok(PlannedWheel {
+                file: file.clone(),
+                digest,
+                size: None,
+                location: location.clone(),
+                requested: true,
+                direct: true,
+                place: Some(place()),
+            })
+        }
+        What::Index(requirement) => {
+            let Some(version) = requirement.pinned() else {
+                return Err(not_hashed(format!("{name} is not pinned with =="), entry).into());
+            };
+            if entry.hashes.is_empty() {
+                return Err(not_hashed(format!("{name} {version} has no sha256 hash"), entry).into());
+            }
+            if let Some(wheel) = built(asked, name, Some(version))
+                && entry.hashes.contains(&wheel.digest)
+            {
+                return Ok(wheel.planned(true, Some(place())));
+            }
+            from_index(asked, name, version, entry, indexes, links)
+        }
+    }
+}
+
+/// Finds a pinned version by its hashes.
+fn from_index(
+    asked: &Asked<'_>,
+    name: &Name,
+    version: &Version,
+    entry: &Entry,
+    indexes: &Indexes,
+    links: &mut dyn FnMut(&Ask) -> Result<Vec<Link>, Failure>,
+) -> Result<PlannedWheel, Failure> {
+    let what = format!("{name} {version}");
+    let mut asks: Vec<Ask> = indexes.find_links.iter().cloned().map(Ask::Links).collect();
+    asks.extend(indexes.main.iter().chain(&indexes.extra).map(|url| Ask::Project(url.clone(), name.clone())));
+    if asks.is_empty() {
+        return Err(PythonError::new(Kind::IndexMissing, format!("no index is named to get {what} from"))
+            .at(entry.place.clone())
+            .with_help(
+                "name one: `--index-url` in the file, `index` in dmoci.toml, or pip's or uv's own settings",
+            )
+            .into());
+    }
+    let mut sources = 0;
+    let mut without_hash = 0;
+    let mut wheels: Vec<Candidate> = Vec::new();
+    let mut others: Vec<WheelName> = Vec::new();
+    for ask in &asks {
+        for link in links(ask)? {
+            let Ok(file) = WheelName::parse(&link.filename) else {
+                sources += usize::from(is_sdist(&link.filename, name, version));
+                continue;
+            };
+            if file.name != *name || !same_version(&file.version, version) {
+                continue;
+            }
+            let known = |digest: &&Digest| entry.hashes.contains(digest);
+            match link.hashes.iter().find(known) {
+                Some(digest) => {
+                    let candidate = Candidate {
+                        file,
+                        digest: digest.clone(),
+                        size: link.size,
+                        location: link.location,
+                        direct: false,
+                        span: entry.place.span.clone(),
+                    };
+                    // The same file of two places is taken from the first.
+                    if !wheels.iter().any(|other| other.digest == candidate.digest) {
+                        wheels.push(candidate);
+                    }
+                }
+                None => {
+                    without_hash += usize::from(link.hashes.is_empty());
+                    others.push(file);
+                }
+            }
+        }
+    }
+    if let Some(found) = best(&wheels, &asked.tags) {
+        return Ok(found.planned(true, entry.place.clone()));
+    }
+    if let Some(wheel) = built(asked, name, Some(version)) {
+        return Ok(wheel.planned(true, Some(entry.place.clone())));
+    }
+    let fitting: Vec<&WheelName> =
+        others.iter().filter(|file| asked.tags.rank(&file.tags).is_some()).collect();
+    let place = entry.place.clone();
+    if let Some(first) = fitting.first() {
+        let error = match without_hash {
+            0 => PythonError::new(
+                Kind::Index,
+                format!("{first} has none of the hashes that are locked for {what}"),
+            )
+            .with_help(
+                "a release got this file after it was locked, or it is not the file that was locked; make \
+                            the file again if you trust the index",
+            ),
+            _ => PythonError::new(Kind::Index, format!("the index says no sha256 of {first}")).with_help(
+                "use an index with sha256 hashes, or name the wheel by its URL: NAME @ URL --hash=…",
+            ),
+        };
+        return Err(error.at(place).into());
+    }
+    if !wheels.is_empty() || !others.is_empty() {
+        let mut files: Vec<&WheelName> = wheels.iter().map(|wheel| &wheel.file).collect();
+        files.extend(&others);
+        return Err(no_wheel(asked, &what, &files, place).into());
+    }
+    if sources > 0 {
+        return Err(Unbuilt::Sdist.error(asked, name, Some(version), place).into());
+    }
+    let asked: Vec<String> = asks.iter().map(ToString::to_string).collect();
+    Err(PythonError::new(Kind::Index, format!("{what} is not there: asked {}", asked.join(", ")))
+        .at(place)
+        .into())
+}
+
+/// A pin without local version means any, as everywhere (PEP 440).
+fn same_version(found: &Version, pinned: &Version) -> bool {
+    found == pinned || pinned.local().is_empty() && found.clone().without_local() == *pinned
+}
+
+fn is_sdist(filename: &str, name: &Name, version: &Version) -> bool {
+    let stem = [".tar.gz", ".zip", ".tar.bz2"].iter().find_map(|end| filename.strip_suffix(end));
+    stem.and_then(|stem| stem.rsplit_once('-')).is_some_and(|(project, number)| {
+        Name::parse(project).as_ref() == Some(name) && version::version(number).as_ref() == Some(version)
+    })
+}
+
+impl std::fmt::Display for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ask::Project(url, _) => url.fmt(f),
+            Ask::Links(location) => location.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! The Simple API of indexes: the files of a project, as HTML (PEP 503) or JSON (PEP 691).
+
+use dmoci_layers::Digest;
+
+use super::document::best_hash;
+use super::name::Name;
+use super::plan::{Location, last_part};
+use crate::limits;
+use crate::url::Url;
+
+/// What is asked for, best first (PEP 691, "Content-Type").
+pub const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, \
+                          text/html;q=0.01";
+
+/// A file that an index offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub filename: String,
+    /// Where it is.
+    pub location: Location,
+    /// What its bytes have: sha256 or sha512, where the index says it.
+    pub hashes: Vec<Digest>,
+    /// How many bytes it has, where the index says it.
+    pub size: Option<u64>,
+}
+
+/// Why an answer is not one of the Simple API.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SimpleError {
+    /// It has a type that the Simple API does not have.
+    #[error("it answers with {0:?}, which is not the Simple API")]
+    ContentType(String),
+    /// It is of a version that is not known.
+    #[error("it answers with version {0:?} of the Simple API; 1.x is known here")]
+    Version(String),
+    /// It is JSON of another form.
+    #[error("it answers with JSON that is not the Simple API: {0}")]
+    Json(String),
+    /// It is not UTF-8.
+    #[error("it answers with text that is not UTF-8")]
+    Encoding,
+    /// It has too many links.
+    #[error("it answers with more than {} files", limits::PYTHON_LINKS)]
+    Many,
+}
+
+/// The page of a project in an index.
+pub fn page(index: &Url, name: &Name) -> Result<Url, crate::url::UrlError> {
+    let base = index.to_string();
+    // A base without a slash at its end would lose its last part.
+    let slash = if base.ends_with('/') { "" } else { "/" };
+    let last = last_segment(index);
+    index.join(&format!("{last}{slash}{name}/"))
+}
+
+/// The last part of the path, to be kept when a reference is joined.
+fn last_segment(url: &Url) -> String {
+    match url.file_name() {
+        "" => String::new(),
+        name => format!("./{name}"),
+    }
+}
+
+/// Reads an answer; `address` is where it came from after redirects, `content_type` its header.
+pub fn parse(address: &Url, content_type: &str, body: &[u8]) -> Result<Vec<Link>, SimpleError> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let text = std::str::from_utf8(body).map_err(|_| SimpleError::Encoding)?;
+    match kind.as_str() {
+        "application/vnd.pypi.simple.v1+json" | "application/json" => json(address, text),
+        "application/vnd.pypi.simple.v1+html" | "text/html" | "application/xhtml+xml" => html(address, text),
+        _ => Err(SimpleError::ContentType(kind.chars().take(80).collect())),
+    }
+}
+
+fn json(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
+    let wrong = |what: &str| SimpleError::Json(what.to_owned());
+    let document: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| SimpleError::Json(error.to_string()))?;
+    let version = document
+        .pointer("/meta/api-version")
+        .and_then(|v| v.as_str())
+        .ok_or_else(|| wrong("no api-version"))?;
+    if version.split('.').next() != Some("1") {
+        return Err(SimpleError::Version(version.chars().take(40).collect()));
+    }
+    let files = document.get("files").and_then(|files| files.as_array()).ok_or_else(|| wrong("no files"))?;
+    if files.len() > limits::PYTHON_LINKS {
+        return Err(SimpleError::Many);
+    }
+    let mut links = Vec::with_capacity(files.len());
+    for file in files {
+        let text = |key: &str| file.get(key).and_then(|value| value.as_str());
+        let filename = text("filename").ok_or_else(|| wrong("a file without filename"))?;
+        let url = text("url").ok_or_else(|| wrong("a file without url"))?;
+        let hashes = file.get("hashes").and_then(|hashes| hashes.as_object());
+        let hashes =
+            hashes.into_iter().flatten().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+        // Links of other schemes are not for us.
+        let Ok(url) = address.join(url) else { continue };
+        links.push(Link {
+            filename: filename.to_owned(),
+            location: Location::Url(url),
+            hashes: digests(hashes),
+            size: file.get("size").and_then(|size| size.as_u64()),
+        });
+    }
+    Ok(links)
+}
+
+/// What can be read of them; what cannot is as if it was not there.
+fn digests<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Digest> {
+    pairs.into_iter().filter_map(|pair| best_hash([pair]).ok().flatten()).collect()
+}
+
+/// Every `<a href>`; `<base href>` moves them (HTML 5, as far as the Simple API needs it).
+fn html(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
+    let mut base = address.clone();
+    let mut links = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at..];
+        if let Some(comment) = rest.strip_prefix("<!--") {
+            rest = comment.find("-->").map_or("", |end| &comment[end + 3..]);
+            continue;
+        }
+        let Some((tag, behind)) = tag(rest) else { break };
+        rest = behind;
+        match tag.name.as_str() {
+            "script" | "style" => {
+                let end = |at: &usize| {
+                    let name = rest.as_bytes().get(at + 2..at + 2 + tag.name.len());
+                    name.is_some_and(|name| name.eq_ignore_ascii_case(tag.name.as_bytes()))
+                };
+                rest = rest.match_indices("</").map(|(at, _)| at).find(end).map_or("", |at| &rest[at..]);
+            }
+            "meta" if tag.get("name").is_some_and(|name| name == "pypi:repository-version") => {
+                let version = tag.get("content").unwrap_or_default();
+                if version.split('.').next() != Some("1") {
+                    return Err(SimpleError::Version(version.chars().take(40).collect()));
+                }
+            }
+            "base" => {
+                if let Some(Ok(url)) = tag.get("href").map(|href| address.join(&href)) {
+                    base = url;
+                }
+            }
+            "a" => {
+                let Some(Ok(url)) = tag.get("href").map(|href| base.join(&href)) else { continue };
+                if links.len() == limits::PYTHON_LINKS {
+                    return Err(SimpleError::Many);
+                }
+                let fragment = url.fragment().unwrap_or_default().to_owned();
+                let hashes = digests(fragment.split('&').filter_map(|pair| pair.split_once('=')));
+                let filename = last_part(url.file_name());
+                links.push(Link { filename, location: Location::Url(url), hashes, size: None });
+            }
+            _ => {}
+        }
+    }
+    Ok(links)
+}
+
+/// A start tag, or the name of an end tag with its slash.
+struct Tag {
+    name: String,
+    attributes: Vec<(String, String)>,
+}
+
+impl Tag {
+    fn get(&self, name: &str) -> Option<String> {
+        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+}
+
+/// The tag at the `<` that the text begins with, and what follows it; nothing when it has no end.
+fn tag(text: &str) -> Option<(Tag, &str)> {
+    let mut rest = text.strip_prefix('<')?;
+    let end = rest.find(|c: char| c.is_ascii_whitespace() || c == '>').unwrap_or(rest.len());
+    let name = rest[..end].trim_end_matches('/').to_ascii_lowercase();
+    rest = &rest[end..];
+    let mut attributes = Vec::new();
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '/');
+        if let Some(behind) = rest.strip_prefix('>') {
+            return Some((Tag { name, attributes }, behind));
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        let is_end = |c: char| c.is_ascii_whitespace() || matches!(c, '=' | '>' | '/');
+        // A `=` at the beginning belongs to the name.
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        let end = rest[first..].find(is_end).map_or(rest.len(), |at| at + first);
+        let key = rest[..end].to_ascii_lowercase();
+        rest = rest[end..].trim_start_matches(|c: char| c.is_ascii_whitespace());
+        let mut value = "";
+        if let Some(behind) = rest.strip_prefix('=') {
+            rest = behind.trim_start_matches(|c: char| c.is_ascii_whitespace());
+            let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
+            if let Some(quote) = quote {
+                (value, rest) = rest[1..].split_once(quote)?;
+            } else {
+                let end = rest.find(|c: char| c.is_ascii_whitespace() || c == '>').unwrap_or(rest.len());
+                (value, rest) = rest.split_at(end);
+            }
+        }
+        attributes.push((key, unescaped(value)));
+    }
+}
+
+/// With the character references replaced that occur in URLs.
+fn unescaped(text: &str) -> String {
+    const NAMED: [(&str, char); 6] =
+        [("amp", '&'), ("lt", '<'), ("gt", '>'), ("quot", '"'), ("apos", '\''), ("nbsp", '\u{a0}')];
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('&') {
+        out.push_str(before);
+        let end = behind.bytes().take(9).position(|b| b == b';');
+        let reference = end.map(|end| (&behind[..end], &behind[end + 1..]));
+        let character = reference.and_then(|(name, _)| match name.strip_prefix('#') {
+            Some(number) => match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16).ok().and_then(char::from_u32),
+                None => number.parse().ok().and_then(char::from_u32),
+            },
+            None => NAMED.iter().find(|(known, _)| *known == name).map(|(_, c)| *c),
+        });
+        match (character, reference) {
+            (Some(character), Some((_, behind))) => {
+                out.push(character);
+                rest = behind;
+            }
+            _ => {
+                out.push('&');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address() -> Url {
+        "https://index.example/simple/a/".parse().unwrap()
+    }
+
+    fn shown(links: &[Link]) -> Vec<String> {
+        links
+            .iter()
+            .map(|l| format!("{} {} {:?} {:?}", l.filename, l.location, l.hashes.len(), l.size))
+            .collect()
+    }
+
+    #[test]
+    fn pages() {
+        let page = |index: &str| {
+            super::page(&index.parse().unwrap(), &Name::parse("A.b").unwrap()).unwrap().to_string()
+        };
+        assert_eq!(page("https://index.example/simple"), "https://index.example/simple/a-b/");
+        assert_eq!(page("https://index.example/simple/"), "https://index.example/simple/a-b/");
+        assert_eq!(page("https://index.example"), "https://index.example/a-b/");
+        assert_eq!(page("https://index.example/a:b/c"), "https://index.example/a:b/c/a-b/");
+    }
+
+    #[test]
+    fn html_is_read_loosely() {
+        let hash = "0".repeat(64);
+        let text = format!(
+            "<!DOCTYPE html><html><head><meta name=\"pypi:repository-version\" content=\"1.3\">\
+             <!-- <a href=\"no.whl\">no</a> --><script>if (a<b) '</a><a href=\"no.whl\">'</SCRIPT></head><body>\n\
+             <A data-requires-python=\"&gt;=3.7\" HREF='../../files/a-1.0-py3-none-any.whl#sha256={hash}' >x</A><br/>\
+             <a href=/f/a%2B-1.0.tar.gz#md5=0>\n<a\nhref = \"https://other.example/a-2.0-py3-none-any.whl?x=1&amp;y=2#sha512={}\" data-yanked>y\n\
+             <a>none</a><a href=\"ftp://h/a-3.whl\">ftp</a><a href=\"a-4-py3-none-any.whl",
+            "1".repeat(128)
+        );
+        let links = parse(&address(), "text/html; charset=UTF-8", text.as_bytes()).unwrap();
+        assert_eq!(
+            shown(&links),
+            [
+                "a-1.0-py3-none-any.whl https://index.example/files/a-1.0-py3-none-any.whl 1 None",
+                "a+-1.0.tar.gz https://index.example/f/a%2B-1.0.tar.gz 0 None",
+                "a-2.0-py3-none-any.whl https://other.example/a-2.0-py3-none-any.whl?… 1 None",
+            ]
+        );
+        let based = "<base href='https://files.example/x/'><a href='a-1-py3-none-any.whl'>";
+        let links = parse(&address(), "text/html", based.as_bytes()).unwrap();
+        assert_eq!(
+            shown(&links),
+            ["a-1-py3-none-any.whl https://files.example/x/a-1-py3-none-any.whl 0 None"]
+        );
+        let later = "<meta name=pypi:repository-version content=2.0>";
+        assert_eq!(parse(&address(), "text/html", later.as_bytes()), Err(SimpleError::Version("2.0".into())));
+        for odd in [
+            "<",
+            "<a",
+            "<a href",
+            "<a href=",
+            "<a href='",
+            "<!--",
+            "<script",
+            "<script>",
+            "<=>",
+            "<a =x=y>",
+            "&#;<a href='&#x110000;&'>",
+        ] {
+            assert!(parse(&address(), "text/html", odd.as_bytes()).is_ok(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn json_is_read_strictly() {
+        let kind = "application/vnd.pypi.simple.v1+json";
+        let text = format!(
+            r#"{{"meta": {{"api-version": "1.1"}}, "name": "a", "files": [
+                {{"filename": "a-1.0-py3-none-any.whl", "url": "../../f/a-1.0-py3-none-any.whl", "size": 12,
+                  "hashes": {{"sha256": "{}", "md5": "x", "sha512": "short"}}, "yanked": "why"}}]}}"#,
+            "a".repeat(64)
+        );
+        let links = parse(&address(), kind, text.as_bytes()).unwrap();
+        assert_eq!(
+            shown(&links),
+            ["a-1.0-py3-none-any.whl https://index.example/f/a-1.0-py3-none-any.whl 1 Some(12)"]
+        );
+        for (text, why) in [
+            ("{", "EOF"),
+            ("{}", "no api-version"),
+            (r#"{"meta":{"api-version":"2.0"},"files":[]}"#, "2.0"),
+            (r#"{"meta":{"api-version":"1.0"}}"#, "no files"),
+            (r#"{"meta":{"api-version":"1.0"},"files":[{"url":"x"}]}"#, "without filename"),
+        ] {
+            let error = parse(&address(), kind, text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!(matches!(parse(&address(), "text/plain", b""), Err(SimpleError::ContentType(_))));
+        assert_eq!(parse(&address(), kind, b"\xff"), Err(SimpleError::Encoding));
+        let deep = "[".repeat(100_000);
+        assert!(parse(&address(), kind, deep.as_bytes()).is_err());
+    }
+}
