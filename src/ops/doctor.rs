@@ -72,7 +72,10 @@ fn sha256() -> Fact {
     let fast = std::arch::is_aarch64_feature_detected!("sha2");
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     let fast = false;
-    let shown = if fast { "by the processor's own instructions" } else { "in software: digests are slower" };
+    let shown = match fast {
+        true => "the processor has instructions for it",
+        false => "the processor has no instructions for it: digests are slower",
+    };
     fact("sha256", shown, json!({ "accelerated": fast }))
 }
 

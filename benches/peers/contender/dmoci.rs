@@ -1,16 +1,30 @@
 //! The program that this repository makes.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Contender, Situation, emptied, size_of};
 use crate::Result;
-use crate::corpus::{Tree, succeed};
+use crate::corpus::Tree;
 use crate::launcher::{Sample, measure};
 
 /// A variable that hides the processor's SHA instructions, as OpenSSL and those that come from it read it: bit 29 of
 /// the second word of their capabilities off.
 const SHA_NI_MASK: (&str, &str) = ("OPENSSL_ia32cap", ":~0x20000000");
+
+/// Bytes of the file that is hashed to see whether it does.
+const PROBE: u64 = 512 << 20;
+
+const PROBE_SPEC: &str = r#"schema = 1
+[image]
+platforms = ["linux/amd64"]
+compression = "none"
+[[layer]]
+name = "zeros"
+copy = [{ from = ["zeros"], to = "/zeros" }]
+"#;
 
 /// `dmoci build`, which finds out itself what has changed.
 pub(crate) struct Dmoci {
@@ -24,11 +38,22 @@ impl Dmoci {
         Dmoci { place, masked }
     }
 
-    /// True when the variable takes the SHA instructions away from this program.
+    /// True when the variable takes the SHA instructions away from this program: hashing a large file, and little else,
+    /// takes it clearly longer then.
     pub(crate) fn can_be_masked(place: &Path) -> Result<bool> {
-        let mut doctor = command(place, true);
-        let facts: serde_json::Value = serde_json::from_str(&succeed(doctor.args(["doctor", "--json"]))?)?;
-        Ok(facts["sha256"]["accelerated"] == false)
+        let probe = place.join("probe");
+        fs::create_dir_all(&probe)?;
+        // A hole, so that nothing is read from the disk.
+        File::create(probe.join("zeros"))?.set_len(PROBE)?;
+        fs::write(probe.join("dmoci.toml"), PROBE_SPEC)?;
+        let mut cpu = [Duration::MAX; 2];
+        for (masked, least) in [(false, 0), (true, 1)].repeat(3) {
+            let mut build = command(place, masked);
+            build.args(["build", "--no-cache", "--quiet"]).env("GIT_CEILING_DIRECTORIES", place);
+            cpu[least] = cpu[least].min(measure(build.current_dir(&probe), place)?.cpu);
+        }
+        fs::remove_dir_all(&probe)?;
+        Ok(cpu[1].as_secs_f64() > 1.25 * cpu[0].as_secs_f64())
     }
 }
 
