@@ -1,5 +1,7 @@
 //! `adjust` of a layer: another mode or owner of what is below.
 
+mod corners;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
