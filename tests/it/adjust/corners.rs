@@ -19,7 +19,8 @@ fn tar(members: &[(&str, tar::EntryType, &str)], attributes: &[(&str, &[u8])]) -
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(*kind);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         let content = match kind {
             tar::EntryType::Regular => content.as_bytes(),
             tar::EntryType::Link => {
