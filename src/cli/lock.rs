@@ -11,12 +11,13 @@ use crate::ops::lock::{self, Request, Update};
 ///
 /// Adds what dmoci.toml asks for and dmoci.lock does not have, and takes away what is not needed any more. A pin that is there
 /// changes only when --update names it. The pins are those of the image and all of its variants. Whatever has no sha256 in dmoci.toml is fetched and pinned to what came: look at
-/// those, then commit the file. When it fails, dmoci.lock is as it was.
+/// those, then commit the file. The wheels that a Python lock file names are found for the Python of each image, and indexes asked for them. When it
+/// fails, dmoci.lock is as it was.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     project: ProjectArgs,
-    /// Pin anew: everything, or only the layers, addresses or file names that are given
+    /// Pin anew: everything, or only the layers, addresses, file names or Python projects that are given
     #[arg(long, value_name = "NAME", num_args = 0..)]
     update: Option<Vec<String>>,
     #[command(flatten)]
@@ -28,6 +29,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         spec: args.project.spec(),
         set: args.project.set(),
         project: args.project.directory,
+        scratch: std::env::temp_dir(),
         update: match args.update {
             None => Update::Nothing,
             Some(names) if names.is_empty() => Update::All,

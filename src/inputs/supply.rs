@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::python::PlannedWheel;
 use super::python::requirements::Indexes;
+use super::python::simple::Link;
 use crate::diagnostic::{Failure, Place};
+use crate::oci::platform::Platform;
 use crate::url::Url;
 
 /// A page of the network.
@@ -27,19 +29,46 @@ pub struct WheelNeed {
     pub wheel: PlannedWheel,
     /// Where.
     pub url: Url,
+    /// The platform that it is for.
+    pub platform: Platform,
     /// The layer that it is for.
     pub layer: String,
     /// Where the spec asks for it.
     pub place: Place,
 }
 
+impl WheelNeed {
+    /// Where it is asked for: in the lock file, and in the spec.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.wheel.place.clone().into_iter().chain([self.place.clone()])
+    }
+}
+
+/// What a page is asked for.
+#[derive(Clone, Debug)]
+pub struct Purpose {
+    /// The platform that it is for.
+    pub platform: Platform,
+    /// What is looked for.
+    pub what: String,
+    /// Where it is asked for.
+    pub places: Vec<Place>,
+}
+
 /// Gives a plan what it asks for.
 pub trait Supply: std::fmt::Debug {
-    /// The files of these wheels, with the digests that they must have, in the same order, opened.
+    /// Nothing will be installed: it is enough that wheels are known.
+    fn only_pins(&self) -> bool;
+
+    /// The wheels that are pinned for a platform, and stay so for this layer.
+    fn pinned(&self, platform: &Platform, layer: &str) -> Vec<Link>;
+
+    /// The files of these wheels, with the digests that they must have, in the same order, opened; none when only pins are
+    /// wanted. From now on they are pinned.
     fn wheels(&self, needs: &[WheelNeed]) -> Result<Vec<File>, Failure>;
 
     /// A page of an index; nothing when there is none.
-    fn page(&self, url: &Url, accept: &str) -> Result<Option<Page>, Failure>;
+    fn page(&self, url: &Url, accept: &str, purpose: &Purpose) -> Result<Option<Page>, Failure>;
 
     /// Notes that a file of the project was read which the spec does not name itself.
     fn reads(&self, path: &Path);

@@ -46,17 +46,20 @@ pub enum Kind {
     Archive,
     /// `download`.
     Download,
+    /// A wheel that a Python lock file names.
+    Wheel,
 }
 
 impl Kind {
     /// All of them, in the order of the file.
-    pub const ALL: [Kind; 2] = [Kind::Archive, Kind::Download];
+    pub const ALL: [Kind; 3] = [Kind::Archive, Kind::Download, Kind::Wheel];
 
-    /// What it is called in the spec and in the lock file.
+    /// What it is called in the lock file, and in the spec when it is named there.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Archive => "archive",
             Kind::Download => "download",
+            Kind::Wheel => "wheel",
         }
     }
 }
@@ -72,6 +75,17 @@ pub struct Pin {
     pub digest: Digest,
     /// Who said that this is its digest.
     pub authenticated: Authenticated,
+    /// What only a wheel has.
+    pub wheel: Option<WheelPin>,
+}
+
+/// What is pinned of a wheel besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WheelPin {
+    /// Its file name, which says project, version and tags. An address need not end in it.
+    pub file: String,
+    /// Its sha512, where the Python lock file has only that.
+    pub sha512: Option<Digest>,
 }
 
 /// Who says what the digest of a file is.

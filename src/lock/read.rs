@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::write::fields;
-use super::{Authenticated, Edited, Kind, Lock, LockError, Pin, Pins, SCHEMA, Written};
+use super::{Authenticated, Edited, Kind, Lock, LockError, Pin, Pins, SCHEMA, WheelPin, Written};
 use crate::diagnostic::Place;
 use crate::oci::platform::Platform;
 use crate::url::Url;
@@ -98,7 +98,12 @@ impl Reader {
         pins: &mut Pins,
     ) -> Result<(), LockError> {
         let table = self.table(entry, "an entry")?;
-        self.keys(table, &entry.span(), &["url", "size", "sha256", "authenticated", "fields"], &[])?;
+        const REQUIRED: [&str; 6] = ["url", "size", "sha256", "authenticated", "fields", "file"];
+        let (required, optional): (&[&str], &[&str]) = match kind {
+            Kind::Wheel => (&REQUIRED, &["sha512"]),
+            Kind::Archive | Kind::Download => (&REQUIRED[..5], &[]),
+        };
+        self.keys(table, &entry.span(), required, optional)?;
         let (at, text) = self.text(table, "url")?;
         let url: Url = text
             .parse()
@@ -107,10 +112,7 @@ impl Reader {
             .ok_or_else(|| self.wrong(at.clone(), "this is no address as dmoci writes it", ""))?;
         let (span, size) = self.number(table, "size")?;
         let size = u64::try_from(size).map_err(|_| self.wrong(span, "a size is not negative", ""))?;
-        let (span, hex) = self.text(table, "sha256")?;
-        let digest: Digest = format!("sha256:{hex}")
-            .parse()
-            .map_err(|_| self.wrong(span, "this is no sha256", "expected 64 characters of 0-9a-f"))?;
+        let digest = self.digest(table, "sha256", 64)?;
         let (span, name) = self.text(table, "authenticated")?;
         let authenticated =
             Authenticated::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
@@ -118,7 +120,11 @@ impl Reader {
                 self.wrong(span, "this is not known here", &format!("expected one of {names}"))
             })?;
         let (span, found) = self.text(table, "fields")?;
-        let pin = Pin { url, size, digest, authenticated };
+        let wheel = match kind {
+            Kind::Wheel => Some(self.wheel(table)?),
+            Kind::Archive | Kind::Download => None,
+        };
+        let pin = Pin { url, size, digest, authenticated, wheel };
         let key = (platform.clone(), kind, text.to_owned());
         let expected = fields(platform, kind, &pin);
         if expected != found {
@@ -130,6 +136,22 @@ impl Reader {
         }
         self.written.spans.insert(key, at);
         Ok(())
+    }
+
+    fn wheel(&self, table: &DeTable<'_>) -> Result<WheelPin, LockError> {
+        let (span, file) = self.text(table, "file")?;
+        if !file.ends_with(".whl") || file.contains(|c: char| c == '/' || c.is_control()) {
+            return Err(self.wrong(span, "this is no name of a wheel", ""));
+        }
+        let sha512 = table.contains_key("sha512").then(|| self.digest(table, "sha512", 128)).transpose()?;
+        Ok(WheelPin { file: file.to_owned(), sha512 })
+    }
+
+    fn digest(&self, table: &DeTable<'_>, name: &str, digits: usize) -> Result<Digest, LockError> {
+        let (span, hex) = self.text(table, name)?;
+        format!("{name}:{hex}").parse().map_err(|_| {
+            self.wrong(span, format!("this is no {name}"), &format!("expected {digits} characters of 0-9a-f"))
+        })
     }
 
     /// Refuses unknown keys and missing ones.

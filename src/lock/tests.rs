@@ -13,7 +13,7 @@ fn platform(text: &str) -> Platform {
 
 fn pin(url: &str, content: &str, authenticated: Authenticated) -> Pin {
     let digest = Digest::sha256(content.as_bytes());
-    Pin { url: url.parse().unwrap(), size: content.len() as u64, digest, authenticated }
+    Pin { url: url.parse().unwrap(), size: content.len() as u64, digest, authenticated, wheel: None }
 }
 
 fn example() -> Lock {
@@ -28,7 +28,16 @@ fn example() -> Lock {
     put("linux/amd64", Kind::Download, pin(model, "model", Authenticated::FirstUse));
     put("linux/amd64", Kind::Archive, pin("https://example.org/b.zip", "b", Authenticated::LockFile));
     put("linux/amd64", Kind::Archive, pin("https://example.org/a.zip", "a", Authenticated::FirstUse));
+    let (first, second) = ("b-1.0-py3-none-any.whl", "c-1.0-py3-none-any.whl");
+    put("linux/arm64", Kind::Wheel, wheel("https://example.org/2/b", first, None));
+    let sha512: Digest = format!("sha512:{}", "5".repeat(128)).parse().unwrap();
+    put("linux/arm64", Kind::Wheel, wheel("https://example.org/1/c", second, Some(sha512)));
     lock
+}
+
+fn wheel(url: &str, file: &str, sha512: Option<Digest>) -> Pin {
+    let wheel = Some(WheelPin { file: file.to_owned(), sha512 });
+    Pin { wheel, ..pin(url, file, Authenticated::LockFile) }
 }
 
 fn read(text: &str) -> Result<Written, LockError> {
@@ -65,6 +74,10 @@ fields = \"";
             "url = \"https://example.org/engine-aarch64.tar.gz\"",
             "[[platform.\"linux/arm64\".download]]",
             "url = \"https://example.org/model.bin?v=2\"",
+            "[[platform.\"linux/arm64\".wheel]]",
+            "url = \"https://example.org/2/b\"",
+            "[[platform.\"linux/arm64\".wheel]]",
+            "url = \"https://example.org/1/c\"",
         ]
     );
     let written = read(&text).unwrap();
@@ -101,6 +114,8 @@ fn every_edit_is_noticed() {
         let others = match line.split(' ').next().unwrap_or_default() {
             "url" => vec![line.replace(".org", ".net")],
             "size" => vec!["size = 999".to_owned()],
+            "file" => vec![line.replace("1.0", "2.0")],
+            "sha512" => vec![format!("sha512 = \"{}\"", "0".repeat(128))],
             "sha256" => vec![format!("sha256 = \"{}\"", "0".repeat(64))],
             "authenticated" if line.contains("spec") => vec!["authenticated = \"lock file\"".to_owned()],
             "authenticated" => vec!["authenticated = \"spec\"".to_owned()],
@@ -125,7 +140,7 @@ fn every_edit_is_noticed() {
             edits += 1;
         }
     }
-    assert_eq!(edits, 5 * 4 + 5 * 2 + 2 * 3);
+    assert_eq!(edits, 7 * 4 + 7 * 2 + 2 * 3 + 3);
 }
 
 #[test]
@@ -146,6 +161,10 @@ fn what_is_malformed_is_refused_at_its_place() {
         (with("size = 1\n", "size = 1.5\n"), "`size` is no whole number", "1.5"),
         (with("\"ca97", "\"CA97"), "this is no sha256", "\"CA97"),
         (with("\"ca97", "\"a97"), "this is no sha256", "\"a97"),
+        (with("\"555", "\"55x"), "this is no sha512", "\"55x"),
+        (with("file = \"b-1.0-py3-none-any.whl\"\n", ""), "`file` is missing", ""),
+        (with("\"b-1.0-py3-none-any.whl", "\"../b.whl"), "this is no name of a wheel", "\"../b"),
+        (with("size = 1\n", "size = 1\nfile = \"b.whl\"\n"), "unknown key", "file"),
         (with("\"first use\"", "\"hearsay\""), "this is not known here", "\"hearsay\""),
         (
             with("https://example.org/a.zip", "https://u:p@example.org/a.zip"),
@@ -197,6 +216,7 @@ fn what_is_malformed_is_refused_at_its_place() {
 fn one_address_gives_one_file() {
     let mut lock = example();
     for pins in lock.platforms.values_mut() {
+        pins.retain(|(kind, _), _| *kind != Kind::Wheel);
         for pin in pins.values_mut() {
             pin.url = "https://example.org/a".parse().unwrap();
         }

@@ -15,22 +15,27 @@ const HEAD: &str = "\
 ";
 
 impl Lock {
-    /// The text of the lock file: sorted by platform, kind and address.
+    /// The text of the lock file: sorted by platform, kind and address, wheels by their names.
     pub fn text(&self) -> String {
         let mut out = format!("{HEAD}schema = {SCHEMA}\nrules = {RULES}\n");
         for (platform, pins) in &self.platforms {
-            for ((kind, _), pin) in pins {
-                let _ = write!(
-                    out,
-                    "\n[[platform.{}.{}]]\nurl = {}\nsize = {}\nsha256 = {}\nauthenticated = {}\nfields = {}\n",
-                    quoted(&platform.to_string()),
-                    kind.name(),
-                    quoted(&pin.url.bare()),
-                    pin.size,
-                    quoted(pin.digest.hex()),
-                    quoted(pin.authenticated.name()),
-                    quoted(&fields(platform, *kind, pin)),
-                );
+            let file = |pin: &Pin| pin.wheel.as_ref().map(|wheel| wheel.file.clone());
+            let mut sorted: Vec<_> = pins.iter().collect();
+            sorted.sort_by_cached_key(|((kind, url), pin)| (*kind, file(pin), url.clone()));
+            for ((kind, _), pin) in sorted {
+                let _ = write!(out, "\n[[platform.{}.{}]]\n", quoted(&platform.to_string()), kind.name());
+                if let Some(wheel) = &pin.wheel {
+                    let _ = writeln!(out, "file = {}", quoted(&wheel.file));
+                }
+                let hex = quoted(pin.digest.hex());
+                let _ =
+                    writeln!(out, "url = {}\nsize = {}\nsha256 = {hex}", quoted(&pin.url.bare()), pin.size);
+                if let Some(sha512) = pin.wheel.as_ref().and_then(|wheel| wheel.sha512.as_ref()) {
+                    let _ = writeln!(out, "sha512 = {}", quoted(sha512.hex()));
+                }
+                let fields = quoted(&fields(platform, *kind, pin));
+                let _ =
+                    writeln!(out, "authenticated = {}\nfields = {fields}", quoted(pin.authenticated.name()));
             }
         }
         out
@@ -39,7 +44,7 @@ impl Lock {
 
 /// The sha256 of everything that an entry says: of the canonical JSON of its fields, with `kind` and `platform`.
 pub(super) fn fields(platform: &Platform, kind: Kind, pin: &Pin) -> String {
-    let value = json!({
+    let mut value = json!({
         "authenticated": pin.authenticated.name(),
         "kind": kind.name(),
         "platform": platform.to_string(),
@@ -47,6 +52,12 @@ pub(super) fn fields(platform: &Platform, kind: Kind, pin: &Pin) -> String {
         "size": pin.size,
         "url": pin.url.bare(),
     });
+    if let Some(wheel) = &pin.wheel {
+        value["file"] = wheel.file.as_str().into();
+        if let Some(sha512) = &wheel.sha512 {
+            value["sha512"] = sha512.hex().into();
+        }
+    }
     Digest::sha256(&canonical(&value)).hex().to_owned()
 }
 

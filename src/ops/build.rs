@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use dmoci_layers::{MTIME, Pool, RULES};
 use serde_json::{Value, json};
 
-use super::lock::{self, Network};
+use super::lock::{self, Network, Settled};
 use super::log::Log;
 use super::output::Dist;
 use super::plan::{Ground, Watch, on, plan, warn};
 use super::supply::Online;
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::assemble::{self, BuiltImage, Facts};
-use crate::inputs::fetched::Fetched;
+use crate::engine::assemble::{self, BuiltImage, Facts, ImagePlan};
 use crate::limits;
 use crate::lock::Lock;
 use crate::oci::platform::Platform;
@@ -163,11 +162,7 @@ pub(super) fn made(
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
     super::check::sources(&request.project, &spec, &targets)?;
-    // Before git is asked: the lock file is part of the tree.
     let settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
-    lock::write(&settled, watch)?;
-    let (facts, epoch) = facts(request, python.source)?;
-
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
     let writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
@@ -175,32 +170,36 @@ pub(super) fn made(
     })?;
     let mut dist = Dist::new(writer, cache, watch);
     let told = lock::Told(watch);
-    let online = Online::new(network, &request.project, &told, watch);
-    let elsewhere = (&settled.fetched, &online);
-    let written = write(&spec, targets.clone(), request, elsewhere, &facts, &mut dist, watch);
-    let written = written.and_then(|(image, log)| {
-        let digests = digests(&image, &spec, &names, &facts);
-        let index = index::author(&roots(&image, &names));
-        if let Some(look) = look {
-            let layout = dist.preview(&index)?;
-            let (scratch, digests) = (dist.scratch(), &crate::oci::json::canonical(&digests));
-            let (spec, targets, facts, image) = (&spec, &targets, &facts, &image);
-            look(&First {
-                spec,
-                targets,
-                reads: &online.reads(),
-                facts,
-                epoch,
-                image,
-                digests,
-                lock: &settled.lock,
-                layout,
-                scratch,
-            })?;
-        }
-        let log = log.finish(&image, &names.full());
-        Ok((image, digests, index, log))
-    });
+    let online = Online::new(network, &request.project, &settled, &told, watch);
+    let written =
+        planned(&spec, targets.clone(), request, (&settled, &online), &dist, watch).and_then(|plans| {
+            let renewed = settled.with(online.pins());
+            lock::write(&settled, &renewed, watch)?;
+            // Now that the lock file is as it will be: it is part of the tree.
+            let (facts, epoch) = facts(request, python.source)?;
+            let (image, log) = write(&spec, plans, request, &facts, &mut dist, watch)?;
+            let digests = digests(&image, &spec, &names, &facts);
+            let index = index::author(&roots(&image, &names));
+            if let Some(look) = look {
+                let layout = dist.preview(&index)?;
+                let (scratch, digests) = (dist.scratch(), &crate::oci::json::canonical(&digests));
+                let (spec, targets, facts, image) = (&spec, &targets, &facts, &image);
+                look(&First {
+                    spec,
+                    targets,
+                    reads: &online.reads(),
+                    facts,
+                    epoch,
+                    image,
+                    digests,
+                    lock: &renewed.lock,
+                    layout,
+                    scratch,
+                })?;
+            }
+            let log = log.finish(&image, &names.full());
+            Ok((image, digests, index, log))
+        });
     match written {
         Ok((image, digests, index, log)) => {
             let list = crate::oci::json::canonical(&digests);
@@ -224,17 +223,15 @@ fn open_cache(root: &Path, watch: &dyn Watch) -> Option<Cache> {
         .ok()
 }
 
-/// Plans everything, then writes everything.
-fn write(
+/// Plans everything. After this only reading and writing can fail.
+fn planned(
     spec: &Spec,
     targets: Vec<Target>,
     request: &Request,
-    (fetched, online): (&Fetched, &Online<'_>),
-    facts: &Facts,
-    dist: &mut Dist<'_>,
+    (settled, online): (&Settled, &Online<'_>),
+    dist: &Dist<'_>,
     watch: &dyn Watch,
-) -> Result<(BuiltImage, Log), Failure> {
-    let mut log = Log::new(spec, &request.project, facts);
+) -> Result<Vec<ImagePlan>, Failure> {
     let scratch = dist.scratch();
     let cache = dist.cache().cloned();
     let ground = Ground {
@@ -242,10 +239,22 @@ fn write(
         output: &request.outputs,
         scratch: &scratch,
         cache: cache.as_ref(),
-        fetched,
+        fetched: &settled.fetched,
         supply: online,
     };
-    let plans = plan(spec, targets, &ground, watch)?;
+    plan(spec, targets, &ground, watch)
+}
+
+/// Writes everything.
+fn write(
+    spec: &Spec,
+    plans: Vec<ImagePlan>,
+    request: &Request,
+    facts: &Facts,
+    dist: &mut Dist<'_>,
+    watch: &dyn Watch,
+) -> Result<(BuiltImage, Log), Failure> {
+    let mut log = Log::new(spec, &request.project, facts);
     for plan in &plans {
         log.step("planning", &plan.target.platform.to_string());
         log.warnings(&plan.warnings);

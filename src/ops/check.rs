@@ -46,19 +46,19 @@ pub fn check(
     names(&targets)?;
     let sources = sources(dir, spec, &targets)?;
     let settled = settle(spec, &targets, network, &Mode::Use, watch)?;
-    let lacking = settled.changes.len();
+    let (output, fetched) = (dir.join("dist"), &settled.fetched);
+    let told = Told(watch);
+    let online = Online::new(network, dir, &settled, &told, watch);
+    let ground = Ground { project: dir, output: &output, scratch, cache: None, fetched, supply: &online };
+    for plan in plan(spec, targets.clone(), &ground, watch)? {
+        warn(watch, &assemble::prove(&plan)?);
+    }
+    let lacking = settled.with(online.pins()).changes.len();
     if lacking > 0 {
         let (file, entries) = (settled.file.display(), if lacking == 1 { "entry" } else { "entries" });
         watch.warning(&format!(
             "{file} lacks {lacking} {entries} that a build will add; `dmoci lock` does it now"
         ));
-    }
-    let (output, fetched) = (dir.join("dist"), &settled.fetched);
-    let told = Told(watch);
-    let online = Online::new(network, dir, &told, watch);
-    let ground = Ground { project: dir, output: &output, scratch, cache: None, fetched, supply: &online };
-    for plan in plan(spec, targets.clone(), &ground, watch)? {
-        warn(watch, &assemble::prove(&plan)?);
     }
     Ok(Checked { sources, targets })
 }

@@ -49,6 +49,17 @@ pub(super) struct Ground<'a> {
     pub(super) supply: &'a dyn Supply,
 }
 
+impl Ground<'_> {
+    /// Gives the site that this is to what plans.
+    pub(super) fn site<T>(&self, plan: impl FnOnce(&Site<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let &Ground { project, output, scratch, cache, fetched, supply } = self;
+        let since = Moment::now(scratch)
+            .map_err(|source| InputError::Scratch { path: scratch.to_owned(), source })?;
+        let project = Project::open(project)?.writing(output)?;
+        plan(&Site { project: &project, scratch, cache, since, fetched, supply })
+    }
+}
+
 /// Plans all targets.
 pub(super) fn plan(
     spec: &Spec,
@@ -56,26 +67,28 @@ pub(super) fn plan(
     ground: &Ground<'_>,
     watch: &dyn Watch,
 ) -> Result<Vec<ImagePlan>, Failure> {
-    let &Ground { project, output, scratch, cache, fetched, supply } = ground;
-    let since =
-        Moment::now(scratch).map_err(|source| InputError::Scratch { path: scratch.to_owned(), source })?;
-    let project = Project::open(project)?.writing(output)?;
-    let site = Site { project: &project, scratch, cache, since, fetched, supply };
-    let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
-    for target in targets {
-        watch.status("Planning", &on(spec, &target));
-        let at_base = spec.place(&target.base_span, "");
-        let base = BaseImage::open(&target, &site).map_err(|error| error.at(at_base.clone()))?;
-        let tree = match &base {
-            Some(base) => base.tree(&site).map_err(|error| error.at(at_base.clone()))?,
-            None => Tree::default(),
-        };
-        let locate = |span: &Span, label: &str| spec.place(span, label);
-        let plan = assemble::plan(target, base, tree, &site, &locate)?;
-        warn(watch, &plan.warnings);
-        plans.push(plan);
-    }
-    Ok(plans)
+    ground.site(|site| {
+        let mut plans: Vec<ImagePlan> = Vec::with_capacity(targets.len());
+        for target in targets {
+            watch.status("Planning", &on(spec, &target));
+            let plan = one(spec, target, site)?;
+            warn(watch, &plan.warnings);
+            plans.push(plan);
+        }
+        Ok(plans)
+    })
+}
+
+/// Plans one target.
+pub(super) fn one(spec: &Spec, target: Target, site: &Site<'_>) -> Result<ImagePlan, Failure> {
+    let at_base = spec.place(&target.base_span, "");
+    let base = BaseImage::open(&target, site).map_err(|error| error.at(at_base.clone()))?;
+    let tree = match &base {
+        Some(base) => base.tree(site).map_err(|error| error.at(at_base.clone()))?,
+        None => Tree::default(),
+    };
+    let locate = |span: &Span, label: &str| spec.place(span, label);
+    Ok(assemble::plan(target, base, tree, site, &locate)?)
 }
 
 /// Tells warnings, with their lines.

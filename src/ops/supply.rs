@@ -1,21 +1,24 @@
 //! What plans find out to need, from the network and the machine.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::lock::{Network, Told};
+use super::lock::{Network, Settled, Told, Wheels};
 use super::plan::Watch;
 use crate::cache::Downloads;
 use crate::diagnostic::Failure;
 use crate::fetch::{Cause, FetchError, Fetcher, Wanted};
 use crate::inputs::python::requirements::Indexes;
-use crate::inputs::python::settings;
-use crate::inputs::supply::{Page, Supply, WheelNeed};
+use crate::inputs::python::simple::Link;
+use crate::inputs::python::{Location, settings};
+use crate::inputs::supply::{Page, Purpose, Supply, WheelNeed};
 use crate::limits;
+use crate::lock::Pins;
+use crate::oci::platform::Platform;
 use crate::url::Url;
 
 /// The network of a command, for one project.
@@ -24,19 +27,54 @@ pub(super) struct Online<'a> {
     project: &'a Path,
     told: &'a Told<'a>,
     watch: &'a dyn Watch,
+    wheels: Wheels<'a>,
+    /// Pages that were asked for, by their addresses: other platforms need the same.
+    pages: RefCell<Pages>,
     /// Made when something is asked for.
     fetcher: OnceCell<Fetcher<'a>>,
     reads: RefCell<BTreeSet<PathBuf>>,
+}
+
+/// Some pages, of [`limits::PYTHON_LOCK_BYTES`] together.
+#[derive(Default)]
+struct Pages {
+    known: BTreeMap<String, Option<Page>>,
+    bytes: u64,
+}
+
+impl Pages {
+    fn add(&mut self, address: String, page: &Option<Page>) {
+        let size = page.as_ref().map_or(0, |page| page.bytes.len() as u64);
+        if self.bytes + size <= limits::PYTHON_LOCK_BYTES {
+            self.bytes += size;
+            self.known.insert(address, page.clone());
+        }
+    }
 }
 
 impl<'a> Online<'a> {
     pub(super) fn new(
         network: &'a Network<'a>,
         project: &'a Path,
+        settled: &'a Settled,
         told: &'a Told<'a>,
         watch: &'a dyn Watch,
     ) -> Online<'a> {
-        Online { network, project, told, watch, fetcher: OnceCell::new(), reads: RefCell::default() }
+        Online {
+            network,
+            project,
+            told,
+            watch,
+            wheels: Wheels::new(settled),
+            pages: RefCell::default(),
+            fetcher: OnceCell::new(),
+            reads: RefCell::default(),
+        }
+    }
+
+    /// The pins of all wheels that plans asked for.
+    pub(super) fn pins(&self) -> BTreeMap<Platform, Pins> {
+        self.wheels.pins()
     }
 
     /// The files of the project that were read and that the spec does not name itself.
@@ -62,36 +100,79 @@ impl fmt::Debug for Online<'_> {
 }
 
 impl Supply for Online<'_> {
+    fn only_pins(&self) -> bool {
+        self.wheels.only_pins()
+    }
+
+    fn pinned(&self, platform: &Platform, layer: &str) -> Vec<Link> {
+        let link = |pin: &crate::lock::Pin| {
+            let wheel = pin.wheel.as_ref()?;
+            let hashes = wheel.sha512.iter().chain([&pin.digest]).cloned().collect();
+            let (filename, location) = (wheel.file.clone(), Location::Url(pin.url.clone()));
+            Some(Link { filename, location, hashes, size: Some(pin.size) })
+        };
+        self.wheels.pinned(platform, layer).into_iter().filter_map(link).collect()
+    }
+
     fn wheels(&self, needs: &[WheelNeed]) -> Result<Vec<File>, Failure> {
-        if needs.is_empty() {
+        let pins = self.wheels.find(needs)?;
+        let mut fetch = Vec::with_capacity(needs.len());
+        for (need, pin) in needs.iter().zip(pins) {
+            if let Some(pin) = &pin {
+                self.wheels.keep(need, pin);
+            }
+            if pin.is_none() || !self.only_pins() {
+                fetch.push((need, pin));
+            }
+        }
+        if fetch.is_empty() {
             return Ok(Vec::new());
         }
-        let wanted = |need: &WheelNeed| Wanted {
-            size: need.wheel.size,
+        let wanted = |(need, pin): &(&WheelNeed, Option<crate::lock::Pin>)| Wanted {
+            size: need.wheel.size.or(pin.as_ref().map(|pin| pin.size)),
             ..Wanted::new(need.url.clone(), Some(need.wheel.digest.clone()))
         };
-        let list: Vec<Wanted> = needs.iter().map(wanted).collect();
+        let list: Vec<Wanted> = fetch.iter().map(wanted).collect();
         let fetched = self.fetcher()?.files(&list);
         self.watch.all_fetched();
         let fetched = fetched.map_err(|error| failure(error, needs))?;
+        for ((need, _), entry) in fetch.iter().zip(&fetched).filter(|((_, pin), _)| pin.is_none()) {
+            self.wheels.pin(need, entry)?;
+        }
+        if self.only_pins() {
+            return Ok(Vec::new());
+        }
         fetched.iter().map(|entry| entry.open().map_err(Failure::from)).collect()
     }
 
-    fn page(&self, url: &Url, accept: &str) -> Result<Option<Page>, Failure> {
-        match self.fetcher()?.document(url, accept, limits::PYTHON_LOCK_BYTES) {
-            Ok(page) => Ok(Some(Page {
+    fn page(&self, url: &Url, accept: &str, purpose: &Purpose) -> Result<Option<Page>, Failure> {
+        if self.network.locked {
+            return Err(self.wheels.lacking(purpose, 1).into());
+        }
+        let address = url.bare();
+        if let Some(page) = self.pages.borrow().known.get(&address) {
+            return Ok(page.clone());
+        }
+        let page = match self.fetcher()?.document(url, accept, limits::PYTHON_LOCK_BYTES) {
+            Ok(page) => Some(Page {
                 url: page.url,
                 media_type: page.media_type.unwrap_or_default(),
                 bytes: page.bytes,
-            })),
+            }),
             // What an index does not have, another one may.
             Err(FetchError::Failed { cause, .. })
                 if matches!(*cause, Cause::Status { status: 404 | 410, .. }) =>
             {
-                Ok(None)
+                None
             }
-            Err(error) => Err(error.into()),
-        }
+            Err(error) => {
+                let mut failure = Failure::from(error);
+                failure.places.extend(purpose.places.iter().cloned());
+                return Err(failure);
+            }
+        };
+        self.pages.borrow_mut().add(address, &page);
+        Ok(page)
     }
 
     fn reads(&self, path: &Path) {

@@ -1,5 +1,7 @@
 //! `python` of a layer: from lock files of every kind to what is installed, without a network.
 
+mod pins;
+
 use dmoci_layers::Digest;
 
 use crate::support::layers::{image_spec, listing};

@@ -30,7 +30,14 @@ impl Context<'_> {
         };
         let at_lock = (self.locate)(&entry.lock.span, "");
         let target = environments.python(place)?.clone();
-        let (wheels, notes) = locked::wheels(self.site, entry, &target, self.layer, &at_lock)?;
+        let asker = locked::Asker {
+            python: entry,
+            target: &target,
+            platform: self.image.0,
+            layer: self.layer,
+            place: &at_lock,
+        };
+        let (wheels, notes) = locked::wheels(self.site, &asker)?;
         let asked = wheels.into_iter().map(|locked| python::Asked {
             wheel: locked.wheel,
             requested: locked.planned.requested,

@@ -17,9 +17,10 @@ use crate::inputs::python::{
     BuiltWheel, Document, Location, Options, PlannedWheel, PythonError, PythonPlan, PythonTarget,
     filename::WheelName, name::Name, pylock, uv,
 };
-use crate::inputs::supply::WheelNeed;
+use crate::inputs::supply::{Purpose, WheelNeed};
 use crate::inputs::{InputError, Site};
 use crate::limits;
+use crate::oci::platform::Platform;
 use crate::spec::target;
 use crate::url::Url;
 
@@ -29,23 +30,39 @@ pub(super) struct Locked {
     pub(super) planned: PlannedWheel,
 }
 
-/// The wheels that a `python` entry installs, and what is worth saying.
-pub(super) fn wheels(
-    site: &Site<'_>,
-    python: &target::Python,
-    target: &PythonTarget,
-    layer: &str,
-    place: &Place,
-) -> Result<(Vec<Locked>, Vec<String>), Failure> {
-    let plan = plan(site, python, target)?;
+/// Who asks for wheels.
+pub(super) struct Asker<'a> {
+    /// The entry of the spec.
+    pub(super) python: &'a target::Python,
+    /// What the wheels must run on.
+    pub(super) target: &'a PythonTarget,
+    /// The platform of the image.
+    pub(super) platform: &'a Platform,
+    /// The layer.
+    pub(super) layer: &'a str,
+    /// Where the entry names its lock file.
+    pub(super) place: &'a Place,
+}
+
+/// The wheels that a `python` entry installs, and what is worth saying. No wheels when only pins are wanted.
+pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<(Vec<Locked>, Vec<String>), Failure> {
+    let plan = plan(site, asker)?;
     let mut needs = Vec::new();
     for wheel in &plan.wheels {
         if let Location::Url(url) = &wheel.location {
-            let (wheel, url) = (wheel.clone(), url.clone());
-            needs.push(WheelNeed { wheel, url, layer: layer.to_owned(), place: place.clone() });
+            needs.push(WheelNeed {
+                wheel: wheel.clone(),
+                url: url.clone(),
+                platform: asker.platform.clone(),
+                layer: asker.layer.to_owned(),
+                place: asker.place.clone(),
+            });
         }
     }
     let mut fetched = site.supply.wheels(&needs)?.into_iter();
+    if site.supply.only_pins() {
+        return Ok((Vec::new(), plan.notes));
+    }
     let mut locked = Vec::with_capacity(plan.wheels.len());
     for planned in plan.wheels {
         let wheel = match &planned.location {
@@ -102,7 +119,8 @@ fn at(mut failure: Failure, place: Option<&Place>) -> Failure {
     failure
 }
 
-fn plan(site: &Site<'_>, python: &target::Python, target: &PythonTarget) -> Result<PythonPlan, Failure> {
+fn plan(site: &Site<'_>, asker: &Asker<'_>) -> Result<PythonPlan, Failure> {
+    let &Asker { python, target, .. } = asker;
     let path = python.lock.path.as_path();
     let form = Form::of(path)?;
     let document = match read(site, path)? {
@@ -124,7 +142,7 @@ fn plan(site: &Site<'_>, python: &target::Python, target: &PythonTarget) -> Resu
             let beside = read(site, &path.with_file_name("pyproject.toml"))?;
             uv::plan(&document, beside.as_ref(), target, &options)?
         }
-        Form::Requirements => of_requirements(site, python, &document, target, &options)?,
+        Form::Requirements => of_requirements(site, asker, &document, &options)?,
     })
 }
 
@@ -177,11 +195,11 @@ fn built(site: &Site<'_>, python: &target::Python) -> Result<Vec<BuiltWheel>, Fa
 
 fn of_requirements(
     site: &Site<'_>,
-    python: &target::Python,
+    asker: &Asker<'_>,
     document: &Document,
-    target: &PythonTarget,
     options: &Options,
 ) -> Result<PythonPlan, Failure> {
+    let &Asker { python, target, platform, layer, place } = asker;
     let variables = |name: &str| site.supply.variable(name);
     let mut open = |path: &Path| -> Result<Document, Failure> {
         read(site, path)?.ok_or_else(|| InputError::Missing(path.to_owned()).into())
@@ -194,19 +212,22 @@ fn of_requirements(
     }
     let defaults = site.supply.indexes()?;
     let mut known: BTreeMap<String, Vec<Link>> = BTreeMap::new();
-    requirements::plan(&requirements, &defaults, target, options, &mut |ask| {
+    let offers = requirements::Offers { defaults: &defaults, pinned: &site.supply.pinned(platform, layer) };
+    requirements::plan(&requirements, offers, target, options, &mut |ask, what, at| {
         let key = format!("{ask} {}", if let Ask::Project(_, name) = ask { name.as_str() } else { "" });
         if let Some(links) = known.get(&key) {
             return Ok(links.clone());
         }
-        let links = links(site, ask)?;
+        let what = format!("a wheel of {what}");
+        let purpose = Purpose { platform: platform.clone(), what, places: vec![at.clone(), place.clone()] };
+        let links = links(site, ask, &purpose)?;
         known.insert(key, links.clone());
         Ok(links)
     })
 }
 
 /// What an index or a folder has.
-fn links(site: &Site<'_>, ask: &Ask) -> Result<Vec<Link>, Failure> {
+fn links(site: &Site<'_>, ask: &Ask, purpose: &Purpose) -> Result<Vec<Link>, Failure> {
     let wrong =
         |url: &Url, why: String| Failure::from(PythonError::new(Kind::Index, format!("{url}: {why}")));
     let url = match ask {
@@ -216,7 +237,7 @@ fn links(site: &Site<'_>, ask: &Ask) -> Result<Vec<Link>, Failure> {
             simple::page(index, name).map_err(|error| wrong(index, error.to_string()))?
         }
     };
-    let Some(page) = site.supply.page(&url, simple::ACCEPT)? else { return Ok(Vec::new()) };
+    let Some(page) = site.supply.page(&url, simple::ACCEPT, purpose)? else { return Ok(Vec::new()) };
     simple::parse(&page.url, &page.media_type, &page.bytes).map_err(|error| wrong(&url, error.to_string()))
 }
 

@@ -120,7 +120,9 @@ pub fn plan(
     let mut environments = Environments::default();
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
-        let removed = Removed::take(&layer.remove, &mut tree, &layer.name, locate)?;
+        // Without what wheels give there may be nothing to take away.
+        let lenient = site.supply.only_pins();
+        let removed = Removed::take(&layer.remove, &mut tree, (&layer.name, lenient), locate)?;
         let image = (&target.platform, base.as_ref());
         let mut context =
             Context { image, layer: &layer.name, tree: &tree, over: BTreeSet::new(), site, locate };

@@ -22,18 +22,20 @@ pub(super) struct Removed {
 }
 
 impl Removed {
-    /// Takes out of the tree all that the patterns match. One that matches nothing is an error.
+    /// Takes out of the tree all that the patterns match. One that matches nothing is an error, unless it is not minded.
     pub(super) fn take(
         patterns: &[Named],
         tree: &mut Tree,
-        layer: &str,
+        (layer, lenient): (&str, bool),
         locate: &dyn Fn(&Span, &str) -> Place,
     ) -> Result<Removed, BuildError> {
         let mut paths = BTreeSet::new();
         for named in patterns {
-            paths.extend(
-                find(tree, named, layer, "E-REMOVE").map_err(|error| error.at(locate(&named.span, "")))?,
-            );
+            match find(tree, named, layer, "E-REMOVE") {
+                Ok(found) => paths.extend(found),
+                Err(error) if lenient && matches!(*error.kind, BuildErrorKind::Nothing { .. }) => {}
+                Err(error) => return Err(error.at(locate(&named.span, ""))),
+            }
         }
         let mut removed = Removed::default();
         for path in paths {

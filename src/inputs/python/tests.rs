@@ -84,7 +84,8 @@ fn every_lock_file_gives_what_packaging_selects() {
         let mut indexes =
             Indexes { main: Some("https://index.example/simple".parse().unwrap()), ..Indexes::default() };
         indexes.extra.push("https://other.example/simple/".parse().unwrap());
-        requirements::plan(&read?, &indexes, target, &Options::default(), &mut |ask| match ask {
+        let offers = requirements::Offers { defaults: &indexes, pinned: &[] };
+        requirements::plan(&read?, offers, target, &Options::default(), &mut |ask, _, _| match ask {
             Ask::Project(url, name) if url.host() == "index.example" => Ok(index[name.as_str()].clone()),
             _ => Ok(Vec::new()),
         })

@@ -13,8 +13,15 @@ pub(in crate::ops) enum PinError {
     #[error("{} lacks {}", file.display(), lacking(*count, what))]
     Missing { file: PathBuf, what: String, count: usize, places: Vec<Place> },
     /// A pin would have to change.
-    #[error("{} pins {what} to {}, and the spec says {}", file.display(), digests.0, digests.1)]
-    Stale { file: PathBuf, what: String, name: String, digests: Box<(Digest, Digest)>, places: Vec<Place> },
+    #[error("{} pins {what} to {}, and {by} says {}", file.display(), digests.0, digests.1)]
+    Stale {
+        file: PathBuf,
+        what: String,
+        by: Box<str>,
+        name: String,
+        digests: Box<(Digest, Digest)>,
+        places: Vec<Place>,
+    },
     /// `--update` names nothing that is locked.
     #[error("there is nothing called {name:?} to update")]
     Name { name: String, known: Vec<String>, nearest: Option<String> },
@@ -53,7 +60,7 @@ impl Diagnostic for PinError {
                 "the spec takes nothing from the network".into()
             }
             PinError::Name { known, .. } => {
-                format!("name a layer, an address or its last part: {}", known.join(", "))
+                format!("name a layer, a Python project, an address or its last part: {}", known.join(", "))
             }
             PinError::Race { .. } => "run it again".into(),
             PinError::NoCache => "set HOME or XDG_CACHE_HOME".into(),

@@ -1,11 +1,12 @@
 //! `dmoci lock`, and what every command does with inputs from elsewhere: pin them, and fetch what is pinned.
 //!
 //! ```text
-//! mod > settle > write > error
+//! mod > settle, wheels > write > error
 //! ```
 
 mod error;
 mod settle;
+mod wheels;
 mod write;
 
 use std::collections::BTreeMap;
@@ -13,15 +14,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::build::PyProject;
-use super::plan::Watch;
+use super::plan::{Ground, Watch, on, one};
+use super::supply::Online;
 use crate::diagnostic::Failure;
 use crate::fetch::{Cause, Listener, Settings, Surroundings};
 use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
-use crate::spec::{self, Overrides};
+use crate::spec::{self, Overrides, Spec, Target};
 use crate::url::Url;
 use error::PinError;
-pub(super) use settle::{Mode, settle};
+pub(super) use settle::{Mode, Settled, settle};
+pub(super) use wheels::Wheels;
 pub(super) use write::write;
 
 /// How a command reaches what is not in the project.
@@ -52,7 +55,7 @@ pub enum Update {
     Nothing,
     /// All.
     All,
-    /// Those of these layers, addresses or file names.
+    /// Those of these layers, addresses, file names or Python projects.
     Names(Vec<String>),
 }
 
@@ -67,6 +70,8 @@ pub struct Request {
     pub set: BTreeMap<String, String>,
     /// What is made anew.
     pub update: Update,
+    /// Where what archives hold is unpacked, into nameless files, when the Python of an image lies in one.
+    pub scratch: PathBuf,
 }
 
 /// A change of the lock file.
@@ -102,21 +107,63 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     let spec = spec::load(&request.spec)?;
     let version = PyProject::read(&request.project)?.version;
     let overrides = Overrides { vars: request.set.clone(), version };
-    let mut targets = Vec::new();
+    let mut images = Vec::new();
     for name in std::iter::once(None).chain(spec.variants().map(Some)) {
         let image = name.map_or_else(|| Ok(spec.clone()), |name| spec.with_variant(name))?;
         for platform in image.platforms() {
-            targets.push(image.target(platform, &overrides)?);
+            images.push((image.target(platform, &overrides)?, image.clone()));
         }
     }
+    let targets: Vec<Target> = images.iter().map(|(target, _)| target.clone()).collect();
     let settled = settle(&spec, &targets, network, &Mode::Lock(request.update.clone()), watch)?;
-    write(&settled, watch)?;
-    let pins = settled.lock.platforms.values();
+    let told = Told(watch);
+    let online = Online::new(network, &request.project, &settled, &told, watch);
+    resolve(request, images, (&settled, &online), watch)?;
+    let renewed = settled.with(online.pins());
+    write(&settled, &renewed, watch)?;
+    let pins = renewed.lock.platforms.values();
     Ok(Locked {
         platforms: pins.len(),
         pins: pins.map(BTreeMap::len).sum(),
-        file: settled.file,
-        changes: settled.changes,
+        file: settled.file.clone(),
+        changes: renewed.changes,
+    })
+}
+
+/// Finds out which wheels Python lock files mean: plans what decides it.
+fn resolve(
+    request: &Request,
+    images: Vec<(Target, Spec)>,
+    (settled, online): (&Settled, &Online<'_>),
+    watch: &dyn Watch,
+) -> Result<(), Failure> {
+    let mut deciding: Vec<(Target, Spec)> = Vec::new();
+    for (target, image) in images {
+        // Variants mostly have the same.
+        if let Some(target) = wheels::deciding(&target)
+            && !deciding.iter().any(|(other, _)| *other == target)
+        {
+            deciding.push((target, image));
+        }
+    }
+    if deciding.is_empty() {
+        return Ok(());
+    }
+    let output = request.project.join("dist");
+    let ground = Ground {
+        project: &request.project,
+        output: &output,
+        scratch: &request.scratch,
+        cache: None,
+        fetched: &settled.fetched,
+        supply: online,
+    };
+    ground.site(|site| {
+        for (target, image) in deciding {
+            watch.status("Resolving", &on(&image, &target));
+            one(&image, target, site)?;
+        }
+        Ok(())
     })
 }
 

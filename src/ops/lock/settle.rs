@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dmoci_layers::Digest;
 
 use super::error::PinError;
-use super::{Change, Network, Told, Update};
+use super::{Change, Network, Told, Update, wheels};
 use crate::cache::{Downloaded, Downloads};
 use crate::diagnostic::{Failure, Place};
 use crate::fetch::{FetchError, Fetcher, Wanted};
@@ -30,14 +30,43 @@ pub(in crate::ops) enum Mode {
 pub(in crate::ops) struct Settled {
     /// The lock file.
     pub(in crate::ops) file: PathBuf,
-    /// Its text when it was read.
-    pub(super) text: Option<String>,
-    /// What is to be in it.
+    /// What was in it.
+    pub(super) written: Option<Written>,
+    /// What was wanted of it.
+    pub(super) mode: Mode,
+    /// It must have everything already.
+    pub(super) locked: bool,
+    /// What is to be in it, but for the wheels that plans find out to need.
+    lock: Lock,
+    /// All files that were asked for.
+    pub(in crate::ops) fetched: Fetched,
+}
+
+/// What is to be in a lock file.
+pub(in crate::ops) struct Renewed {
+    /// All of it.
     pub(in crate::ops) lock: Lock,
     /// In what that differs from what was in it.
     pub(in crate::ops) changes: Vec<Change>,
-    /// All files that were asked for.
-    pub(in crate::ops) fetched: Fetched,
+}
+
+impl Settled {
+    /// What was in the lock file.
+    pub(super) fn old(&self) -> &Lock {
+        static NONE: Lock = Lock { platforms: BTreeMap::new() };
+        self.written.as_ref().map_or(&NONE, |written| &written.lock)
+    }
+
+    /// What is to be in the lock file, now that all wheels are known.
+    pub(in crate::ops) fn with(&self, wheels: BTreeMap<Platform, Pins>) -> Renewed {
+        let mut lock = self.lock.clone();
+        for (platform, pins) in wheels {
+            lock.platforms.entry(platform).or_default().extend(pins);
+        }
+        lock.platforms.retain(|_, pins| !pins.is_empty());
+        let changes = changes(self.old(), &lock);
+        Renewed { lock, changes }
+    }
 }
 
 /// Something from elsewhere that a platform's image needs.
@@ -77,9 +106,22 @@ pub(in crate::ops) fn settle(
     let none = Lock::default();
     let old = written.as_ref().map_or(&none, |written| &written.lock);
     let renewed = renewed(&needs, mode);
+    let deciding: Vec<Target> = targets.iter().filter_map(wheels::deciding).collect();
+    let looked = self::needs(&deciding).into_iter().map(|need| need.remote.url.bare()).collect();
     let known = old.platforms.values().flatten().map(|((_, url), pin)| (url.as_str(), pin));
     let known = known.filter(|(url, _)| !renewed.contains(*url)).collect();
-    let job = Job { spec, old, written: written.as_ref(), needs: &needs, file: &file, mode, renewed, known };
+    let job = Job {
+        spec,
+        targets,
+        old,
+        written: written.as_ref(),
+        needs: &needs,
+        file: &file,
+        mode,
+        renewed,
+        known,
+        looked,
+    };
     job.check_names()?;
     job.check_edits()?;
     job.check_pins()?;
@@ -88,9 +130,7 @@ pub(in crate::ops) fn settle(
     }
     let fetched = job.fetch(network, watch)?;
     let lock = job.lock(&fetched, network.locked);
-    let changes = changes(job.old, &lock);
-    let text = written.as_ref().map(|written| written.text().to_owned());
-    Ok(Settled { file, text, lock, changes, fetched })
+    Ok(Settled { file, written, mode: mode.clone(), locked: network.locked, lock, fetched })
 }
 
 /// What the targets take from the network, in the order of platforms and of the spec.
@@ -150,6 +190,7 @@ fn agree(spec: &Spec, needs: &[Need<'_>]) -> Result<(), SpecError> {
 
 struct Job<'a> {
     spec: &'a Spec,
+    targets: &'a [Target],
     old: &'a Lock,
     written: Option<&'a Written>,
     needs: &'a [Need<'a>],
@@ -158,6 +199,8 @@ struct Job<'a> {
     renewed: BTreeSet<String>,
     /// What is pinned and stays so, for whatever platform: one address gives one file.
     known: BTreeMap<&'a str, &'a Pin>,
+    /// Addresses of what may hold an interpreter that wheels are chosen for.
+    looked: BTreeSet<String>,
 }
 
 impl Job<'_> {
@@ -178,21 +221,33 @@ impl Job<'_> {
 
     fn check_names(&self) -> Result<(), PinError> {
         let Mode::Lock(Update::Names(names)) = self.mode else { return Ok(()) };
-        let Some(name) = names.iter().find(|name| !self.needs.iter().any(|need| need.is_called(name))) else {
-            return Ok(());
+        let layers = wheels::layers(self.targets);
+        let pins = self.old.platforms.values().flat_map(BTreeMap::values);
+        let pins: Vec<&Pin> = pins.filter(|pin| pin.wheel.is_some()).collect();
+        let is_known = |name: &&String| {
+            layers.contains(name.as_str())
+                || self.needs.iter().any(|need| need.is_called(name))
+                || pins.iter().any(|pin| wheels::is_called(pin, name))
         };
+        let Some(name) = names.iter().find(|name| !is_known(name)) else { return Ok(()) };
         let known = self.needs.iter().flat_map(|need| [need.layer, need.remote.url.file_name()]);
-        let known: BTreeSet<&str> = known.filter(|name| !name.is_empty()).collect();
+        let known: BTreeSet<&str> = known.chain(layers).filter(|name| !name.is_empty()).collect();
+        let projects: BTreeSet<String> =
+            pins.iter().filter_map(|pin| Some(wheels::project(pin)?.to_string())).collect();
+        let all = known.iter().copied().chain(projects.iter().map(String::as_str));
         Err(PinError::Name {
             name: name.clone(),
-            nearest: nearest(name, known.iter().copied()).map(str::to_owned),
-            known: known.into_iter().map(str::to_owned).collect(),
+            nearest: nearest(name, all).map(str::to_owned),
+            known: known.iter().map(|name| (*name).to_owned()).collect(),
         })
     }
 
     fn check_edits(&self) -> Result<(), Failure> {
         let Some(written) = self.written else { return Ok(()) };
         written.check(|platform, kind, url| {
+            if kind == Kind::Wheel {
+                return self.is_anew(platform, url);
+            }
             let mut same = self.needs.iter().filter(|need| {
                 need.platform == platform && need.kind == kind && need.remote.url.bare() == url
             });
@@ -203,6 +258,25 @@ impl Job<'_> {
             }
         })?;
         Ok(())
+    }
+
+    /// Whether the pin of a wheel is made anew, or goes.
+    fn is_anew(&self, platform: &Platform, url: &str) -> bool {
+        let installs = |target: &&Target| target.platform == *platform && wheels::deciding(target).is_some();
+        match self.mode {
+            Mode::Use => false,
+            Mode::Lock(_) if !self.targets.iter().any(|target| installs(&target)) => true,
+            Mode::Lock(Update::Nothing) => false,
+            Mode::Lock(Update::All) => true,
+            Mode::Lock(Update::Names(names)) => {
+                let pin = self
+                    .old
+                    .platforms
+                    .get(platform)
+                    .and_then(|pins| pins.get(&(Kind::Wheel, url.to_owned())));
+                pin.is_some_and(|pin| names.iter().any(|name| wheels::is_called(pin, name)))
+            }
+        }
     }
 
     fn check_pins(&self) -> Result<(), PinError> {
@@ -220,6 +294,7 @@ impl Job<'_> {
                 return Err(PinError::Stale {
                     file: self.file.clone(),
                     what: need.remote.url.to_string(),
+                    by: "the spec".into(),
                     name: need.layer.to_owned(),
                     digests: Box::new((pin.digest.clone(), sha256.clone())),
                     places,
@@ -252,7 +327,8 @@ impl Job<'_> {
     fn fetch(&self, network: &Network<'_>, watch: &dyn Watch) -> Result<Fetched, Failure> {
         let mut wanted: BTreeMap<String, (Wanted, &Need<'_>)> = BTreeMap::new();
         for need in self.needs {
-            if self.kept(need).is_some() && *self.mode != Mode::Use {
+            let looked = self.looked.contains(&need.remote.url.bare());
+            if self.kept(need).is_some() && *self.mode != Mode::Use && !looked {
                 continue;
             }
             let pin = self.known(need);
@@ -321,7 +397,6 @@ impl Job<'_> {
             };
             pins.insert(need.key(), Pin { authenticated, ..pin });
         }
-        lock.platforms.retain(|_, pins| !pins.is_empty());
         lock
     }
 }
@@ -335,6 +410,7 @@ fn new_pin(need: &Need<'_>, entry: &Downloaded, known: Option<&Pin>) -> Pin {
             Some(_) => Authenticated::Spec,
             None => known.map_or(Authenticated::FirstUse, |pin| pin.authenticated),
         },
+        wheel: None,
     }
 }
 

@@ -6,16 +6,16 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::error::PinError;
-use super::settle::Settled;
+use super::settle::{Renewed, Settled};
 use super::{Change, Kind};
 use crate::diagnostic::Failure;
 use crate::files;
-use crate::lock::{self, Authenticated, Lock, LockError};
+use crate::lock::{self, Authenticated, Lock, LockError, Written};
 use crate::ops::plan::Watch;
 
 /// Says what changed, and writes the file when something did. What another run added meanwhile stays.
-pub(in crate::ops) fn write(settled: &Settled, watch: &dyn Watch) -> Result<(), Failure> {
-    if settled.changes.is_empty() {
+pub(in crate::ops) fn write(settled: &Settled, renewed: &Renewed, watch: &dyn Watch) -> Result<(), Failure> {
+    if renewed.changes.is_empty() {
         return Ok(());
     }
     let path = settled.file.as_path();
@@ -29,12 +29,13 @@ pub(in crate::ops) fn write(settled: &Settled, watch: &dyn Watch) -> Result<(), 
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
         .map_err(|error| failed(error.into()))?;
     let now = lock::load(path)?;
+    let then = settled.written.as_ref().map(Written::text);
     let lock = match now {
-        Some(now) if Some(now.text()) != settled.text.as_deref() => united(path, &settled.lock, &now.lock)?,
-        _ => settled.lock.clone(),
+        Some(now) if Some(now.text()) != then => united(path, &renewed.lock, &now.lock)?,
+        _ => renewed.lock.clone(),
     };
     replace(directory, path, lock.text().as_bytes()).map_err(failed)?;
-    say(&settled.changes, watch);
+    say(&renewed.changes, watch);
     Ok(())
 }
 
@@ -88,14 +89,33 @@ fn say(changes: &[Change], watch: &dyn Watch) {
             (Some(old), None) => ("Removed", old, old.digest.to_string()),
             (None, None) => continue,
         };
-        let line = format!("{} {}: {message}", change.kind.name(), pin.url);
+        let name = pin.wheel.as_ref().map_or_else(|| pin.url.to_string(), |wheel| wheel.file.clone());
+        let line = format!("{} {name}: {message}", change.kind.name());
         lines.entry((verb, change.kind, line)).or_default().push(change.platform.to_string());
         if change.new.as_ref().is_some_and(|new| new.authenticated == Authenticated::FirstUse) {
             first_use.insert(pin.url.to_string());
         }
     }
-    for ((verb, _, line), platforms) in lines {
-        watch.status(verb, &format!("{line} for {}", platforms.join(", ")));
+    let mut wheels: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for ((verb, kind, line), platforms) in lines {
+        let platforms = platforms.join(", ");
+        match kind {
+            Kind::Wheel => wheels.entry((verb, platforms)).or_default().push(line),
+            Kind::Archive | Kind::Download => watch.status(verb, &format!("{line} for {platforms}")),
+        }
+    }
+    for ((verb, platforms), lines) in wheels {
+        // Python projects need many, and somebody else's lock file lists them already.
+        let few = lines.len() <= 3;
+        if !few {
+            watch.status(verb, &format!("{} wheels for {platforms}", lines.len()));
+        }
+        for line in lines {
+            match few {
+                true => watch.status(verb, &format!("{line} for {platforms}")),
+                false => watch.detail(verb, &line),
+            }
+        }
     }
     for url in first_use {
         watch.warning(&format!(

@@ -6,7 +6,7 @@ use dmoci_layers::Digest;
 /// A wheel that is being made.
 #[derive(Clone, Debug)]
 pub(crate) struct Wheel {
-    name: String,
+    pub(crate) name: String,
     version: String,
     tag: String,
     metadata: String,

@@ -6,8 +6,6 @@ mod read;
 
 use std::collections::BTreeMap;
 
-use dmoci_layers::Digest;
-
 use super::error::{Kind, PythonError};
 use super::filename::WheelName;
 use super::name::Name;
@@ -18,7 +16,7 @@ use super::simple::Link;
 use super::source::Unbuilt;
 use super::target::PythonTarget;
 use super::version::{self, Version};
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Failure, Place};
 use crate::url::Url;
 use read::{Entry, What};
 pub use read::{Indexes, Requirements, read};
@@ -32,16 +30,26 @@ pub enum Ask {
     Links(Location),
 }
 
+/// Where wheels are beside what the file says.
+#[derive(Clone, Copy, Debug)]
+pub struct Offers<'a> {
+    /// The indexes of the machine, for a file that names none.
+    pub defaults: &'a Indexes,
+    /// Wheels that are pinned: of those that have a locked hash and run on the target the best is taken, and no index is asked.
+    pub pinned: &'a [Link],
+}
+
+/// Answers with what an index or a folder has, which is asked for the sake of this project, named at this place; an index
+/// that does not know a project has nothing.
+type Links<'a> = &'a mut dyn FnMut(&Ask, &str, &Place) -> Result<Vec<Link>, Failure>;
+
 /// The wheels that a target needs.
-///
-/// `defaults` are the indexes of the machine, for a file that names none. `links` answers with what an index or
-/// a folder has; an index that does not know a project has nothing.
 pub fn plan(
     requirements: &Requirements,
-    defaults: &Indexes,
+    offers: Offers<'_>,
     target: &PythonTarget,
     options: &Options,
-    links: &mut dyn FnMut(&Ask) -> Result<Vec<Link>, Failure>,
+    links: Links<'_>,
 ) -> Result<PythonPlan, Failure> {
     let asked = Asked::new(target, options);
     no_choice(options)?;
@@ -77,10 +85,11 @@ pub fn plan(
                 .into());
         }
     }
-    let indexes = merged(&requirements.indexes, defaults);
+    let indexes = merged(&requirements.indexes, offers.defaults);
+    let pinned = with_logins(offers.pinned, &indexes);
     let mut wheels = Vec::new();
     for (name, entry) in &needed {
-        wheels.push(wheel(&asked, name, entry, &indexes, links)?);
+        wheels.push(wheel(&asked, name, entry, (&pinned, &indexes), links)?);
     }
     Ok(finish(&asked, wheels, requirements.notes.clone()))
 }
@@ -155,6 +164,31 @@ fn merged(own: &Indexes, defaults: &Indexes) -> Indexes {
     merged
 }
 
+/// Pinned wheels with the user and password of the index that has their origin: these are in no lock file.
+fn with_logins(pinned: &[Link], indexes: &Indexes) -> Vec<Link> {
+    let places = indexes.find_links.iter().filter_map(|place| match place {
+        Location::Url(url) => Some(url),
+        Location::Path(_) => None,
+    });
+    let known: Vec<&Url> = indexes
+        .main
+        .iter()
+        .chain(&indexes.extra)
+        .chain(places)
+        .filter(|url| url.credentials().is_some())
+        .collect();
+    let mut pinned = pinned.to_vec();
+    for link in &mut pinned {
+        if let Location::Url(url) = &mut link.location
+            && let Some(index) = known.iter().find(|index| index.same_origin(url))
+            && let Ok(joined) = index.join(&url.bare())
+        {
+            *url = joined;
+        }
+    }
+    pinned
+}
+
 fn unnamed(entry: &Entry) -> PythonError {
     let what = match &entry.what {
         What::Unbuilt(Unbuilt::Directory(path), _) => format!("uv build --wheel --out-dir wheels {path}"),
@@ -179,8 +213,8 @@ fn wheel(
     asked: &Asked<'_>,
     name: &Name,
     entry: &Entry,
-    indexes: &Indexes,
-    links: &mut dyn FnMut(&Ask) -> Result<Vec<Link>, Failure>,
+    (pinned, indexes): (&[Link], &Indexes),
+    links: Links<'_>,
 ) -> Result<PlannedWheel, Failure> {
     let place = || entry.place.clone();
     match &entry.what {
@@ -223,7 +257,61 @@ fn wheel(
             {
                 return Ok(wheel.planned(true, Some(place())));
             }
-            from_index(asked, name, version, entry, indexes, links)
+            let mut candidates = Candidates::of((name, version), entry);
+            pinned.iter().for_each(|link| candidates.add(link.clone()));
+            match best(&candidates.wheels, &asked.tags) {
+                Some(found) => Ok(found.planned(true, place())),
+                None => from_index(asked, name, version, entry, indexes, links),
+            }
+        }
+    }
+}
+
+/// What is offered of a pinned version.
+struct Candidates<'a> {
+    name: &'a Name,
+    version: &'a Version,
+    entry: &'a Entry,
+    /// With a hash that is locked.
+    wheels: Vec<Candidate>,
+    /// Wheels without.
+    others: Vec<WheelName>,
+    /// How many of these have no hash at all.
+    without_hash: usize,
+    /// How many are archives of sources.
+    sources: usize,
+}
+
+impl<'a> Candidates<'a> {
+    fn of((name, version): (&'a Name, &'a Version), entry: &'a Entry) -> Candidates<'a> {
+        let (wheels, others) = (Vec::new(), Vec::new());
+        Candidates { name, version, entry, wheels, others, without_hash: 0, sources: 0 }
+    }
+
+    fn add(&mut self, link: Link) {
+        let Ok(file) = WheelName::parse(&link.filename) else {
+            self.sources += usize::from(is_sdist(&link.filename, self.name, self.version));
+            return;
+        };
+        if file.name != *self.name || !same_version(&file.version, self.version) {
+            return;
+        }
+        let Some(digest) = link.hashes.iter().find(|digest| self.entry.hashes.contains(digest)) else {
+            self.without_hash += usize::from(link.hashes.is_empty());
+            self.others.push(file);
+            return;
+        };
+        let candidate = Candidate {
+            file,
+            digest: digest.clone(),
+            size: link.size,
+            location: link.location,
+            direct: false,
+            span: self.entry.place.span.clone(),
+        };
+        // The same file of two places is taken from the first.
+        if !self.wheels.iter().any(|other| other.digest == candidate.digest) {
+            self.wheels.push(candidate);
         }
     }
 }
@@ -235,7 +323,7 @@ fn from_index(
     version: &Version,
     entry: &Entry,
     indexes: &Indexes,
-    links: &mut dyn FnMut(&Ask) -> Result<Vec<Link>, Failure>,
+    links: Links<'_>,
 ) -> Result<PlannedWheel, Failure> {
     let what = format!("{name} {version}");
     let mut asks: Vec<Ask> = indexes.find_links.iter().cloned().map(Ask::Links).collect();
@@ -248,42 +336,11 @@ fn from_index(
             )
             .into());
     }
-    let mut sources = 0;
-    let mut without_hash = 0;
-    let mut wheels: Vec<Candidate> = Vec::new();
-    let mut others: Vec<WheelName> = Vec::new();
+    let mut candidates = Candidates::of((name, version), entry);
     for ask in &asks {
-        for link in links(ask)? {
-            let Ok(file) = WheelName::parse(&link.filename) else {
-                sources += usize::from(is_sdist(&link.filename, name, version));
-                continue;
-            };
-            if file.name != *name || !same_version(&file.version, version) {
-                continue;
-            }
-            let known = |digest: &&Digest| entry.hashes.contains(digest);
-            match link.hashes.iter().find(known) {
-                Some(digest) => {
-                    let candidate = Candidate {
-                        file,
-                        digest: digest.clone(),
-                        size: link.size,
-                        location: link.location,
-                        direct: false,
-                        span: entry.place.span.clone(),
-                    };
-                    // The same file of two places is taken from the first.
-                    if !wheels.iter().any(|other| other.digest == candidate.digest) {
-                        wheels.push(candidate);
-                    }
-                }
-                None => {
-                    without_hash += usize::from(link.hashes.is_empty());
-                    others.push(file);
-                }
-            }
-        }
+        links(ask, &what, &entry.place)?.into_iter().for_each(|link| candidates.add(link));
     }
+    let Candidates { wheels, others, without_hash, sources, .. } = candidates;
     if let Some(found) = best(&wheels, &asked.tags) {
         return Ok(found.planned(true, entry.place.clone()));
     }

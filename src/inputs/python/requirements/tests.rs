@@ -4,7 +4,7 @@ use super::super::error::shown;
 use super::super::plan::{Location, Options, PythonPlan};
 use super::super::simple::Link;
 use super::super::tests::{built, debian, document, files, names};
-use super::{Ask, Indexes, plan, read};
+use super::{Ask, Indexes, Offers, plan, read};
 use crate::diagnostic::{Exit, Failure};
 
 const ONE: &str = "--hash=sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -42,7 +42,7 @@ fn run_with(
         }),
     };
     let read = read(&document("requirements.txt", &text), &|_| None, &mut open)?;
-    plan(&read, defaults, &debian(), options, &mut |ask| match ask {
+    plan(&read, Offers { defaults, pinned: &[] }, &debian(), options, &mut |ask, _, _| match ask {
         Ask::Project(url, name) if url.host() == "index.example" => {
             Ok(links.iter().filter(|link| link.filename.starts_with(name.as_str())).cloned().collect())
         }
@@ -102,7 +102,8 @@ fn where_is_looked() {
     let text = text.replace("ONE", ONE);
     let requirements = read(&document("py/r.txt", &text), &|_| None, &mut |_| panic!()).unwrap();
     let defaults = Indexes { main: Some("https://zero.example".parse().unwrap()), ..Indexes::default() };
-    let _ = plan(&requirements, &defaults, &debian(), &Options::default(), &mut |ask| {
+    let offers = Offers { defaults: &defaults, pinned: &[] };
+    let _ = plan(&requirements, offers, &debian(), &Options::default(), &mut |ask, _, _| {
         asked.push(ask.to_string());
         Ok(Vec::new())
     });
