@@ -7,6 +7,11 @@
 //! caller   fills a block ─┬─► content digest   in order, one thread at a time
 //!                         └─► compress         any order, all threads ──► blob digest, write   in order
 //! ```
+//!
+//! A deflate stream can stand in a gzip stream as it is, as a member of its own: what came before it is then a block,
+//! however full, and the next block begins behind it.
+
+mod splice;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -15,8 +20,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::Compression;
 use crate::digest::{Digest, Hasher};
 use crate::encode::block_size;
-pub use crate::encode::{GZIP_BLOCK, GZIP_HEADER, ZSTD_BLOCK};
+pub use crate::encode::{GZIP_BLOCK, GZIP_HEADER, SPLICE_MIN, ZSTD_BLOCK};
 use crate::pool::{Buffer, Permit, Pool, Shared};
+pub(crate) use splice::SpliceError;
 
 /// Bytes that were written, with the digest of exactly these, and that of what they are compressed from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +46,9 @@ pub struct Compressor<W: Write + Send + 'static> {
     compression: Compression,
     block: Buffer,
     filled: usize,
-    /// Blocks that were handed over.
+    /// Blocks that were handed over, and how many bytes of the content are in them.
     blocks: u64,
+    content_size: u64,
     stage: Stage<W>,
 }
 
@@ -63,6 +70,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
             block: pool.buffer(block_size(compression)),
             filled: 0,
             blocks: 0,
+            content_size: 0,
             stage: Stage::Alone(Sink { out, hasher: Hasher::sha256(), size: 0 }),
         }
     }
@@ -84,7 +92,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
 
     /// Compresses what is left and gives back `W`, not flushed to any disk, with the digests of all it got.
     pub fn finish(mut self) -> io::Result<(Written, W)> {
-        let content_size = self.blocks * self.block.len() as u64 + self.filled as u64;
+        let content_size = self.content_size + self.filled as u64;
         let (sink, content) = match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Alone(sink) => self.finish_alone(sink)?,
             Stage::Shared(stream) => {
@@ -115,26 +123,34 @@ impl<W: Write + Send + 'static> Compressor<W> {
         Ok((sink, content))
     }
 
-    /// Hands over the full block, and takes an empty one.
+    /// Hands over what the block holds, and takes an empty one.
     fn hand_over(&mut self) -> io::Result<()> {
+        let stream = self.share()?;
+        // Before another buffer is taken: this is what bounds the memory.
+        let permit = self.pool.permit(in_flight(self.compression));
+        let bytes = std::mem::replace(&mut self.block, self.pool.buffer(0));
+        let len = std::mem::take(&mut self.filled);
+        let block = Block { bytes, len, _permit: Arc::new(permit) };
+        if let Err(error) = stream.hand_over(&self.pool, self.blocks, block) {
+            self.stage = Stage::Failed;
+            stream.abandon();
+            return Err(error);
+        }
+        self.blocks += 1;
+        self.content_size += len as u64;
+        self.block = self.pool.buffer(block_size(self.compression));
+        Ok(())
+    }
+
+    /// The stream, on which threads work from now on.
+    fn share(&mut self) -> io::Result<Arc<Stream<W>>> {
         let stream = match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Alone(sink) => Arc::new(Stream::new(sink, self.compression, self.pool.shared())),
             Stage::Shared(stream) => stream,
             Stage::Failed => return Err(ended()),
         };
-        // Before another buffer is taken: this is what bounds the memory.
-        let permit = self.pool.permit(in_flight(self.compression));
-        let block = std::mem::replace(&mut self.block, self.pool.buffer(0));
-        self.filled = 0;
-        let block = Block { len: block.len(), bytes: block, _permit: Arc::new(permit) };
-        if let Err(error) = stream.hand_over(&self.pool, self.blocks, block) {
-            stream.abandon();
-            return Err(error);
-        }
-        self.stage = Stage::Shared(stream);
-        self.blocks += 1;
-        self.block = self.pool.buffer(block_size(self.compression));
-        Ok(())
+        self.stage = Stage::Shared(Arc::clone(&stream));
+        Ok(stream)
     }
 }
 

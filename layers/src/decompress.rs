@@ -5,9 +5,12 @@
 //! more than 128 MiB. gzip headers and trailers are read by this module (RFC 1952); flate2 inflates only the raw
 //! deflate stream, because its own gzip reader accepts junk after the end.
 
+mod members;
+
 use std::io::{self, Read};
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
+pub use members::{Member, Members};
 use zstd::stream::raw::{DParameter, Operation as _};
 
 /// How a layer is compressed.
@@ -133,10 +136,14 @@ pub struct Decoder<R> {
     output: u64,
     /// Bytes given so far by this member.
     in_member: u64,
+    /// Bytes of the input before what this member is compressed to.
+    begun: u64,
     framing: Framing,
     /// A member shorter than a block has ended: if another follows, the blocks are not uniform.
     short_member: bool,
     state: State,
+    /// Who wants to know where members are.
+    members: Option<Members>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -187,15 +194,22 @@ impl<R: Read> Decoder<R> {
             limits,
             output: 0,
             in_member: 0,
+            begun: 0,
             framing,
             short_member: false,
             state: State::Between,
+            members: None,
         })
     }
 
     /// How the stream is cut; final when `read` has returned 0.
     pub fn framing(&self) -> Framing {
         self.framing
+    }
+
+    /// From now on the places of members, as they end.
+    pub fn members(&mut self) -> Members {
+        self.members.get_or_insert_default().clone()
     }
 
     /// Bytes given so far.
@@ -326,6 +340,7 @@ impl<R: Read> Decoder<R> {
         }
         self.framing.members += 1;
         self.in_member = 0;
+        self.begun = self.input.consumed;
         self.state = State::Inside;
         Ok(true)
     }
@@ -334,6 +349,10 @@ impl<R: Read> Decoder<R> {
         let block = self.compression.block_size();
         self.framing.uniform_blocks &= self.in_member <= block && self.in_member > 0;
         self.short_member = self.in_member < block;
+        if let Some(members) = &self.members {
+            let content = self.output - self.in_member..self.output;
+            members.ended(Member { content, packed: self.input.consumed - self.begun });
+        }
         self.state = if self.compression == Compression::None { State::Done } else { State::Between };
         let member = self.framing.members;
         if let Format::Gzip { crc, .. } = &self.format {

@@ -1,7 +1,7 @@
 //! One block becomes one gzip member (RFC 1952) or zstd frame (RFC 8878). Rules `1`:
 //!
 //! * gzip: blocks of 1 MiB; header `1f 8b 08 00 00000000 00 ff` (no name, no time, unknown system); deflate
-//!   by libdeflate at level 3;
+//!   by libdeflate at level 3; the deflate streams of wheels, where they have at least 4,096 bytes, as they are;
 //! * zstd: blocks of 4 MiB; level 3; the frame holds its content size and no checksum;
 //! * none: the block as it is.
 
@@ -14,6 +14,9 @@ pub const GZIP_BLOCK: usize = 1 << 20;
 
 /// Bytes of the stream in one zstd frame; the last may be shorter.
 pub const ZSTD_BLOCK: usize = 4 << 20;
+
+/// The shortest deflate stream that stands in a gzip layer as it is, in a member of its own.
+pub const SPLICE_MIN: u64 = 4096;
 
 /// The header of every gzip member: deflate, no flags, no time, no extra flags, unknown system.
 pub const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];

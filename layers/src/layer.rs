@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::io::{self, Read, Write};
 
 use crate::Compression;
-use crate::compress::{Compressor, Written};
+use crate::compress::{Compressor, SpliceError, Written};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, SafePath};
+use crate::inflate::{Expected, InflateError};
 use crate::pool::Pool;
 use crate::tar::{self, TarError};
 
@@ -69,6 +70,14 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// The deflate stream of the content is not what it must be.
+    #[error("the content of {path} {error}")]
+    Stream {
+        /// The entry.
+        path: SafePath,
+        /// In what.
+        error: InflateError,
+    },
     /// The blob could not be written.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),
@@ -122,18 +131,55 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
     /// Every directory above it but the root must have been added. That a hard link's target is a file
     /// of this layer is checked only as far as that it comes earlier.
     pub fn add(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), LayerError> {
+        self.begin(entry)?;
+        if let EntryKind::File { size } = entry.kind {
+            self.copy(entry, size, content)?;
+            self.put(&tar::END[..tar::padding(size)])?;
+        }
+        self.end(entry);
+        Ok(())
+    }
+
+    /// Writes the header.
+    fn begin(&mut self, entry: &Entry) -> Result<(), LayerError> {
         self.check(entry)?;
         self.header.clear();
         let mut header = std::mem::take(&mut self.header);
         tar::write_header(entry, &mut header)?;
         self.put(&header)?;
         self.header = header;
-        if let EntryKind::File { size } = entry.kind {
-            self.copy(entry, size, content)?;
-            self.put(&tar::END[..tar::padding(size)])?;
-        }
+        Ok(())
+    }
+
+    fn end(&mut self, entry: &Entry) {
         self.entries += 1;
         self.last = Some(entry.clone());
+    }
+
+    /// Adds a file whose content is given as a deflate stream (RFC 1951); `expected` is the content, and `packed` ends with
+    /// the stream.
+    ///
+    /// In a gzip layer the stream stands as it is, in a member of its own. It is inflated strictly and checked on the
+    /// way.
+    pub fn add_deflated(
+        &mut self,
+        entry: &Entry,
+        expected: &Expected,
+        packed: &mut dyn Read,
+    ) -> Result<(), LayerError> {
+        let EntryKind::File { size } = entry.kind else { return self.add(entry, &mut io::empty()) };
+        if size != expected.size {
+            let (path, found) = (entry.path.clone(), expected.size);
+            return Err(LayerError::Size { path, expected: size, found });
+        }
+        self.begin(entry)?;
+        self.out.splice(packed, expected).map_err(|error| match error {
+            SpliceError::Read(source) => LayerError::Read { path: entry.path.clone(), source },
+            SpliceError::Stream(error) => LayerError::Stream { path: entry.path.clone(), error },
+            SpliceError::Write(source) => LayerError::Write(source),
+        })?;
+        self.put(&tar::END[..tar::padding(size)])?;
+        self.end(entry);
         Ok(())
     }
 

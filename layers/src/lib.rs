@@ -5,8 +5,8 @@
 //! database and no network; the number of threads never shows in its output.
 //!
 //! ```text
-//! layer > tar, compress > pool > encode > entry, digest  (writing)
-//! untar > decompress                    > entry, digest  (reading, bounded, for outside bytes)
+//! layer > tar, compress > pool > encode, inflate > entry, digest  (writing)
+//! untar > decompress                             > entry, digest  (reading, bounded, for outside bytes)
 //! ```
 //!
 //! Everything that decides bytes is one numbered set of rules, [`RULES`].
@@ -16,6 +16,7 @@ pub mod decompress;
 pub mod digest;
 mod encode;
 pub mod entry;
+pub mod inflate;
 pub mod layer;
 pub mod pool;
 pub mod tar;

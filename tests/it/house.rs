@@ -35,13 +35,14 @@ const PROGRAM: &[(&str, &[&str])] = &[
 
 /// The parts of `dmoci-layers`.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("layer", &["tar", "compress", "pool", "decompress", "entry", "digest"]),
+    ("layer", &["tar", "compress", "pool", "decompress", "inflate", "entry", "digest"]),
     ("untar", &["tar", "decompress", "entry", "digest"]),
     ("tar", &["entry"]),
-    ("compress", &["pool", "encode", "decompress", "digest"]),
+    ("compress", &["pool", "encode", "decompress", "inflate", "digest"]),
     ("pool", &["encode", "decompress"]),
     ("encode", &["decompress"]),
     ("decompress", &["digest"]),
+    ("inflate", &["digest"]),
     ("entry", &[]),
     ("digest", &[]),
 ];
