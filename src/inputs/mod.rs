@@ -314,6 +314,14 @@ impl Content {
         })
     }
 
+    /// The content as a deflate stream that is worth a gzip member of its own, where it is one.
+    pub fn deflated(&self) -> Option<&python::Member> {
+        match self {
+            Content::Wheel(member) => Some(member).filter(|member| member.is_deflated()),
+            _ => None,
+        }
+    }
+
     /// Writes what decides the content into a key, without reading it.
     pub fn decide(&self, key: &mut KeyWriter) {
         match self {

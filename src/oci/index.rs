@@ -69,6 +69,9 @@ impl Index {
 /// The annotation with the number of the rules, on everything that dmoci authors.
 pub const RULES_ANNOTATION: &str = "dev.dmoci.rules";
 
+/// What [`RULES_ANNOTATION`] says of a layer in which deflate streams of wheels stand as they are.
+pub const SPLICE: &str = "1+splice";
+
 /// The annotation of `index.json` with the digest of its own bytes.
 pub const SELF_DIGEST: &str = "dev.dmoci.index.digest";
 

@@ -196,6 +196,12 @@ static IMAGE: Table = Table {
         Key::new("compression", Kind::Choice(&["gzip", "zstd", "none"]), "How layers are compressed.")
             .default("\"gzip\""),
         Key::new(
+            "splice",
+            Kind::Flag,
+            "Whether gzip layers take what wheels hold as it is compressed there, instead of compressing it anew.",
+        )
+        .default("true"),
+        Key::new(
             "users",
             Kind::Tables(&USER),
             "Users, each with a group of the same name, that a last layer adds to /etc/passwd and /etc/group.",

@@ -36,6 +36,8 @@ pub struct Target {
     pub annotations: BTreeMap<String, String>,
     /// How layers are compressed.
     pub compression: Compression,
+    /// gzip layers take deflate streams of wheels as they are.
+    pub splice: bool,
     /// Users to be added to the topmost `passwd` and `group`, in the order written.
     pub users: Vec<User>,
     /// The layers that have something for this platform, from the bottom up.

@@ -53,7 +53,15 @@ impl Fields {
 
     /// Whether a flag is set; not when the key is missing.
     pub(super) fn flag(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|node| matches!(node.value, Value::Flag(true)))
+        self.switch(key).unwrap_or(false)
+    }
+
+    /// What a flag says; nothing when the key is missing.
+    pub(super) fn switch(&self, key: &str) -> Option<bool> {
+        match self.get(key)?.value {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        }
     }
 
     pub(super) fn table(&self, key: &str) -> Option<&Fields> {

@@ -33,6 +33,7 @@ mod replace;
 mod schema;
 mod sources;
 mod spec;
+mod splice;
 mod substitute;
 mod support;
 mod tracked;

@@ -6,6 +6,7 @@ mod raw;
 mod sample;
 mod schema;
 mod selection;
+mod splice;
 mod verdicts;
 
 use std::num::NonZeroUsize;

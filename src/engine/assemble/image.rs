@@ -1,8 +1,8 @@
 //! Writing a planned image: layers, config, manifest, and the index over several platforms.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Write};
 
-use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerWriter, Pool, RULES};
+use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerError, LayerWriter, Pool, RULES};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
@@ -12,8 +12,9 @@ use super::error::{BuildError, BuildErrorKind};
 use super::merge::Merge;
 use super::plan::{ImagePlan, LayerPlan};
 use crate::diagnostic::Place;
+use crate::inputs::python::Member;
 use crate::oci::descriptor::{Descriptor, PlatformFields};
-use crate::oci::index::RULES_ANNOTATION;
+use crate::oci::index::{RULES_ANNOTATION, SPLICE};
 use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
 use crate::oci::{json as oci_json, media_type};
@@ -309,7 +310,10 @@ fn own_layer(
         }
     };
     let Made { layer, unused } = made;
-    let descriptor = Descriptor::new(media_type::layer(layer.compression), layer.digest, layer.size);
+    let mut descriptor = Descriptor::new(media_type::layer(layer.compression), layer.digest, layer.size);
+    if plan.spliced {
+        descriptor = descriptor.annotate(RULES_ANNOTATION, SPLICE);
+    }
     Ok(BuiltLayer {
         name: plan.name.clone(),
         base: false,
@@ -343,6 +347,11 @@ fn write_layer(
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let item = &merged.item;
         let here = |error: BuildError| at(&[merged.origin], error);
+        if let Some(member) = item.content.deflated().filter(|_| plan.spliced) {
+            add_deflated(&mut writer, &item.entry, member).map_err(here)?;
+            output.wrote(member.size());
+            continue;
+        }
         let mut content = item.content.open().map_err(|error| here(error.into()))?;
         let entry = match content.size() {
             Some(size) => &Entry { kind: EntryKind::File { size }, ..item.entry.clone() },
@@ -357,4 +366,16 @@ fn write_layer(
     let (layer, file) = writer.finish()?;
     output.commit(file, &layer.digest).map_err(write_error)?;
     Ok(layer)
+}
+
+/// A file of a wheel, as it is compressed there.
+fn add_deflated<W: Write + Send + 'static>(
+    writer: &mut LayerWriter<W>,
+    entry: &Entry,
+    member: &Member,
+) -> Result<(), BuildError> {
+    match writer.add_deflated(entry, &member.expected(), &mut member.packed()) {
+        Err(LayerError::Stream { error, .. }) => Err(member.wrong(&error).into()),
+        done => Ok(done?),
+    }
 }

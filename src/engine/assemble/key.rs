@@ -61,6 +61,11 @@ impl LayerKey {
         table.decide(&mut self.0);
     }
 
+    /// Whether deflate streams stand in the layer as they are.
+    pub(super) fn spliced(&mut self, spliced: bool) {
+        self.0.number(spliced.into());
+    }
+
     /// The key; nothing when an input may change without a trace, so that it must be read again.
     pub(super) fn finish(self) -> Option<Digest> {
         self.0.finish()

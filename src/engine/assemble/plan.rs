@@ -55,6 +55,8 @@ pub struct LayerPlan {
     pub places: Vec<Place>,
     /// What inputs substitute in text files, and where in the spec the strings are.
     pub substitutions: Vec<Substituted>,
+    /// Deflate streams of wheels stand in it as they are.
+    pub spliced: bool,
     /// What decides its bytes; nothing when the layer must be made in any case.
     pub key: Option<Digest>,
     /// Bytes of its files.
@@ -69,6 +71,7 @@ impl LayerPlan {
             origins: Vec::new(),
             places: Vec::new(),
             substitutions: Vec::new(),
+            spliced: false,
             key: None,
             bytes: 0,
         }
@@ -160,7 +163,7 @@ pub fn plan(
         }
         let mut given = vec![false; plan.places.len()];
         let mut way = Way { over, last, removed };
-        complete(&mut plan, &mut tree, &mut way, site, target.compression, &mut given)?;
+        complete(&mut plan, &mut tree, &mut way, site, &target, &mut given)?;
         bytes += plan.bytes;
         for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
             let kind = match layer.inputs.get(input) {
@@ -179,7 +182,7 @@ pub fn plan(
         let mut plan = users::plan(&target.users, &tree, locate)?;
         let mut given = vec![false; plan.places.len()];
         let mut way = Way { over: BTreeSet::new(), last: true, removed: Removed::default() };
-        complete(&mut plan, &mut tree, &mut way, site, target.compression, &mut given)?;
+        complete(&mut plan, &mut tree, &mut way, site, &target, &mut given)?;
         bytes += plan.bytes;
         layers.push(plan);
     }
@@ -409,11 +412,13 @@ fn complete(
     tree: &mut Tree,
     way: &mut Way,
     site: &Site<'_>,
-    compression: Compression,
+    target: &Target,
     given: &mut [bool],
 ) -> Result<(), BuildError> {
-    let mut key = LayerKey::new(site, compression);
-    let (parents, bytes) = walk(plan, tree, way, &mut key, given)?;
+    let mut key = LayerKey::new(site, target.compression);
+    let Walked { parents, bytes, deflated } = walk(plan, tree, way, &mut key, given)?;
+    plan.spliced = deflated && target.splice && target.compression == Compression::Gzip;
+    key.spliced(plan.spliced);
     let whiteouts = way.removed.whiteouts(tree);
     whiteouts.iter().for_each(|item| key.add(item));
     for items in [parents, whiteouts] {
@@ -428,19 +433,28 @@ fn complete(
     Ok(())
 }
 
+/// What is known after all entries were seen.
+struct Walked {
+    /// The directories that entries need and no input gives.
+    parents: Vec<Item>,
+    /// Bytes of all contents.
+    bytes: u64,
+    /// A content is there as a deflate stream.
+    deflated: bool,
+}
+
 /// Goes once through the merged entries: every conflict is found here, before anything is written.
 ///
-/// Gives the directories that entries need and no input gives, and the bytes of all contents. The layer is put into the
-/// tree unless it is the last. Everything is written into the key, and every input that gives something is marked in
-/// `given`.
+/// The layer is put into the tree unless it is the last. Everything is written into the key, and every input that gives
+/// something is marked in `given`.
 fn walk(
     plan: &LayerPlan,
     tree: &mut Tree,
     way: &mut Way,
     key: &mut LayerKey,
     given: &mut [bool],
-) -> Result<(Vec<Item>, u64), BuildError> {
-    let mut bytes = 0;
+) -> Result<Walked, BuildError> {
+    let (mut bytes, mut deflated) = (0, false);
     let at = |origins: &[usize], mut error: BuildError| {
         for place in plan.places(origins) {
             if !error.places.contains(&place) {
@@ -457,6 +471,7 @@ fn walk(
         let entry = &merged.item.entry;
         if let EntryKind::File { size } = entry.kind {
             bytes += size;
+            deflated |= merged.item.content.deflated().is_some();
         }
         while above.last().is_some_and(|(path, ..)| !entry.path.starts_with(path)) {
             above.pop();
@@ -498,7 +513,7 @@ fn walk(
             *given = true;
         }
     }
-    Ok((parents, bytes))
+    Ok(Walked { parents, bytes, deflated })
 }
 
 /// The directories between the deepest known one and the path, outermost first. The root is never one.

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmoci_layers::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
+use super::cut::Said;
 use super::report::{CheckId, Findings, ImageSummary};
 use crate::diagnostic::Diagnostic as _;
 use crate::limits;
 use crate::oci::config::Config;
-use crate::oci::index::{Index, RULES_ANNOTATION};
+use crate::oci::index::{Index, RULES_ANNOTATION, SPLICE};
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
@@ -27,6 +28,8 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// The digests that its content before compression should have, each with who says so.
     pub(super) diff_ids: Vec<(Digest, String)>,
+    /// What is said of its cut, when it is a layer.
+    pub(super) said: Said,
     /// Its bytes have been hashed and have its digest.
     pub(super) proven: bool,
     /// It is known to be missing, damaged or of another size: nothing more is to be said of it.
@@ -217,6 +220,7 @@ impl<'a> Graph<'a> {
             let what = format!("layer {}{name} of {of}", i + 1);
             let diff_id = config.as_ref().and_then(|config| config.diff_ids.get(i)).cloned();
             self.register(layer, &what, diff_id, findings);
+            self.layer_rules(layer, &what, findings);
         }
         let version = manifest.annotations.get("org.opencontainers.image.version").cloned();
         self.parts.push(ImageParts {
@@ -256,6 +260,7 @@ impl<'a> Graph<'a> {
             uses: Vec::new(),
             kind: descriptor.kind(),
             diff_ids: Vec::new(),
+            said: Said::default(),
             proven: false,
             given_up: false,
         });
@@ -355,6 +360,18 @@ impl<'a> Graph<'a> {
                 "the document says another media type than the descriptor that names it (CVE-2021-41190)";
             let problem = Problem::error("E-OCI-MEDIATYPE", "/mediaType", text);
             findings.add(CheckId::Documents, label, problem.but(descriptor.media_type.clone(), own));
+        }
+    }
+
+    /// Layers say their rules only where streams stand in them.
+    fn layer_rules(&mut self, layer: &Descriptor, what: &str, findings: &mut Findings) {
+        let Some(node) = self.nodes.get_mut(&layer.digest) else { return };
+        match layer.annotations.get(RULES_ANNOTATION).map(String::as_str) {
+            None => node.said.nothing = true,
+            Some(SPLICE) => node.said.spliced = true,
+            Some(other) => {
+                findings.not_canonical(format!("{what} was made by the rules {other:?}, which are unknown"))
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use dmoci_layers::untar::{TarError, TarReader};
 use dmoci_layers::{Algorithm, Compression, Digest};
 
 use super::Watch;
+use super::cut::{Cut, Cuts};
 use super::tree::Tree;
 use crate::engine::reader::{Hashing, Watched, decode_limits, tar_limits};
 use crate::oci::Problem;
@@ -34,6 +35,8 @@ pub(super) struct LayerFacts {
     pub(super) diff_id: Option<Digest>,
     pub(super) problems: Vec<Problem>,
     pub(super) reasons: Vec<String>,
+    /// How its compressed members are cut.
+    pub(super) cut: Cut,
     pub(super) entries: u64,
 }
 
@@ -72,13 +75,18 @@ fn read_layer(
     compression: Compression,
     algorithm: Option<Algorithm>,
 ) -> io::Result<LayerFacts> {
-    let mut stream = Hashing::new(Decoder::new(blob, compression, decode_limits())?, algorithm);
+    let mut decoder = Decoder::new(blob, compression, decode_limits())?;
+    let mut cuts = Cuts::new(decoder.members());
+    let mut stream = Hashing::new(decoder, algorithm);
     let mut tree = Tree::new();
     {
         let mut tar = TarReader::new(BufReader::with_capacity(128 << 10, &mut stream), tar_limits());
         let trailer = loop {
             match tar.next() {
-                Ok(Some(member)) => tree.member(&member),
+                Ok(Some(member)) => {
+                    cuts.member(&member);
+                    tree.member(&member);
+                }
                 Ok(None) => break Some(tar.trailer()),
                 Err(error) => {
                     tree.problems.push(tar_problem(error)?);
@@ -97,12 +105,13 @@ fn read_layer(
     }
     let decoded = !tree.problems.iter().any(|problem| problem.code == "E-COMPRESSION");
     let framing = stream.inner.framing();
-    let mut reasons = tree.reasons;
-    if compression != Compression::None && !(framing.plain_headers && framing.uniform_blocks) {
-        reasons.insert(0, format!("the {} members are not cut and headed as dmoci does", compression.name()));
-    }
+    let cut = Cut {
+        compression,
+        blocks: compression == Compression::None || (framing.plain_headers && framing.uniform_blocks),
+        spliced: compression == Compression::Gzip && framing.plain_headers && cuts.finish(),
+    };
     let diff_id = stream.finish().filter(|_| decoded);
-    Ok(LayerFacts { diff_id, problems: tree.problems, reasons, entries: tree.entries })
+    Ok(LayerFacts { diff_id, problems: tree.problems, reasons: tree.reasons, cut, entries: tree.entries })
 }
 
 /// The problem that an error of the tar reader is; an I/O error of the store is given back.

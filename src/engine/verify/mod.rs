@@ -1,7 +1,7 @@
 //! Whether an image is what its digests say, and whether something that the operator holds says so too.
 //!
 //! ```text
-//! graph (documents) > layer, tree (blobs) > container (archive bytes, views) > report
+//! graph (documents) > layer, tree, cut (blobs) > container (archive bytes, views) > report
 //! ```
 //!
 //! Every finding is collected; nothing is written or unpacked. Memory does not grow with the size of layers; blobs
@@ -10,6 +10,7 @@
 
 mod authentic;
 mod container;
+mod cut;
 mod graph;
 mod layer;
 mod report;
@@ -229,7 +230,7 @@ fn layer(node: &Node, label: &str, facts: BlobFacts, findings: &mut Findings) {
             findings.add(CheckId::Layers, label, problem);
         }
     }
-    for reason in layer.reasons {
+    for reason in layer.cut.reason(node.said).into_iter().chain(layer.reasons) {
         findings.not_canonical(format!("{}: {reason}", node.uses.first().map_or(label, String::as_str)));
     }
 }

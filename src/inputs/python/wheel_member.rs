@@ -6,8 +6,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dmoci_layers::{Digest, Hasher};
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use dmoci_layers::Digest;
+use dmoci_layers::compress::SPLICE_MIN;
+use dmoci_layers::inflate::{Check, Expected, Inflate, InflateError};
 
 use super::record::Sum;
 use super::wheel::{Fault, fault};
@@ -58,23 +59,47 @@ impl Member {
         self.place.size
     }
 
+    /// What the content must be.
+    pub fn expected(&self) -> Expected {
+        Expected { size: self.place.size, crc: self.place.crc, digest: self.sum.clone() }
+    }
+
+    /// True when the content is a deflate stream that is worth a gzip member of its own.
+    pub fn is_deflated(&self) -> bool {
+        self.place.deflated && self.place.packed >= SPLICE_MIN
+    }
+
+    /// Reads the bytes in the wheel, as they are: for a deflated member its stream.
+    pub fn packed(&self) -> Packed {
+        Packed { wheel: Arc::clone(&self.wheel), at: self.place.start, left: self.place.packed }
+    }
+
     /// Begins to read the content.
     pub fn open(&self) -> MemberReader {
-        MemberReader {
-            member: self.clone(),
-            at: self.place.start,
-            left: self.place.packed,
-            input: vec![
-                0;
-                if self.place.deflated { INPUT.min(self.place.packed as usize).max(1) } else { 0 }
-            ],
-            ready: 0..0,
-            inflate: self.place.deflated.then(|| Decompress::new(false)),
-            ended: !self.place.deflated,
-            crc: Crc::new(),
-            hasher: self.sum.as_ref().map(|sum| Hasher::new(sum.algorithm())),
-            size: 0,
-            checked: false,
+        let expected = self.expected();
+        let how = match self.place.deflated {
+            true => How::Deflated {
+                inflate: Box::new(Inflate::new(&expected)),
+                input: vec![0; INPUT.min(self.place.packed.max(1) as usize)],
+                next: 0,
+                end: 0,
+            },
+            false => How::Stored(Check::new(&expected)),
+        };
+        MemberReader { member: self.clone(), packed: self.packed(), how, ended: false }
+    }
+
+    /// The error of this member.
+    pub fn wrong(&self, error: &InflateError) -> InputError {
+        self.fault(error).of(&self.wheel.path)
+    }
+
+    fn fault(&self, error: &InflateError) -> Fault {
+        match error {
+            InflateError::Digest { found, expected } => {
+                fault(format!("{:?} holds {found}, but RECORD says {expected}", self.name))
+            }
+            error => fault(format!("{:?} {error}", self.name)),
         }
     }
 
@@ -107,32 +132,48 @@ impl Member {
 /// So many compressed bytes are read at once.
 const INPUT: usize = 64 << 10;
 
-/// Reads the content of a member. The end is given only when all of it was as it must be: a deflate stream that ends with
-/// its data, size and CRC-32 of the directory, and the hash of RECORD.
-pub struct MemberReader {
-    member: Member,
-    /// What is read next from the file, and how much is left there.
+/// Reads a part of a wheel, to its end.
+#[derive(Debug)]
+pub struct Packed {
+    wheel: Arc<Opened>,
     at: u64,
     left: u64,
-    input: Vec<u8>,
-    /// What of the input is not inflated yet.
-    ready: std::ops::Range<usize>,
-    inflate: Option<Decompress>,
-    /// The deflate stream has ended.
-    ended: bool,
-    crc: Crc,
-    hasher: Option<Hasher>,
-    size: u64,
-    checked: bool,
 }
 
-impl std::fmt::Debug for MemberReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemberReader")
-            .field("member", &self.member)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
+impl Read for Packed {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        // Less than the central directory says is for the reader of the content to find.
+        let count = self.wheel.file.read_at(&mut out[..most], self.at)?;
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
     }
+}
+
+/// Reads the content of a member. The end is given only when all of it was as it must be: a deflate stream that ends with
+/// its data, size and CRC-32 of the directory, and the hash of RECORD.
+#[derive(Debug)]
+pub struct MemberReader {
+    member: Member,
+    packed: Packed,
+    how: How,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum How {
+    Stored(Check),
+    Deflated {
+        inflate: Box<Inflate>,
+        input: Vec<u8>,
+        /// What of the input is not inflated yet.
+        next: usize,
+        end: usize,
+    },
 }
 
 impl MemberReader {
@@ -148,109 +189,39 @@ impl MemberReader {
 
     /// Reads some bytes; none at the end, when all is well.
     fn fill(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
-        if out.is_empty() {
+        if out.is_empty() || self.ended {
             return Ok(0);
         }
-        let count = match self.inflate {
-            Some(_) => self.inflated(out)?,
-            None => self.stored(out)?,
-        };
-        self.size += count as u64;
-        if self.size > self.member.place.size {
-            return Err(self.wrong(format!("holds more than {} bytes", self.member.place.size)));
-        }
-        if count > 0 {
-            self.crc.update(&out[..count]);
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(&out[..count]);
-            }
-        } else if !self.checked {
-            self.check()?;
-        }
-        Ok(count)
-    }
-
-    fn stored(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
-        let count = self.fetch(&mut out[..most])?;
-        Ok(count)
-    }
-
-    fn inflated(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
-        loop {
-            if self.ended {
-                return Ok(0);
-            }
-            if self.ready.is_empty() {
-                let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.input.len());
-                let mut input = std::mem::take(&mut self.input);
-                let fetched = self.fetch(&mut input[..most]);
-                self.input = input;
-                self.ready = 0..fetched?;
-            }
-            let Some(inflate) = &mut self.inflate else { return Ok(0) };
-            let (read, written) = (inflate.total_in(), inflate.total_out());
-            let status = inflate.decompress(&self.input[self.ready.clone()], out, FlushDecompress::None);
-            let (read, written) = (inflate.total_in() - read, inflate.total_out() - written);
-            self.ready.start += read as usize;
-            match status {
-                Ok(Status::StreamEnd) => {
-                    self.ended = true;
-                    return Ok(written as usize);
+        let wrong = |error: InflateError| self.member.fault(&error);
+        let count = match &mut self.how {
+            How::Stored(check) => {
+                let count = read(&mut self.packed, out)?;
+                check.update(&out[..count]).map_err(wrong)?;
+                if count == 0 {
+                    check.finish().map_err(wrong)?;
                 }
-                Ok(_) if written > 0 => return Ok(written as usize),
-                Ok(_) if read > 0 => {}
-                // Nothing more to read, and no end.
-                Ok(_) => return Err(self.wrong("is cut off")),
-                Err(_) => return Err(self.wrong("is no deflate stream")),
+                count
             }
-        }
-    }
-
-    /// Reads compressed bytes, at most as many as there are.
-    fn fetch(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        let count = loop {
-            match self.member.wheel.file.read_at(out, self.at) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                count => break count.map_err(Fault::Read)?,
-            }
+            How::Deflated { inflate, input, next, end } => loop {
+                if next == end {
+                    (*next, *end) = (0, read(&mut self.packed, input)?);
+                }
+                let (used, made) = inflate.step(&input[*next..*end], out).map_err(wrong)?;
+                *next += used;
+                if made > 0 {
+                    break made;
+                }
+                if inflate.is_ended() && (next != end || self.packed.left > 0) {
+                    return Err(wrong(InflateError::Behind));
+                }
+                if used == 0 {
+                    inflate.finish().map_err(wrong)?;
+                    break 0;
+                }
+            },
         };
-        if count == 0 {
-            return Err(self.wrong("is cut off"));
-        }
-        self.at += count as u64;
-        self.left -= count as u64;
+        self.ended = count == 0;
         Ok(count)
-    }
-
-    /// At the end: whether everything was there, and right.
-    fn check(&mut self) -> Result<(), Fault> {
-        let expected = self.member.place;
-        if self.left != 0 || !self.ready.is_empty() {
-            return Err(self.wrong("has bytes behind the end of its deflate stream"));
-        }
-        if self.size != expected.size {
-            return Err(self.wrong(format!("holds {} bytes, expected {}", self.size, expected.size)));
-        }
-        if self.crc.sum() != expected.crc {
-            let found = self.crc.sum();
-            return Err(self.wrong(format!("has the CRC-32 {found:08x}, expected {:08x}", expected.crc)));
-        }
-        if let (Some(hasher), Some(expected)) = (self.hasher.take(), &self.member.sum) {
-            let found = hasher.finish();
-            if found != *expected {
-                return Err(self.wrong(format!("holds {found}, but RECORD says {expected}")));
-            }
-        }
-        self.checked = true;
-        Ok(())
-    }
-
-    fn wrong(&self, what: impl std::fmt::Display) -> Fault {
-        fault(format!("{:?} {what}", self.member.name))
     }
 }
 
@@ -261,5 +232,14 @@ impl Read for MemberReader {
             let error: InputError = fault.of(&self.member.wheel.path);
             io::Error::other(error)
         })
+    }
+}
+
+fn read(packed: &mut Packed, out: &mut [u8]) -> Result<usize, Fault> {
+    loop {
+        match packed.read(out) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            count => return count.map_err(Fault::Read),
+        }
     }
 }

@@ -139,6 +139,7 @@ impl<'a> Resolver<'a> {
             config: config?,
             annotations: annotations?,
             compression: compression?,
+            splice: image.switch("splice").unwrap_or(true),
             users: users?,
             layers: layers?,
         })

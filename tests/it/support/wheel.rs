@@ -68,6 +68,11 @@ impl Wheel {
 
     /// The bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.bytes_but(|_| {})
+    }
+
+    /// The bytes, with members changed after RECORD was made.
+    pub(crate) fn bytes_but(&self, change: impl Fn(&mut Part)) -> Vec<u8> {
         let (platform, tag) = (!self.tag.ends_with("-any"), &self.tag);
         let wheel = format!(
             "Wheel-Version: 1.0\nGenerator: dmoci fixtures\nRoot-Is-Purelib: {}\nTag: {tag}\n",
@@ -82,7 +87,9 @@ impl Wheel {
         }
         let path = format!("{}-{}.dist-info/RECORD", self.name, self.version);
         record += &format!("{path},,\n");
-        zip(&all.file(&path, record).files)
+        let mut parts: Vec<Part> = all.file(&path, record).files.iter().map(Part::new).collect();
+        parts.iter_mut().for_each(change);
+        zip_of(&parts)
     }
 }
 
@@ -99,25 +106,61 @@ fn base64(content: &[u8]) -> String {
         .collect()
 }
 
+/// A member of a zip archive.
+pub(crate) struct Part {
+    pub(crate) path: String,
+    /// 8 for deflate, 0 for none.
+    pub(crate) method: u16,
+    pub(crate) data: Vec<u8>,
+    pub(crate) crc: u32,
+    pub(crate) size: u32,
+    mode: u32,
+}
+
+impl Part {
+    /// Deflated where that makes it smaller.
+    fn new((path, content, mode): &(String, Vec<u8>, u32)) -> Part {
+        let (path, mode) = (path.clone(), *mode);
+        let mut part = Part { path, method: 8, data: deflated(content), crc: 0, size: 0, mode };
+        if part.data.len() >= content.len() {
+            (part.method, part.data) = (0, content.clone());
+        }
+        part.says(content);
+        part
+    }
+
+    /// With the size and CRC-32 of this content.
+    pub(crate) fn says(&mut self, content: &[u8]) {
+        (self.size, self.crc) = (content.len() as u32, libdeflater::crc32(content));
+    }
+}
+
+/// A deflate stream of this content.
+pub(crate) fn deflated(content: &[u8]) -> Vec<u8> {
+    let mut deflate = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(6).unwrap());
+    let mut packed = vec![0; deflate.deflate_compress_bound(content.len())];
+    let length = deflate.deflate_compress(content, &mut packed).unwrap();
+    packed.truncate(length);
+    packed
+}
+
 /// A zip archive of these files in this order, deflated where that makes them smaller.
 pub(crate) fn zip(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
+    zip_of(&files.iter().map(Part::new).collect::<Vec<_>>())
+}
+
+fn zip_of(parts: &[Part]) -> Vec<u8> {
     // 1980-01-02, the earliest day that is one in every time zone.
     const TIME: [u8; 4] = [0, 0, 0x22, 0];
-    let mut deflate = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(6).unwrap());
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
-    for (path, content, mode) in files {
-        let mut packed = vec![0; deflate.deflate_compress_bound(content.len())];
-        let length = deflate.deflate_compress(content, &mut packed).unwrap();
-        packed.truncate(length);
-        let method: u16 = if length < content.len() { 8 } else { 0 };
-        let data = if method == 8 { &packed } else { content };
+    for Part { path, method, data, crc, size, mode } in parts {
         let mut header = Vec::new();
         header.extend(0x0800u16.to_le_bytes());
         header.extend(method.to_le_bytes());
         header.extend(TIME);
-        header.extend(libdeflater::crc32(content).to_le_bytes());
+        header.extend(crc.to_le_bytes());
         header.extend((data.len() as u32).to_le_bytes());
-        header.extend((content.len() as u32).to_le_bytes());
+        header.extend(size.to_le_bytes());
         header.extend((path.len() as u16).to_le_bytes());
         header.extend([0, 0]);
         directory.extend(b"PK\x01\x02\x14\x03\x14\0");
@@ -131,7 +174,7 @@ pub(crate) fn zip(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
         bytes.extend(path.bytes());
         bytes.extend(data);
     }
-    let (start, count) = (bytes.len() as u32, files.len() as u16);
+    let (start, count) = (bytes.len() as u32, parts.len() as u16);
     bytes.extend(&directory);
     bytes.extend(b"PK\x05\x06\0\0\0\0");
     bytes.extend(count.to_le_bytes());
