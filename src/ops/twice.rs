@@ -192,7 +192,10 @@ fn failure(diff: &Diff, first: &First<'_>) -> Failure {
         let named = |target: &&Target| target.platform.to_string() == pair.image;
         let targets = first.targets.iter().filter(named).chain(first.targets);
         let mut layers = targets.flat_map(|target| &target.layers);
-        let layer = layers.find(|layer| Some(&layer.name) == pair.place.name.as_ref());
+        // Of a layer that became several the name is followed by that of the part.
+        let called =
+            pair.place.name.as_ref().map(|name| name.split_once(": ").map_or(&**name, |(name, _)| name));
+        let layer = layers.find(|layer| Some(&*layer.name) == called);
         let place = layer.map(|layer| first.spec.place(&layer.span, "this layer differs"));
         places.extend(place.filter(|place| !places.contains(place)));
     }

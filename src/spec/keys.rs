@@ -451,6 +451,12 @@ static PYTHON: Table = Table {
             "The index that requirements come from, and further ones; without it, what the file says, else what pip and \
              uv are set up with.",
         ),
+        Key::new(
+            "own-layers",
+            Kind::Integer(0, 100),
+            "How many wheels at most get a layer of their own: the largest, with files of at least 4 MiB.",
+        )
+        .default("16"),
         VENV,
         INTERPRETER,
         PYTHON_VERSION,

@@ -416,6 +416,8 @@ pub struct Python {
     pub wheels: Option<Source>,
     /// The index, and further ones; empty when the spec names none.
     pub index: Vec<Url>,
+    /// How many wheels at most get a layer of their own.
+    pub own_layers: usize,
     /// Where they are installed.
     pub environment: Environment,
     /// Owner of everything.

@@ -1,5 +1,6 @@
 //! `python` of a layer: from lock files of every kind to what is installed, without a network.
 
+mod layers;
 mod pins;
 
 use dmoci_layers::Digest;

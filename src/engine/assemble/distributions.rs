@@ -2,7 +2,8 @@
 
 use super::error::BuildError;
 use super::locked;
-use super::plan::{Context, numbers};
+use super::merge::Apart;
+use super::plan::{Context, LARGE, numbers};
 use super::python::{self, Environments};
 use crate::diagnostic::Place;
 use crate::inputs::Item;
@@ -12,13 +13,16 @@ use crate::spec::target;
 /// What is worth saying, and where in the spec.
 type Said = (String, Place);
 
+/// The entries of a wheel, and what it is when it may be a layer of its own.
+type Given = (Vec<Item>, Option<Apart>);
+
 impl Context<'_> {
     /// What a lock file names, and what is worth saying about it.
     pub(super) fn python(
         &self,
         entry: &target::Python,
         environments: &mut Environments,
-    ) -> Result<(Vec<Vec<Item>>, Vec<Said>), BuildError> {
+    ) -> Result<(Vec<Given>, Vec<Said>), BuildError> {
         let variable = |name: &str| self.variable(name);
         let place = python::Place {
             environment: &entry.environment,
@@ -43,7 +47,12 @@ impl Context<'_> {
             requested: locked.planned.requested,
             url: locked.planned.direct.then(|| locked::direct_url(&locked.planned.location)),
         });
-        let lists = environments.install(place, asked.collect())?;
+        let asked: Vec<python::Asked> = asked.collect();
+        let apart = apart(&asked, entry.own_layers);
+        let lists = environments.install(place, asked)?;
+        // Before the wheels there may be what makes the environment.
+        let mut apart = vec![None; lists.len() - apart.len()].into_iter().chain(apart);
+        let lists = lists.into_iter().map(|items| (items, apart.next().flatten())).collect();
         Ok((lists, notes.into_iter().map(|note| (note, at_lock.clone())).collect()))
     }
 
@@ -73,4 +82,19 @@ impl Context<'_> {
             (key == name).then(|| value.to_owned())
         })
     }
+}
+
+/// Which of the wheels may be layers of their own: the largest, at most so many.
+fn apart(wheels: &[python::Asked], most: usize) -> Vec<Option<Apart>> {
+    let mut sizes: Vec<(u64, usize)> =
+        wheels.iter().enumerate().map(|(number, asked)| (asked.wheel.size(), number)).collect();
+    sizes.retain(|(size, _)| *size >= LARGE);
+    // Of equal ones the first by name.
+    sizes.sort_by_key(|(size, number)| (std::cmp::Reverse(*size), *number));
+    let mut apart = vec![None; wheels.len()];
+    for (weight, number) in sizes.into_iter().take(most) {
+        let name = wheels[number].wheel.name.name.to_string();
+        apart[number] = Some(Apart { name, weight });
+    }
+    apart
 }

@@ -48,6 +48,17 @@ pub struct Origin {
     pub replace: bool,
     /// The entries.
     pub source: Source,
+    /// It may be a layer of its own.
+    pub apart: Option<Apart>,
+}
+
+/// What may be a layer of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// How it is called in the layer.
+    pub name: String,
+    /// What it weighs, in bytes: the heavier it is the further down it goes.
+    pub weight: u64,
 }
 
 /// How much an input wants a directory to be as it says.
@@ -87,6 +98,8 @@ pub(super) struct Merge<'a> {
     heads: BinaryHeap<Head>,
     /// Something that is no directory and replaces: what origins before its own give below this path is gone too.
     cover: Option<(SafePath, usize)>,
+    /// Which sources gave something in the place of something else that another gave.
+    prevailed: Vec<bool>,
     /// Files that were replaced, by origin and path, and the name that their other names are links to instead.
     lost: HashMap<(usize, SafePath), Option<SafePath>>,
 }
@@ -128,6 +141,7 @@ impl<'a> Merge<'a> {
             given: vec![false; origins.len()],
             heads: BinaryHeap::new(),
             cover: None,
+            prevailed: vec![false; origins.len()],
             lost: HashMap::new(),
         };
         for (number, origin) in origins.iter().enumerate() {
@@ -146,9 +160,14 @@ impl<'a> Merge<'a> {
             && let Some(next) = self.take()?
         {
             match self.unite(&chosen, &next)? {
-                Union::First => {}
-                Union::Second => chosen = next,
+                Union::Same => {}
+                Union::First => self.prevailed[chosen.origin] = true,
+                Union::Second => {
+                    self.prevailed[next.origin] = true;
+                    chosen = next;
+                }
                 Union::Replaced => {
+                    self.prevailed[next.origin] = true;
                     self.lose(&chosen);
                     chosen = next;
                     conflict = None;
@@ -174,11 +193,17 @@ impl<'a> Merge<'a> {
         &self.given
     }
 
+    /// Which sources have given something so far in the place of something else that another gave.
+    pub(super) fn prevailed(&self) -> &[bool] {
+        &self.prevailed
+    }
+
     /// The next entry that does not lie below something that replaces it.
     fn uncovered(&mut self) -> Result<Option<Merged>, Fault> {
         while let Some(merged) = self.take()? {
             match &self.cover {
                 Some((path, by)) if merged.origin < *by && merged.item.entry.path.starts_with(path) => {
+                    self.prevailed[*by] = true;
                     self.lose(&merged);
                 }
                 _ => return Ok(Some(merged)),
@@ -245,9 +270,9 @@ impl<'a> Merge<'a> {
         if a.kind == EntryKind::Directory && b.kind == EntryKind::Directory {
             let equal = (a.mode, a.uid, a.gid, &a.xattrs) == (b.mode, b.uid, b.gid, &b.xattrs);
             return Ok(match first.rank.cmp(&second.rank) {
+                _ if equal && first.rank >= second.rank => Union::Same,
                 Ordering::Greater => Union::First,
                 Ordering::Less => Union::Second,
-                Ordering::Equal if equal => Union::First,
                 // Of several copies to one place the first says what the place is, unless a later one replaces.
                 Ordering::Equal if first.rank <= Rank::Destination && !replace => Union::First,
                 Ordering::Equal => or_conflict("as directories of different mode or owner"),
@@ -263,7 +288,7 @@ impl<'a> Merge<'a> {
             return Ok(Union::Conflict("with different content, mode or owner"));
         }
         match same_content(&first.item.content, &second.item.content) {
-            Ok(true) => Ok(Union::First),
+            Ok(true) => Ok(Union::Same),
             Ok(false) => Ok(Union::Conflict("with different content")),
             Err(error) => Err((vec![first.origin, second.origin], error.into())),
         }
@@ -278,9 +303,11 @@ impl<'a> Merge<'a> {
 
 /// What becomes of two inputs with one path.
 enum Union {
-    /// The first stands for both.
+    /// They are the same.
+    Same,
+    /// Both describe one directory, and the first counts.
     First,
-    /// The second stands for both.
+    /// Both describe one directory, and the second counts.
     Second,
     /// The second takes the place of the first.
     Replaced,

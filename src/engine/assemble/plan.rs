@@ -1,6 +1,8 @@
 //! What every layer of an image consists of. After this only input and output can fail.
 
 mod archive;
+mod split;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,9 +12,8 @@ use dmoci_layers::{Digest, Entry, EntryKind, SafePath};
 use super::adjust::{self, Below};
 use super::base::BaseImage;
 use super::config;
-use super::error::{BuildError, BuildErrorKind};
-use super::key::LayerKey;
-use super::merge::{Merge, Origin, Rank, Source};
+use super::error::BuildError;
+use super::merge::{Origin, Rank, Source};
 use super::python::Environments;
 use super::remove::Removed;
 use super::users;
@@ -24,7 +25,9 @@ use crate::inputs::substitute::Substitution;
 use crate::inputs::tracked::Tracked;
 use crate::inputs::{Content, Item, Site};
 use crate::oci::platform::Platform;
-use crate::spec::target::{self, Compression, Input, Span, Target};
+use crate::spec::target::{self, Input, Span, Target};
+pub(super) use split::LARGE;
+use walk::{Way, complete};
 
 /// An image that can be written.
 #[derive(Debug)]
@@ -121,6 +124,8 @@ pub fn plan(
         .map_err(|error| error.at(locate(&target.base_span, "")))?;
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     let mut environments = Environments::default();
+    let below = base.as_ref().map_or(0, |base| base.layers.len());
+    let mut room = split::room(below, target.layers.len() + usize::from(!target.users.is_empty()));
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
         // Without what wheels give there may be nothing to take away.
@@ -157,15 +162,23 @@ pub fn plan(
                 warnings.push((message.replace("{:?}", &format!("{:?}", layer.name)), place.clone()));
             }
             plan.places.push(place);
-            let origin = |source| Origin { input, rank: Rank::Explicit, replace: false, source };
+            let origin = |source| Origin { input, rank: Rank::Explicit, replace: false, source, apart: None };
             // First, so that what others give may replace it.
             plan.origins.splice(..0, adjusted.into_iter().map(origin));
         }
-        let mut given = vec![false; plan.places.len()];
+        let (places, mut given) = (plan.places.clone(), vec![false; plan.places.len()]);
         let mut way = Way { over, last, removed };
-        complete(&mut plan, &mut tree, &mut way, site, &target, &mut given)?;
-        bytes += plan.bytes;
-        for (input, place) in plan.places.iter().enumerate().filter(|(input, _)| !given[*input]) {
+        let parts = split::parts(plan, &mut tree, &mut way, site, &mut room)?;
+        let count = parts.len();
+        for (number, mut part) in parts.into_iter().enumerate() {
+            way.last = last && number + 1 == count;
+            complete(&mut part, &mut tree, &mut way, site, &target, &mut given)?;
+            // What the layer takes away stands in the lowest part: it is nothing that another part gives.
+            way.removed = Removed::default();
+            bytes += part.bytes;
+            layers.push(part);
+        }
+        for (input, place) in places.into_iter().enumerate().filter(|(input, _)| !given[*input]) {
             let kind = match layer.inputs.get(input) {
                 Some(Input::Archive(_)) => "archive",
                 Some(Input::Python(_)) => "python",
@@ -174,9 +187,8 @@ pub fn plan(
                 None => continue,
             };
             let message = format!("this `{kind}` of the layer {:?} gives no file at all", layer.name);
-            warnings.push((message, place.clone()));
+            warnings.push((message, place));
         }
-        layers.push(plan);
     }
     if !target.users.is_empty() {
         let mut plan = users::plan(&target.users, &tree, locate)?;
@@ -230,7 +242,7 @@ impl Context<'_> {
         warnings: &mut Vec<(String, Place)>,
     ) -> Result<Vec<Origin>, BuildError> {
         let replace = input.replaces();
-        let origin = |rank, source| Origin { input: Some(number), rank, replace, source };
+        let origin = |rank, source| Origin { input: Some(number), rank, replace, source, apart: None };
         Ok(match input {
             Input::Copy(copy) => {
                 let mut origins = Vec::new();
@@ -277,7 +289,11 @@ impl Context<'_> {
             Input::Python(entry) => {
                 let (lists, notes) = self.python(entry, environments)?;
                 warnings.extend(notes);
-                lists.into_iter().map(|items| origin(Rank::Destination, Source::List(items.into()))).collect()
+                let list = |(items, apart): (Vec<Item>, _)| Origin {
+                    apart,
+                    ..origin(Rank::Destination, Source::List(items.into()))
+                };
+                lists.into_iter().map(list).collect()
             }
             Input::Wheel(wheel) => {
                 let lists = self.wheel(wheel, environments)?;
@@ -394,150 +410,4 @@ pub fn copied(
 
 pub(super) fn numbers(owner: &target::Owner) -> (u64, u64) {
     (owner.uid.into(), owner.gid.into())
-}
-
-/// How a layer stands on the tree below it.
-struct Way {
-    /// Files of the tree that directories of the layer may take the place of.
-    over: BTreeSet<SafePath>,
-    /// Nothing stands on the layer.
-    last: bool,
-    /// What the layer has taken out of the tree.
-    removed: Removed,
-}
-
-/// Adds the parents that the entries need, the whiteouts, and what is known of all entries together.
-fn complete(
-    plan: &mut LayerPlan,
-    tree: &mut Tree,
-    way: &mut Way,
-    site: &Site<'_>,
-    target: &Target,
-    given: &mut [bool],
-) -> Result<(), BuildError> {
-    let mut key = LayerKey::new(site, target.compression);
-    let Walked { parents, bytes, deflated } = walk(plan, tree, way, &mut key, given)?;
-    plan.spliced = deflated && target.splice && target.compression == Compression::Gzip;
-    key.spliced(plan.spliced);
-    let whiteouts = way.removed.whiteouts(tree);
-    whiteouts.iter().for_each(|item| key.add(item));
-    for items in [parents, whiteouts] {
-        let source = Source::List(items.into());
-        plan.origins.push(Origin { input: None, rank: Rank::Parent, replace: false, source });
-    }
-    for (table, _) in &plan.substitutions {
-        key.substitution(table);
-    }
-    plan.key = key.finish();
-    plan.bytes = bytes;
-    Ok(())
-}
-
-/// What is known after all entries were seen.
-struct Walked {
-    /// The directories that entries need and no input gives.
-    parents: Vec<Item>,
-    /// Bytes of all contents.
-    bytes: u64,
-    /// A content is there as a deflate stream.
-    deflated: bool,
-}
-
-/// Goes once through the merged entries: every conflict is found here, before anything is written.
-///
-/// The layer is put into the tree unless it is the last. Everything is written into the key, and every input that gives
-/// something is marked in `given`.
-fn walk(
-    plan: &LayerPlan,
-    tree: &mut Tree,
-    way: &mut Way,
-    key: &mut LayerKey,
-    given: &mut [bool],
-) -> Result<Walked, BuildError> {
-    let (mut bytes, mut deflated) = (0, false);
-    let at = |origins: &[usize], mut error: BuildError| {
-        for place in plan.places(origins) {
-            if !error.places.contains(&place) {
-                error = error.at(place);
-            }
-        }
-        error
-    };
-    let mut parents = Vec::new();
-    // The chain of entries above the current one, outermost first.
-    let mut above: Vec<(SafePath, bool, usize)> = Vec::new();
-    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
-    while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
-        let entry = &merged.item.entry;
-        if let EntryKind::File { size } = entry.kind {
-            bytes += size;
-            deflated |= merged.item.content.deflated().is_some();
-        }
-        while above.last().is_some_and(|(path, ..)| !entry.path.starts_with(path)) {
-            above.pop();
-        }
-        if let Some((path, false, origin)) = above.last() {
-            let layer = plan.name.clone();
-            let kind = BuildErrorKind::Conflict {
-                layer,
-                path: path.clone(),
-                what: "one as a directory, the other as something else",
-            };
-            return Err(at(&[merged.origin, *origin], BuildError::new(kind)));
-        }
-        for parent in missing(&above, &entry.path) {
-            let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
-            if !way.over.contains(&parent) {
-                check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
-            }
-            if !way.last {
-                tree.apply(&item);
-            }
-            key.add(&item);
-            way.removed.give(&item.entry);
-            parents.push(item);
-            above.push((parent, true, merged.origin));
-        }
-        if !plan.origins[merged.origin].replace {
-            check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
-        }
-        above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
-        key.add(&merged.item);
-        way.removed.give(entry);
-        if !way.last {
-            tree.apply(&merged.item);
-        }
-    }
-    for (origin, _) in plan.origins.iter().zip(merge.given()).filter(|(_, gave)| **gave) {
-        if let Some(given) = origin.input.and_then(|input| given.get_mut(input)) {
-            *given = true;
-        }
-    }
-    Ok(Walked { parents, bytes, deflated })
-}
-
-/// The directories between the deepest known one and the path, outermost first. The root is never one.
-fn missing(above: &[(SafePath, bool, usize)], path: &SafePath) -> Vec<SafePath> {
-    let known = above.last().map(|(path, ..)| path.clone()).unwrap_or_else(SafePath::root);
-    let mut missing = Vec::new();
-    let mut parent = path.parent();
-    while let Some(directory) = parent.filter(|directory| !directory.is_root() && *directory != known) {
-        parent = directory.parent();
-        missing.push(directory);
-    }
-    missing.reverse();
-    missing
-}
-
-/// Nothing may take the place of something of another kind below: it would be lost without a word.
-fn check_kind(layer: &str, entry: &Entry, tree: &Tree) -> Result<(), BuildError> {
-    let directory = entry.kind == EntryKind::Directory;
-    let (below, above) = match tree.get(&entry.path) {
-        Some(Node::Directory(_)) if !directory => ("a directory", "something else"),
-        Some(Node::Symlink(_)) if directory => ("a symbolic link", "a directory"),
-        Some(Node::Other) if directory => ("a file", "a directory"),
-        _ => return Ok(()),
-    };
-    let kind = BuildErrorKind::Kind { layer: layer.to_owned(), path: entry.path.clone(), below, above };
-    Err(BuildError::new(kind))
 }

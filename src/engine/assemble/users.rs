@@ -52,8 +52,8 @@ pub(super) fn plan(
         let entry = Entry { path, kind, mode: 0o644, uid: 0, gid: 0, xattrs: Vec::new() };
         items.push(Item { entry, content: Content::Bytes(text.into_bytes().into()) });
     }
-    let origin =
-        Origin { input: Some(0), rank: Rank::Explicit, replace: false, source: Source::List(items.into()) };
+    let source = Source::List(items.into());
+    let origin = Origin { input: Some(0), rank: Rank::Explicit, replace: false, source, apart: None };
     let places = users.first().map(|user| locate(&user.span, "")).into_iter().collect();
     Ok(LayerPlan { origins: vec![origin], places, ..LayerPlan::new(NAME) })
 }

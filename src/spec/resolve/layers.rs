@@ -11,6 +11,9 @@ use super::super::values::{self, Bad};
 use super::{Resolver, choice};
 use crate::url::Scheme;
 
+/// How many wheels at most get a layer of their own when nothing is said.
+const OWN_LAYERS: usize = 16;
+
 impl Resolver<'_> {
     pub(super) fn layers(&mut self) -> Option<Vec<Layer>> {
         let mut layers: Vec<Option<Layer>> = Vec::new();
@@ -349,6 +352,10 @@ impl Resolver<'_> {
             package: package?,
             wheels: wheels?,
             index: index?,
+            own_layers: fields
+                .integer("own-layers")
+                .and_then(|number| usize::try_from(number).ok())
+                .unwrap_or(OWN_LAYERS),
             environment: environment?,
             owner: owner?.unwrap_or_default(),
             replace: fields.flag("replace"),

@@ -7,7 +7,7 @@ use dmoci_layers::Digest;
 #[derive(Clone, Debug)]
 pub(crate) struct Wheel {
     pub(crate) name: String,
-    version: String,
+    pub(crate) version: String,
     tag: String,
     metadata: String,
     files: Vec<(String, Vec<u8>, u32)>,

@@ -1,0 +1,162 @@
+//! The entries of a layer together: their conflicts, the parents that they need, the key that they make.
+
+use std::collections::BTreeSet;
+
+use dmoci_layers::{Entry, EntryKind, SafePath};
+
+use super::LayerPlan;
+use crate::engine::assemble::error::{BuildError, BuildErrorKind};
+use crate::engine::assemble::key::LayerKey;
+use crate::engine::assemble::merge::{Merge, Origin, Rank, Source};
+use crate::engine::assemble::remove::Removed;
+use crate::inputs::base::{Node, Tree};
+use crate::inputs::{Content, Item, Site};
+use crate::spec::target::{Compression, Target};
+
+/// How a layer stands on the tree below it.
+pub(super) struct Way {
+    /// Files of the tree that directories of the layer may take the place of.
+    pub(super) over: BTreeSet<SafePath>,
+    /// Nothing stands on the layer.
+    pub(super) last: bool,
+    /// What the layer has taken out of the tree.
+    pub(super) removed: Removed,
+}
+
+/// Adds the parents that the entries need, the whiteouts, and what is known of all entries together.
+pub(super) fn complete(
+    plan: &mut LayerPlan,
+    tree: &mut Tree,
+    way: &mut Way,
+    site: &Site<'_>,
+    target: &Target,
+    given: &mut [bool],
+) -> Result<(), BuildError> {
+    let mut key = LayerKey::new(site, target.compression);
+    let Walked { parents, bytes, deflated, .. } = walk(plan, tree, way, &mut key, given)?;
+    plan.spliced = deflated && target.splice && target.compression == Compression::Gzip;
+    key.spliced(plan.spliced);
+    let whiteouts = way.removed.whiteouts(tree);
+    whiteouts.iter().for_each(|item| key.add(item));
+    for items in [parents, whiteouts] {
+        let source = Source::List(items.into());
+        plan.origins.push(Origin { input: None, rank: Rank::Parent, replace: false, source, apart: None });
+    }
+    for (table, _) in &plan.substitutions {
+        key.substitution(table);
+    }
+    plan.key = key.finish();
+    plan.bytes = bytes;
+    Ok(())
+}
+
+/// What is known of the entries of a layer together.
+pub(super) struct Walked {
+    /// The directories that entries need and no input gives.
+    parents: Vec<Item>,
+    /// Bytes of all contents.
+    bytes: u64,
+    /// A content is there as a deflate stream.
+    deflated: bool,
+    /// Which origins gave something in the place of something else that another gave.
+    pub(super) prevailed: Vec<bool>,
+}
+
+/// Goes once through the merged entries: every conflict is found here, before anything is written.
+///
+/// The layer is put into the tree unless it is the last. Everything is written into the key, and every input that gives
+/// something is marked in `given`.
+pub(super) fn walk(
+    plan: &LayerPlan,
+    tree: &mut Tree,
+    way: &mut Way,
+    key: &mut LayerKey,
+    given: &mut [bool],
+) -> Result<Walked, BuildError> {
+    let (mut bytes, mut deflated) = (0, false);
+    let at = |origins: &[usize], mut error: BuildError| {
+        for place in plan.places(origins) {
+            if !error.places.contains(&place) {
+                error = error.at(place);
+            }
+        }
+        error
+    };
+    let mut parents = Vec::new();
+    // The chain of entries above the current one, outermost first.
+    let mut above: Vec<(SafePath, bool, usize)> = Vec::new();
+    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
+    while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
+        let entry = &merged.item.entry;
+        if let EntryKind::File { size } = entry.kind {
+            bytes += size;
+            deflated |= merged.item.content.deflated().is_some();
+        }
+        while above.last().is_some_and(|(path, ..)| !entry.path.starts_with(path)) {
+            above.pop();
+        }
+        if let Some((path, false, origin)) = above.last() {
+            let layer = plan.name.clone();
+            let kind = BuildErrorKind::Conflict {
+                layer,
+                path: path.clone(),
+                what: "one as a directory, the other as something else",
+            };
+            return Err(at(&[merged.origin, *origin], BuildError::new(kind)));
+        }
+        for parent in missing(&above, &entry.path) {
+            let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
+            if !way.over.contains(&parent) {
+                check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
+            }
+            if !way.last {
+                tree.apply(&item);
+            }
+            key.add(&item);
+            way.removed.give(&item.entry);
+            parents.push(item);
+            above.push((parent, true, merged.origin));
+        }
+        if !plan.origins[merged.origin].replace {
+            check_kind(&plan.name, entry, tree).map_err(|error| at(&[merged.origin], error))?;
+        }
+        above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
+        key.add(&merged.item);
+        way.removed.give(entry);
+        if !way.last {
+            tree.apply(&merged.item);
+        }
+    }
+    for (origin, _) in plan.origins.iter().zip(merge.given()).filter(|(_, gave)| **gave) {
+        if let Some(given) = origin.input.and_then(|input| given.get_mut(input)) {
+            *given = true;
+        }
+    }
+    Ok(Walked { parents, bytes, deflated, prevailed: merge.prevailed().to_vec() })
+}
+
+/// The directories between the deepest known one and the path, outermost first. The root is never one.
+fn missing(above: &[(SafePath, bool, usize)], path: &SafePath) -> Vec<SafePath> {
+    let known = above.last().map(|(path, ..)| path.clone()).unwrap_or_else(SafePath::root);
+    let mut missing = Vec::new();
+    let mut parent = path.parent();
+    while let Some(directory) = parent.filter(|directory| !directory.is_root() && *directory != known) {
+        parent = directory.parent();
+        missing.push(directory);
+    }
+    missing.reverse();
+    missing
+}
+
+/// Nothing may take the place of something of another kind below: it would be lost without a word.
+fn check_kind(layer: &str, entry: &Entry, tree: &Tree) -> Result<(), BuildError> {
+    let directory = entry.kind == EntryKind::Directory;
+    let (below, above) = match tree.get(&entry.path) {
+        Some(Node::Directory(_)) if !directory => ("a directory", "something else"),
+        Some(Node::Symlink(_)) if directory => ("a symbolic link", "a directory"),
+        Some(Node::Other) if directory => ("a file", "a directory"),
+        _ => return Ok(()),
+    };
+    let kind = BuildErrorKind::Kind { layer: layer.to_owned(), path: entry.path.clone(), below, above };
+    Err(BuildError::new(kind))
+}
