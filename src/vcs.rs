@@ -1,6 +1,6 @@
 //! What git knows of the project: the commit, its time, whether the tree is as committed, and which files it tracks.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,9 @@ pub enum VcsError {
     /// git could not be run.
     #[error("cannot run git")]
     Run(#[source] io::Error),
+    /// There is a work tree, and no git.
+    #[error("{} is a work tree of git, and there is no git to ask for its commit", .0.display())]
+    Missing(PathBuf),
     /// git failed in a work tree.
     #[error("git failed in {}: {message}", directory.display())]
     Failed {
@@ -44,19 +47,32 @@ impl Diagnostic for VcsError {
     }
 
     fn help(&self) -> Option<String> {
-        Some("say what git would with --revision and --epoch (or SOURCE_DATE_EPOCH)".into())
+        let say = "say what git would with --revision and --epoch (or SOURCE_DATE_EPOCH)";
+        Some(match self {
+            VcsError::Missing(_) => format!("install git, or {say}"),
+            _ => say.into(),
+        })
     }
 }
 
-/// The commit of the work tree that `directory` lies in. `None` without git, outside a work tree, and before
-/// the first commit.
+/// The commit of the work tree that `directory` lies in. `None` outside a work tree, and before the first commit; a
+/// work tree that git cannot be asked about is an error, for the image would be another one with git.
 ///
-/// Files that are new and not ignored make the tree dirty, those in `output` do not.
-pub fn commit(directory: &Path, output: &Path) -> Result<Option<Commit>, VcsError> {
-    let Some(top) = git(directory, &["rev-parse", "--is-inside-work-tree"])? else { return Ok(None) };
-    if !top.status.success() || text(&top) != "true" {
-        return Ok(None);
+/// Files that are new and not ignored make the tree dirty, those in the directory `output` do not. Of a directory that the
+/// project itself lies in, only what has one of `names` is left out.
+pub fn commit(directory: &Path, output: &Path, names: &[&str]) -> Result<Option<Commit>, VcsError> {
+    let Some(inside) = git(directory, &["rev-parse", "--is-inside-work-tree", "--show-toplevel"])? else {
+        let absolute = std::path::absolute(directory).map_err(VcsError::Run)?;
+        return match absolute.ancestors().find(|path| path.join(".git").exists()) {
+            Some(tree) => Err(VcsError::Missing(tree.to_owned())),
+            None => Ok(None),
+        };
+    };
+    if !inside.status.success() && directory.join(".git").exists() {
+        return Err(failed(directory, String::from_utf8_lossy(&inside.stderr).trim()));
     }
+    let top = inside.stdout.strip_prefix(b"true\n").and_then(|top| top.strip_suffix(b"\n"));
+    let Some(top) = top.filter(|_| inside.status.success()) else { return Ok(None) };
     let Some(head) = git(directory, &["log", "-1", "--format=%H %ct"])? else { return Ok(None) };
     if !head.status.success() {
         let message = String::from_utf8_lossy(&head.stderr).trim().to_owned();
@@ -65,31 +81,52 @@ pub fn commit(directory: &Path, output: &Path) -> Result<Option<Commit>, VcsErro
             false => Err(VcsError::Failed { directory: directory.to_owned(), message }),
         };
     }
-    let failed =
-        |message: &str| VcsError::Failed { directory: directory.to_owned(), message: message.into() };
+    let failed = |message: &str| failed(directory, message);
     let line = text(&head);
     let (revision, time) = line.split_once(' ').ok_or_else(|| failed("it gave no commit"))?;
     let time = time.parse().map_err(|_| failed("it gave no time of the commit"))?;
 
-    let mut arguments = vec![
+    let mut arguments: Vec<OsString> = vec![
         "status".into(),
         "--porcelain".into(),
         "--untracked-files=normal".into(),
         "--".into(),
         ".".into(),
     ];
-    let output = output.strip_prefix(directory).unwrap_or(output);
-    if output.is_relative() && output != Path::new("") {
-        let mut without = std::ffi::OsString::from(":(exclude,literal)");
-        without.push(output);
-        arguments.push(without);
-    }
+    arguments.extend(left_out(Path::new(OsStr::from_bytes(top)), directory, output, names)?);
     let Some(status) = git(directory, &arguments)? else { return Ok(None) };
     if !status.status.success() {
         return Err(failed(String::from_utf8_lossy(&status.stderr).trim()));
     }
     let dirty = if status.stdout.is_empty() { "" } else { "-dirty" };
     Ok(Some(Commit { revision: format!("{revision}{dirty}"), time }))
+}
+
+/// Pathspecs that leave out what is written to `output`, in the work tree `top` that the project lies in.
+fn left_out(top: &Path, project: &Path, output: &Path, names: &[&str]) -> Result<Vec<OsString>, VcsError> {
+    let (top, output) = (real(top)?, real(output)?);
+    let Ok(path) = output.strip_prefix(&top) else { return Ok(Vec::new()) };
+    let paths = match real(project)?.starts_with(&output) {
+        true => names.iter().map(|name| path.join(name)).collect(),
+        false => vec![path.to_owned()],
+    };
+    let pathspec = |path: PathBuf| {
+        let mut without = OsString::from(":(top,exclude,literal)");
+        without.push(path);
+        without
+    };
+    Ok(paths.into_iter().map(pathspec).collect())
+}
+
+/// The path without links in what of it is there.
+fn real(path: &Path) -> Result<PathBuf, VcsError> {
+    let absolute = std::path::absolute(path).map_err(VcsError::Run)?;
+    let there = absolute.ancestors().find_map(|there| {
+        let rest = absolute.strip_prefix(there).ok()?;
+        let there = there.canonicalize().ok()?;
+        Some(if rest.as_os_str().is_empty() { there } else { there.join(rest) })
+    });
+    Ok(there.unwrap_or(absolute))
 }
 
 /// What git says of the files in a folder.

@@ -8,7 +8,7 @@ use dmoci_layers::Digest;
 use rustix::fs::ioctl_ficlone;
 
 use super::sweep::UNFINISHED;
-use super::{Cache, Kind};
+use super::{Cache, Kind, clear};
 use crate::files::{Moment, Stamp, open_regular};
 
 /// How many files are remembered for one digest: copies in output directories and bases.
@@ -71,21 +71,24 @@ impl Cache {
         }
     }
 
-    /// Keeps blobs that this run has made or taken: `files` are complete, synced and nobody's to change. Remembers their state.
+    /// Keeps blobs that this run has made or taken: `files` are complete, synced and nobody's to change. Remembers their
+    /// state. Of blobs that cannot be kept, the last error is given when all others are.
     pub fn keep_blobs(&self, files: &[(Digest, PathBuf)]) -> io::Result<()> {
         let mut seen: Vec<(&Digest, Vec<Stamp>)> = Vec::new();
+        let mut kept_all = Ok(());
         for (digest, path) in files {
             let kept = self.blob(digest);
-            if self.keep(path, &kept).is_err() {
+            if let Err(error) = self.keep(path, &kept) {
                 // A full disk, say. The next run makes it again.
                 let _ = fs::remove_file(&kept);
+                kept_all = Err(error);
             }
             let stamp = |path: &Path| open_regular(path).and_then(|file| Stamp::of_file(&file));
             let mut stamps = vec![stamp(path)?];
             stamps.extend(stamp(&kept).ok().filter(|stamp| stamp.inode != stamps[0].inode));
             seen.push((digest, stamps));
         }
-        let Some((_, first)) = files.first() else { return Ok(()) };
+        let Some((_, first)) = files.first() else { return kept_all };
         let directory = first.parent().unwrap_or(Path::new("."));
         // Whoever changes these files after this moment leaves another stamp.
         if Moment::after(directory, seen.iter().flat_map(|(_, stamps)| stamps))?.is_some() {
@@ -93,7 +96,7 @@ impl Cache {
                 self.saw(digest, &stamps);
             }
         }
-        Ok(())
+        kept_all
     }
 
     fn keep(&self, from: &Path, kept: &Path) -> io::Result<()> {
@@ -105,7 +108,10 @@ impl Cache {
         })?;
         let (result, name) = name.into_parts();
         result?;
-        fs::rename(&name, kept)?;
+        if fs::rename(&name, kept).is_err() {
+            clear(kept)?;
+            fs::rename(&name, kept)?;
+        }
         // Of two names of one file a rename leaves both; the temporary one goes with `name`.
         Ok(())
     }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use dmoci_layers::{Algorithm, Digest, Hasher};
 use rustix::fs::FlockOperation;
 
-use super::{CacheError, make, prepare};
-use crate::files;
+use super::{CacheError, make, prepare, touch};
+use crate::files::{self, Moment, Time};
+use crate::limits;
 
 /// What was fetched.
 #[derive(Clone, Debug)]
@@ -51,6 +52,17 @@ enum Left {
     Kept,
 }
 
+/// A file of the downloads.
+struct Member {
+    path: PathBuf,
+    used: i64,
+    size: u64,
+}
+
+/// The directories: files by their digest, and what is half fetched.
+const PARTS: [&str; 3] = ["sha256", "sha512", PARTIAL];
+const PARTIAL: &str = "partial";
+
 /// How files are called whose digest nobody knows yet.
 const UNKNOWN: &str = "unknown-";
 
@@ -71,6 +83,8 @@ impl Downloads {
         let found = Digest::of_reader(digest.algorithm(), &mut &file);
         match found {
             Ok((found, size)) if found == *digest => {
+                // It was used now.
+                touch(&file);
                 Ok(Some(Downloaded { file: Arc::new(file), path, digest: found, size }))
             }
             // Also what cannot be read to its end: a disk that fails is no reason not to fetch it again.
@@ -84,7 +98,7 @@ impl Downloads {
     /// A place for something of this digest, with what an earlier attempt left; `on_wait` is called before waiting for another
     /// process that fetches the same.
     pub fn reserve(&self, digest: &Digest, on_wait: impl FnOnce()) -> Result<Reserved, CacheError> {
-        let directory = self.part("partial")?;
+        let directory = self.part(PARTIAL)?;
         let path = directory.join(digest.hex());
         let failed = |source| CacheError::Io { path: path.clone(), source };
         let mut on_wait = Some(on_wait);
@@ -110,7 +124,7 @@ impl Downloads {
 
     /// A place for something whose digest nobody knows yet. What killed processes left of such is removed.
     pub fn reserve_unknown(&self) -> Result<Reserved, CacheError> {
-        let directory = self.part("partial")?;
+        let directory = self.part(PARTIAL)?;
         let failed = |source: io::Error| CacheError::Io { path: directory.clone(), source };
         for entry in fs::read_dir(&directory).map_err(failed)?.flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(UNKNOWN.as_bytes())
@@ -155,6 +169,46 @@ impl Downloads {
         reserved.left = Left::Kept;
         path.parent().map_or(Ok(()), files::sync).map_err(failed)?;
         Ok(Downloaded { file: Arc::new(file), path, digest: digest.clone(), size })
+    }
+
+    /// Number and bytes of the files, those that are half fetched among them.
+    pub fn usage(&self) -> (u64, u64) {
+        let members = self.members(&PARTS);
+        (members.len() as u64, members.iter().map(|member| member.size).sum())
+    }
+
+    /// Removes what was not used for [`limits::CACHE_AGE`], and then what was not used longest until the rest fits
+    /// [`limits::CACHE_BYTES`]; and what is half fetched for [`limits::CACHE_AGE`]. What this process has open stays
+    /// readable for it.
+    pub fn sweep(&self) {
+        let Ok(now) = Moment::now(&self.directory) else { return };
+        self.sweep_to(now.time(), limits::CACHE_BYTES);
+    }
+
+    fn sweep_to(&self, now: Time, most: u64) {
+        let old = |member: &Member| now.0 - member.used > limits::CACHE_AGE;
+        // Another process may be quicker.
+        for partial in self.members(&PARTS[2..]).iter().filter(|member| old(member)) {
+            let _ = fs::remove_file(&partial.path);
+        }
+        let mut whole = self.members(&PARTS[..2]);
+        whole.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.path.cmp(&b.path)));
+        let mut kept = 0;
+        for member in whole {
+            match old(&member) || kept + member.size > most {
+                true => drop(fs::remove_file(&member.path)),
+                false => kept += member.size,
+            }
+        }
+    }
+
+    fn members(&self, parts: &[&str]) -> Vec<Member> {
+        let entries = parts.iter().flat_map(|name| fs::read_dir(self.directory.join(name))).flatten();
+        let member = |entry: fs::DirEntry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some(Member { path: entry.path(), used: metadata.mtime(), size: metadata.len() })
+        };
+        entries.flatten().filter_map(member).collect()
     }
 
     fn path(&self, digest: &Digest) -> Result<PathBuf, CacheError> {
@@ -266,6 +320,33 @@ mod tests {
 
     fn partial(home: &tempfile::TempDir) -> usize {
         fs::read_dir(home.path().join("downloads/partial")).unwrap().count()
+    }
+
+    #[test]
+    fn what_nobody_uses_goes() {
+        let home = tempfile::tempdir().unwrap();
+        let downloads = downloads(&home);
+        let directory = home.path().join("downloads");
+        let file = |name: &str, days: u64| {
+            let path = directory.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, [0; 100]).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 3600);
+            File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+            path
+        };
+        let [old, older, new, newer] =
+            [("sha256/a", 3), ("sha256/b", 40), ("sha512/c", 2), ("sha256/d", 1)].map(|(n, d)| file(n, d));
+        let [partial, lost] = [("partial/e", 5), ("partial/f", 40)].map(|(name, days)| file(name, days));
+        assert_eq!(downloads.usage(), (6, 600));
+        downloads.sweep();
+        let there = |all: &[&PathBuf]| all.iter().map(|path| path.exists()).collect::<Vec<_>>();
+        assert_eq!(
+            there(&[&old, &older, &new, &newer, &partial, &lost]),
+            [true, false, true, true, true, false]
+        );
+        downloads.sweep_to(Moment::now(home.path()).unwrap().time(), 250);
+        assert_eq!(there(&[&old, &new, &newer, &partial]), [false, true, true, true]);
     }
 
     #[test]

@@ -148,6 +148,14 @@ fn prepare(root: &Path, name: &str) -> Result<PathBuf, CacheError> {
     Ok(directory)
 }
 
+/// Makes room where a directory lies in the place of a file of the cache.
+fn clear(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => Ok(()),
+    }
+}
+
 /// A directory inside one that is prepared.
 fn make(path: PathBuf) -> Result<PathBuf, CacheError> {
     match DirBuilder::new().mode(0o700).create(&path) {
@@ -168,6 +176,13 @@ impl Cache {
         for name in Kind::ALL.iter().map(|kind| kind.name()).chain(["blobs"]) {
             make(cache.directory.join(name))?;
         }
+        // One that nothing can be written to would be of no use, in silence.
+        let probe = || {
+            let mut file =
+                tempfile::Builder::new().prefix(sweep::UNFINISHED).tempfile_in(&cache.directory)?;
+            file.write_all(TAG)
+        };
+        probe().map_err(at(&cache.directory))?;
         Ok(cache)
     }
 
@@ -237,8 +252,9 @@ impl Cache {
         pump(payload, length, &mut hasher, &mut file)?;
         file.write_all(hasher.finish().hex().as_bytes())?;
         // Not synced: a record that a crash cut short is not sound, and so not there.
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        let Err(error) = file.persist(path) else { return Ok(()) };
+        clear(path)?;
+        error.file.persist(path).map(drop).map_err(|error| error.error)
     }
 
     fn path(&self, kind: Kind, key: &Digest) -> PathBuf {

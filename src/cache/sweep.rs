@@ -77,6 +77,9 @@ impl Cache {
         for name in Kind::ALL.iter().map(|kind| kind.name()).chain(["blobs"]) {
             for entry in fs::read_dir(self.directory.join(name)).into_iter().flatten().flatten() {
                 let Ok(metadata) = entry.metadata() else { continue };
+                if !metadata.is_file() {
+                    continue;
+                }
                 let blob = name == "blobs";
                 // A blob's own times are part of its stamp; what is known of it was touched when it was used.
                 let seen = self.directory.join(Kind::Seen.name()).join(entry.file_name());

@@ -46,6 +46,25 @@ fn records_are_copied_as_they_were_kept() {
 }
 
 #[test]
+fn directories_in_the_way_are_replaced() {
+    let (_dir, cache) = cache();
+    let path = cache.path(Kind::Layer, &key("a"));
+    fs::create_dir_all(path.join("deep/er")).unwrap();
+    assert_eq!((cache.usage().records, cache.usage().blobs), (0, 0));
+    cache.put(Kind::Layer, &key("a"), &7u64);
+    assert_eq!(cache.get(Kind::Layer, &key("a")), Some(7u64));
+
+    let blob = cache.directory().join("a blob");
+    fs::write(&blob, "blob").unwrap();
+    let digest = Digest::sha256(b"blob");
+    fs::create_dir_all(cache.directory().join("blobs").join(digest.hex()).join("deep")).unwrap();
+    cache.keep_blobs(&[(digest.clone(), blob)]).unwrap();
+    let taken = cache.directory().join("taken");
+    assert!(cache.take_blob(&digest, 4, &taken).unwrap());
+    assert_eq!(fs::read(&taken).unwrap(), b"blob");
+}
+
+#[test]
 fn every_damaged_byte_makes_a_record_a_miss() {
     let (_dir, cache) = cache();
     let path = cache.path(Kind::Layer, &key("a"));

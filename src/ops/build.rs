@@ -22,8 +22,15 @@ use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, index, timestamp};
 use crate::spec::target::Target;
 use crate::spec::{self, Overrides, Spec};
-use crate::store::layout::write::LayoutWriter;
+use crate::store::layout::write::{IMAGE, LayoutWriter, SCRATCH};
 use crate::vcs;
+
+/// What a build writes beside the image.
+const DIGESTS: &str = "digests.json";
+const LOG: &str = "build.log";
+
+/// Everything that a build writes in an output directory.
+const WRITTEN: [&str; 4] = [IMAGE, SCRATCH, DIGESTS, LOG];
 
 /// What to build, and from what.
 #[derive(Clone, Debug)]
@@ -203,7 +210,7 @@ pub(super) fn made(
     match written {
         Ok((image, digests, index, log)) => {
             let list = crate::oci::json::canonical(&digests);
-            let layout = dist.finish(&index, &[("digests.json", &list), ("build.log", &log)])?;
+            let layout = dist.finish(&index, &[(DIGESTS, &list), (LOG, &log)])?;
             Ok(Built { image, names: names.full(), digests, layout })
         }
         Err(failure) => {
@@ -295,7 +302,7 @@ fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestErro
 fn facts(request: &Request, source: Option<String>) -> Result<(Facts, u64), Failure> {
     let commit = match (&request.epoch, &request.revision) {
         (Some(_), Some(_)) => None,
-        _ => vcs::commit(&request.project, &request.outputs)?,
+        _ => vcs::commit(&request.project, &request.outputs, &WRITTEN)?,
     };
     let epoch = request.epoch.or(commit.as_ref().map(|commit| commit.time)).unwrap_or(MTIME);
     let facts = Facts {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dmoci_layers::RULES;
 use serde_json::{Value, json};
 
-use crate::cache::{Cache, Usage};
+use crate::cache::{Cache, Downloads, Usage};
 use crate::limits;
 
 /// One thing that was looked at.
@@ -123,8 +123,13 @@ fn cache(root: Option<&Path>) -> Fact {
         Ok(cache) => {
             let Usage { blobs, records, bytes } = cache.usage();
             let (size, most) = (bytes.div_ceil(1 << 20), limits::CACHE_BYTES >> 20);
-            let shown =
-                format!("{path}, {size} MiB of at most {most} MiB in {blobs} layers and {records} records");
+            // As the cache beside it could be used, only its own directory can be the trouble: then there are none.
+            let (files, fetched) = Downloads::open(root).map_or((0, 0), |downloads| downloads.usage());
+            let shown = format!(
+                "{path}, {size} MiB of at most {most} MiB in {blobs} layers and {records} records, and {} MiB of at most \
+                 {most} MiB in {files} downloads",
+                fetched.div_ceil(1 << 20)
+            );
             let json = json!({
                 "path": root.to_string_lossy(),
                 "usable": true,
@@ -132,6 +137,8 @@ fn cache(root: Option<&Path>) -> Fact {
                 "limit_bytes": limits::CACHE_BYTES,
                 "layers": blobs,
                 "records": records,
+                "downloads": files,
+                "download_bytes": fetched,
             });
             fact("cache", shown, json)
         }

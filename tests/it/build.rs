@@ -415,30 +415,6 @@ fn the_output_is_no_base_and_no_foreign_layout_is_replaced() {
 }
 
 #[test]
-fn git_sees_no_output_and_no_image_sees_git() {
-    let project = Project::with_spec(&copy_spec(r#"{ from = ["."], to = "/x", exclude = ["dist/"] }"#));
-    let git = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("git");
-        command.args(["-c", "user.name=n", "-c", "user.email=e@registry.example", "-C"]).arg(project.root());
-        Run::of(command.args(arguments)).ok()
-    };
-    git(&["init", "-q"]);
-    git(&["add", "dmoci.toml"]);
-    git(&["commit", "-qm", "first"]);
-    refused(&project, "E-SOURCE-GIT", 2, &[".git is git's own data"]);
-    project.write("dmoci.toml", copy_spec(r#"{ from = ["."], to = "/x", exclude = ["dist/", ".git"] }"#));
-    git(&["commit", "-qam", "second"]);
-    project.dmoci(&["build"]).ok();
-    let first = digests(&project.path("dist"));
-    assert!(!first["revision"].as_str().unwrap().ends_with("-dirty"), "{first}");
-    project.dmoci(&["build", "-o", "dist/second"]).ok();
-    assert_eq!(digests(&project.path("dist/second")), first, "the first output made the tree dirty");
-    project.write("dmoci.toml", copy_spec(r#"{ from = ["."], to = "/y", exclude = ["dist/", ".git"] }"#));
-    project.dmoci(&["build"]).ok();
-    assert!(digests(&project.path("dist"))["revision"].as_str().unwrap().ends_with("-dirty"));
-}
-
-#[test]
 fn what_gives_nothing_is_said() {
     let project = Project::with_spec(&copy_spec(
         r#"{ from = ["src"], to = "/x", include = ["*.py"] }, { from = ["src"], to = "/x" }"#,

@@ -18,6 +18,7 @@ mod diff;
 mod doctor;
 mod export;
 mod fetch;
+mod git;
 mod hello;
 mod house;
 mod image_spec;

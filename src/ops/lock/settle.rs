@@ -346,9 +346,10 @@ impl Job<'_> {
         }
         let downloads = Downloads::open(network.downloads()?)?;
         let told = Told(watch);
-        let fetcher = Fetcher::new(network.settings.clone(), downloads, network.surroundings, &told);
+        let fetcher = Fetcher::new(network.settings.clone(), downloads.clone(), network.surroundings, &told);
         let list: Vec<Wanted> = wanted.values().map(|(wanted, _)| wanted.clone()).collect();
         let entries = fetcher.files(&list);
+        downloads.sweep();
         watch.all_fetched();
         let entries = entries.map_err(|error| self.failure(error, &wanted))?;
         Ok(Fetched::new(wanted.into_keys().zip(entries)))

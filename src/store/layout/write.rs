@@ -20,8 +20,10 @@ use crate::oci::index::{SelfDigest, self_digest};
 /// The only content that `oci-layout` has in layouts that dmoci writes.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-const SCRATCH: &str = ".tmp";
-const IMAGE: &str = "image";
+/// Where unfinished files lie in an output directory.
+pub const SCRATCH: &str = ".tmp";
+/// The image layout in an output directory.
+pub const IMAGE: &str = "image";
 const PREVIEW: &str = "preview";
 const IGNORE: &str = ".gitignore";
 
@@ -85,12 +87,20 @@ pub struct LayoutWriter {
     root: PathBuf,
     /// The outermost directory that was made for it.
     made: Option<PathBuf>,
+    /// Whether nothing but an image of ours was in it.
+    ours: bool,
     /// Blobs that are complete, waiting for their names.
     blobs: BTreeSet<Digest>,
     /// Blobs that have their names already and keep them.
     kept: BTreeSet<Digest>,
     /// Holds the lock until it is closed.
     _lock: OwnedFd,
+}
+
+/// True when there is nothing in a directory but what a build that was stopped leaves, or no directory.
+fn only_ours(root: &Path) -> bool {
+    let ours = |entry: fs::DirEntry| [IMAGE, SCRATCH].iter().any(|name| entry.file_name() == *name);
+    fs::read_dir(root).map_or(true, |entries| entries.flatten().all(ours))
 }
 
 impl LayoutWriter {
@@ -104,10 +114,12 @@ impl LayoutWriter {
         };
         let absent = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
         let made = root.ancestors().take_while(absent).last().map(Path::to_owned);
+        let ours = only_ours(root);
         let lock = lock(root, on_wait).map_err(at(root))?;
         let writer = LayoutWriter {
             root: root.to_owned(),
             made,
+            ours,
             blobs: BTreeSet::new(),
             kept: BTreeSet::new(),
             _lock: lock,
@@ -274,8 +286,8 @@ impl LayoutWriter {
             files::sync(&directory).map_err(at(&directory))?;
         }
         put(&image, "oci-layout", OCI_LAYOUT)?;
-        // What is built is never part of the tree that it is built from.
-        if fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
+        // What is built is no part of the tree that it is built from. What else is in a directory is not ours to hide.
+        if self.ours && fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
             files::replace(&scratch, &self.root, IGNORE, b"*\n").map_err(at(&self.root.join(IGNORE)))?;
         }
         put(&image, "index.json", index)?;
