@@ -78,6 +78,9 @@ pub const INDEXED_BYTES: u64 = 256 << 20;
 /// The largest record of the build cache: 512 MiB, what the list of some millions of paths takes.
 pub const CACHE_RECORD_BYTES: u64 = 512 << 20;
 
+/// The largest record of the build cache that does not grow with the number of paths: 4 MiB.
+pub const CACHE_SHORT_RECORD_BYTES: u64 = 4 << 20;
+
 /// How long the build cache keeps what nobody uses, in seconds: 30 days.
 pub const CACHE_AGE: i64 = 30 * 24 * 3600;
 

@@ -68,12 +68,18 @@ pub fn commit(directory: &Path, output: &Path, names: &[&str]) -> Result<Option<
             None => Ok(None),
         };
     };
-    if !inside.status.success() && directory.join(".git").exists() {
-        return Err(failed(directory, String::from_utf8_lossy(&inside.stderr).trim()));
+    if !inside.status.success() {
+        let message = String::from_utf8_lossy(&inside.stderr);
+        return match is_outside(&message) && !directory.join(".git").exists() {
+            true => Ok(None),
+            false => Err(failed(directory, message.trim())),
+        };
     }
     let top = inside.stdout.strip_prefix(b"true\n").and_then(|top| top.strip_suffix(b"\n"));
-    let Some(top) = top.filter(|_| inside.status.success()) else { return Ok(None) };
-    let Some(head) = git(directory, &["log", "-1", "--format=%H %ct"])? else { return Ok(None) };
+    let Some(top) = top else { return Ok(None) };
+    let Some(head) = git(directory, &["log", "-1", "--no-show-signature", "--format=%H %ct"])? else {
+        return Ok(None);
+    };
     if !head.status.success() {
         let message = String::from_utf8_lossy(&head.stderr).trim().to_owned();
         return match message.contains("does not have any commits yet") {
@@ -225,10 +231,15 @@ fn stage(directory: &Path, name: Option<&OsStr>) -> Result<Stage, VcsError> {
         return Ok(Stage::Lines(listed));
     }
     let message = String::from_utf8_lossy(&said);
-    match ["not a git repository", "must be run in a work tree"].iter().any(|no| message.contains(no)) {
+    match is_outside(&message) {
         true => Ok(Stage::NoWorkTree),
         false => Err(failed(directory, message.trim())),
     }
+}
+
+/// True when git says that a directory lies in no work tree.
+fn is_outside(message: &str) -> bool {
+    ["not a git repository", "must be run in a work tree"].iter().any(|no| message.contains(no))
 }
 
 /// Mode, object and stage of each line, and the path; nothing for a line that has none.
@@ -253,10 +264,16 @@ fn git<A: AsRef<OsStr>>(directory: &Path, arguments: &[A]) -> Result<Option<Outp
 }
 
 /// git in a directory, without anything of the caller's environment that would point it elsewhere.
+///
+/// What a repository can have git run is as far as `git status` goes: git itself refuses trees of other users, and is not
+/// to take a folder of a project for a repository of its own, nor to fetch what a repository lacks.
 fn command(directory: &Path) -> Command {
     let mut command = Command::new("git");
-    // A checkout that another user made is read all the same: nothing of it is run.
-    command.args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"]).arg(directory);
+    for setting in ["safe.bareRepository=explicit", "core.fsmonitor=false", "core.hooksPath=/dev/null"] {
+        command.args(["-c", setting]);
+    }
+    command.arg("-C").arg(directory);
+    command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none").env("GIT_TERMINAL_PROMPT", "0");
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
         command.env_remove(name);
     }

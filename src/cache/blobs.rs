@@ -45,7 +45,7 @@ impl Cache {
     /// True when a file in this state was found to have this digest.
     pub fn was_seen(&self, stamp: &Stamp, digest: &Digest) -> bool {
         let known: Option<Vec<Stamp>> = self.get(Kind::Seen, digest);
-        known.is_some_and(|known| known.iter().any(|known| known.same(stamp)))
+        known.is_some_and(|known| known.iter().any(|known| known == stamp))
     }
 
     fn saw(&self, digest: &Digest, stamps: &[Stamp]) {

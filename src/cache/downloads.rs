@@ -174,7 +174,7 @@ impl Downloads {
     /// Number and bytes of the files, those that are half fetched among them.
     pub fn usage(&self) -> (u64, u64) {
         let members = self.members(&PARTS);
-        (members.len() as u64, members.iter().map(|member| member.size).sum())
+        (members.len() as u64, members.iter().fold(0u64, |sum, member| sum.saturating_add(member.size)))
     }
 
     /// Removes what was not used for [`limits::CACHE_AGE`], and then what was not used longest until the rest fits
@@ -193,9 +193,9 @@ impl Downloads {
         }
         let mut whole = self.members(&PARTS[..2]);
         whole.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.path.cmp(&b.path)));
-        let mut kept = 0;
+        let mut kept = 0u64;
         for member in whole {
-            match old(&member) || kept + member.size > most {
+            match old(&member) || kept.saturating_add(member.size) > most {
                 true => drop(fs::remove_file(&member.path)),
                 false => kept += member.size,
             }

@@ -82,6 +82,14 @@ impl Kind {
             Kind::Seen => "seen",
         }
     }
+
+    /// The largest record of the kind, in bytes.
+    fn limit(self) -> u64 {
+        match self {
+            Kind::Tree | Kind::Archive | Kind::Members => limits::CACHE_RECORD_BYTES,
+            Kind::Layer | Kind::Base | Kind::Seen => limits::CACHE_SHORT_RECORD_BYTES,
+        }
+    }
 }
 
 /// A cache directory that this user alone can write.
@@ -159,8 +167,13 @@ fn clear(path: &Path) -> io::Result<()> {
 /// A directory inside one that is prepared.
 fn make(path: PathBuf) -> Result<PathBuf, CacheError> {
     match DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(&path)(error)),
-        _ => Ok(path),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&path)(error)),
+        _ => {}
+    }
+    // A link could lead to what is somebody's else, and what is old there would be swept away.
+    match fs::symlink_metadata(&path).map_err(at(&path))?.is_dir() {
+        true => Ok(path),
+        false => Err(at(&path)(io::ErrorKind::NotADirectory.into())),
     }
 }
 
@@ -206,9 +219,7 @@ impl Cache {
         let metadata = file.metadata().ok()?;
         let head = head(kind, key);
         let length = metadata.len().checked_sub(head.len() as u64 + DIGEST)?;
-        if metadata.uid() != rustix::process::geteuid().as_raw()
-            || metadata.len() > limits::CACHE_RECORD_BYTES
-        {
+        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.len() > kind.limit() {
             return None;
         }
         let mut found = vec![0; head.len()];
@@ -239,7 +250,7 @@ impl Cache {
     /// Keeps a record of these bytes, so many, as [`put`](Cache::put) does.
     pub fn put_from(&self, kind: Kind, key: &Digest, length: u64, payload: &mut dyn io::Read) {
         let head = head(kind, key);
-        if length.saturating_add(head.len() as u64 + DIGEST) <= limits::CACHE_RECORD_BYTES {
+        if length.saturating_add(head.len() as u64 + DIGEST) <= kind.limit() {
             let _ = self.write(&head, length, payload, &self.path(kind, key));
         }
     }
@@ -339,7 +350,8 @@ impl KeyWriter {
     /// The state of a file.
     pub fn stamp(&mut self, stamp: &Stamp) {
         self.racy |= stamp.is_racy(&self.since);
-        let Stamp { device: _, inode, size, modified, changed } = *stamp;
+        let Stamp { device, inode, size, modified, changed } = *stamp;
+        self.number(device);
         self.number(inode);
         for signed in [size, modified.0, modified.1, changed.0, changed.1] {
             self.put(&signed.to_le_bytes());

@@ -37,7 +37,7 @@ impl Cache {
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         for member in self.members() {
-            usage.bytes += member.size;
+            usage.bytes = usage.bytes.saturating_add(member.size);
             match member.blob {
                 true => usage.blobs += 1,
                 false => usage.records += 1,
@@ -61,9 +61,9 @@ impl Cache {
         }
         let mut members = self.members();
         members.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.path.cmp(&b.path)));
-        let mut kept = 0;
+        let mut kept = 0u64;
         for member in members {
-            if now.0 - member.used > age || kept + member.size > bytes {
+            if now.0 - member.used > age || kept.saturating_add(member.size) > bytes {
                 // Another run may be quicker.
                 let _ = fs::remove_file(member.path);
             } else {
@@ -77,7 +77,12 @@ impl Cache {
         for name in Kind::ALL.iter().map(|kind| kind.name()).chain(["blobs"]) {
             for entry in fs::read_dir(self.directory.join(name)).into_iter().flatten().flatten() {
                 let Ok(metadata) = entry.metadata() else { continue };
-                if !metadata.is_file() {
+                // What has another name is not of this program.
+                let named = entry
+                    .file_name()
+                    .to_str()
+                    .is_some_and(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()));
+                if !metadata.is_file() || !named {
                     continue;
                 }
                 let blob = name == "blobs";

@@ -114,3 +114,60 @@ fn a_work_tree_that_git_cannot_be_asked_about() {
     let run = project.dmoci(&["build"]).exits(6);
     assert!(run.stderr.contains("error[E-GIT]") && run.stderr.contains("--revision"), "{}", run.stderr);
 }
+
+/// Programs that a repository names for git are not run: not to check a signature, not to fetch what is missing.
+#[test]
+fn a_repository_runs_nothing() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["vendor"], to = "/v", tracked = true }"#));
+    let ran = project.path("ran");
+    let script = format!("#!/bin/sh\ntouch {}\nexit 1\n", ran.display());
+    let evil = project.path("evil.sh");
+    project.write("evil.sh", script);
+    fs::set_permissions(&evil, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    project.write("vendor/file", "1");
+    // A folder of the project that looks like a repository, and would fetch.
+    for folder in ["vendor/objects", "vendor/refs"] {
+        fs::create_dir_all(project.path(folder)).unwrap();
+    }
+    project.write("vendor/HEAD", "ref: refs/heads/main\n");
+    project.write(
+        "vendor/config",
+        format!(
+            "[core]\n\tbare = false\n\tworktree = .\n\trepositoryformatversion = 1\n[extensions]\n\tpartialClone = origin\n\
+             [remote \"origin\"]\n\turl = ext::{}\n\tpromisor = true\n[protocol \"ext\"]\n\tallow = always\n",
+            evil.display()
+        ),
+    );
+    committed(&project, &["dmoci.toml", "vendor"]);
+    // A commit with a signature, and a program to check it.
+    let head = project.git(&["cat-file", "commit", "HEAD"]).stdout;
+    let signed = head.replacen(
+        "\n\n",
+        "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n",
+        1,
+    );
+    project.write("signed", signed);
+    let commit = project.git(&["hash-object", "-t", "commit", "-w", "signed"]).stdout;
+    project.git(&["reset", "-q", "--hard", commit.trim()]);
+    project.git(&["config", "log.showSignature", "true"]);
+    project.git(&["config", "gpg.program", evil.to_str().unwrap()]);
+    project.dmoci(&["build"]);
+    project.dmoci(&["check"]);
+    assert!(!ran.exists());
+}
+
+/// A work tree of another user: git does not look at it, and says how it would.
+#[test]
+fn a_work_tree_of_another_user() {
+    let project = Project::new().file("p/sub/dmoci.toml", image_spec(ONE_FILE));
+    committed(&project, &["p"]);
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root can give files away");
+    }
+    for path in ["", ".git", "p", "p/sub"] {
+        std::os::unix::fs::chown(project.path(path), Some(1000), Some(1000)).unwrap();
+    }
+    let run = project.dmoci(&["build", "-C", "p/sub"]).exits(6);
+    assert!(run.stderr.contains("error[E-GIT]") && run.stderr.contains("safe.directory"), "{}", run.stderr);
+    project.dmoci(&["build", "-C", "p/sub", "--revision=none", "--epoch=0"]).ok();
+}
