@@ -41,14 +41,14 @@ impl Project {
 
     /// The same project, in which this directory, when it is there, is no input.
     pub fn writing(mut self, output: &Path) -> Result<Project, InputError> {
-        // A build into the project itself, or above it, writes `image` there, and `.tmp` before that; everything else is
+        // A build into the project itself, or above it, writes `image` there, and `.dmoci-tmp` before that; everything else is
         // an input as ever.
         let around = match (self.path.canonicalize(), output.canonicalize()) {
             (Ok(project), Ok(real)) => project.starts_with(real),
             _ => false,
         };
         let written = match around {
-            true => vec![output.join("image"), output.join(".tmp")],
+            true => vec![output.join("image"), output.join(".dmoci-tmp")],
             false => vec![output.to_owned()],
         };
         for path in written {

@@ -175,6 +175,10 @@ pub(super) fn made(
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
     })?;
+    if let Err(error) = writer.beside(&[DIGESTS, LOG], is_ours) {
+        writer.abandon();
+        return Err(error.into());
+    }
     let mut dist = Dist::new(writer, cache, watch);
     let told = lock::Told(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
@@ -218,6 +222,11 @@ pub(super) fn made(
             Err(failure)
         }
     }
+}
+
+/// True for the beginning of what a build writes beside an image.
+fn is_ours(head: &[u8]) -> bool {
+    head.starts_with(b"dmoci ") || head.starts_with(b"{\"created\":\"")
 }
 
 /// A cache that cannot be used is no reason not to build.

@@ -98,9 +98,13 @@ file = [{{ path = "/etc/version", content = "{version}" }}]
     fn recovers(&self, dist: &Path, at: At) {
         let said = exits(&mut self.build("work"), 0);
         assert_eq!(digests(dist), self.new, "{at:?}: the next build leaves something behind\n{}", said.err);
-        let everything = run(command("find")
-            .arg(dist.parent().unwrap())
-            .args(["-name", ".tmp*", "-o", "-name", "*.part"]));
+        let everything = run(command("find").arg(dist.parent().unwrap()).args([
+            "-name",
+            ".dmoci-tmp*",
+            "-o",
+            "-name",
+            "*.part",
+        ]));
         assert_eq!(everything, "", "{at:?}");
     }
 }

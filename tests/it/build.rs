@@ -377,13 +377,17 @@ fn the_output_is_not_copied_into_itself() {
 fn unfinished_files_are_no_input_of_a_build_into_the_project() {
     let project = Project::with_spec(&copy_spec(r#"{ from = ["."], to = "/x" }"#)).file("src/f", "1");
     let run = project.dmoci(&["build", "-o", "."]).exits(2);
-    assert!(run.stderr.contains("error[E-SOURCE-OUTPUT]") && run.stderr.contains(".tmp"), "{}", run.stderr);
-    assert!(!project.path("image").exists() && !project.path(".tmp").exists());
-    let exclude = r#"exclude = [".tmp", "image", ".gitignore", "digests.json", "build.log"]"#;
+    assert!(
+        run.stderr.contains("error[E-SOURCE-OUTPUT]") && run.stderr.contains(".dmoci-tmp"),
+        "{}",
+        run.stderr
+    );
+    assert!(!project.path("image").exists() && !project.path(".dmoci-tmp").exists());
+    let exclude = r#"exclude = [".dmoci-tmp", "image", ".gitignore", "digests.json", "build.log"]"#;
     project.write("dmoci.toml", copy_spec(&format!(r#"{{ from = ["."], to = "/x", {exclude} }}"#)));
     project.dmoci(&["build", "-o", "."]).ok();
     project.dmoci(&["build", "--twice", "-o", "."]).ok();
-    assert!(project.path("image/index.json").exists() && !project.path(".tmp").exists());
+    assert!(project.path("image/index.json").exists() && !project.path(".dmoci-tmp").exists());
 }
 
 #[test]
@@ -404,6 +408,25 @@ fn the_output_is_no_base_and_no_foreign_layout_is_replaced() {
     project.dmoci(&["build"]).ok();
     project.dmoci(&["build", "-o", "."]).ok();
     assert!(project.path("image/index.json").exists());
+
+    // What is beside an image is not somebody else's either.
+    for (name, content) in [("build.log", "make: done\n"), ("digests.json", "{}\n")] {
+        project.write(&format!("theirs/{name}"), content);
+        project.write("theirs/.tmp/precious", "1");
+        let run = project.dmoci(&["build", "-o", "theirs"]).exits(2);
+        assert!(
+            run.stderr.contains("error[E-OUTPUT-FOREIGN]") && run.stderr.contains(name),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(fs::read_to_string(project.path("theirs").join(name)).unwrap(), content);
+        fs::remove_file(project.path("theirs").join(name)).unwrap();
+    }
+    project.dmoci(&["build", "-o", "theirs"]).ok();
+    assert!(project.path("theirs/.tmp/precious").exists());
+    // An image that was taken away is made again.
+    fs::remove_dir_all(project.path("theirs/image")).unwrap();
+    project.dmoci(&["build", "-o", "theirs"]).ok();
 
     project.write("other/image/index.json", r#"{"schemaVersion":2,"manifests":[]}"#);
     let run = project.dmoci(&["build", "-o", "other"]).exits(2);
@@ -462,9 +485,9 @@ fn names_are_those_of_all_platforms() {
 #[test]
 fn remains_of_a_killed_run_are_removed() {
     let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
-    project.write("dist/.tmp/blobXYZ", "half");
+    project.write("dist/.dmoci-tmp/blobXYZ", "half");
     project.dmoci(&["build"]).ok();
-    assert!(!project.path("dist/.tmp").exists());
+    assert!(!project.path("dist/.dmoci-tmp").exists());
 }
 
 #[test]

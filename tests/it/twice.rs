@@ -65,7 +65,7 @@ impl Meddler {
              bin={bin}\n\
              real={real}\n\
              echo \"umask=$(umask) TZ=$TZ pwd=$(pwd) tmp=$TMPDIR $*\" >> $bin/log\n\
-             if [ -d {project}/dist/.tmp/preview ] && [ ! -e $bin/done ]; then\n\
+             if [ -d {project}/dist/.dmoci-tmp/preview ] && [ ! -e $bin/done ]; then\n\
              touch $bin/done\n\
              (cd {project} && {{ {change}; }}) || exit 9\n\
              fi\n\
@@ -149,7 +149,7 @@ fn the_same_twice() {
 #[test]
 fn the_circumstances_are_others() {
     let project = project();
-    let meddler = Meddler::new(&project, "stat -c %a dist/.tmp/twice > $bin/mode");
+    let meddler = Meddler::new(&project, "stat -c %a dist/.dmoci-tmp/twice > $bin/mode");
     meddler.build(&project, &[]).ok();
     assert_eq!(fs::read_to_string(meddler.bin.path().join("mode")).unwrap(), "700\n");
     let log = meddler.log();
@@ -161,7 +161,7 @@ fn the_circumstances_are_others() {
     for name in ["umask=", "TZ=", "pwd=", "tmp="] {
         assert_ne!(field(first, name), field(last, name), "{name}\n{}", log.join("\n"));
     }
-    assert!(last.contains("dist/.tmp/twice/tree/project/src"), "{last}");
+    assert!(last.contains("dist/.dmoci-tmp/twice/tree/project/src"), "{last}");
     // Both asked what is tracked, of different directories.
     assert_ne!(field(first, "pwd="), field(last, "pwd="));
 }

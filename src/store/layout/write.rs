@@ -2,11 +2,11 @@
 //!
 //! One writer at a time holds the directory's lock. Blobs come first, then `index.json` is renamed into
 //! place, which is the moment the new image is there; then the files beside it, such as `digests.json`; then blobs that nothing refers
-//! to are removed. What is half written lies in `.tmp` and is removed by the next run.
+//! to are removed. What is half written lies in `.dmoci-tmp` and is removed by the next run.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,11 @@ use crate::oci::index::{SelfDigest, self_digest};
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Where unfinished files lie in an output directory.
-pub const SCRATCH: &str = ".tmp";
+pub const SCRATCH: &str = ".dmoci-tmp";
 /// The image layout in an output directory.
 pub const IMAGE: &str = "image";
+/// Bytes by which files beside an image are known.
+const HEAD: u64 = 4096;
 const PREVIEW: &str = "preview";
 const IGNORE: &str = ".gitignore";
 
@@ -94,13 +96,25 @@ pub struct LayoutWriter {
     /// Blobs that have their names already and keep them.
     kept: BTreeSet<Digest>,
     /// Holds the lock until it is closed.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// True when there is nothing in a directory but what a build that was stopped leaves, or no directory.
 fn only_ours(root: &Path) -> bool {
     let ours = |entry: fs::DirEntry| [IMAGE, SCRATCH].iter().any(|name| entry.file_name() == *name);
     fs::read_dir(root).map_or(true, |entries| entries.flatten().all(ours))
+}
+
+/// Names are written through no link: it could lead into a layout of somebody else.
+fn linkless(image: &Path) -> Result<(), OutputError> {
+    for below in ["blobs/sha256", "blobs/sha512", "blobs", "index.json", ""] {
+        let path = image.join(below);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+            let name = format!("{} (a symbolic link)", path.display());
+            return Err(OutputError::Foreign { path: image.to_owned(), name });
+        }
+    }
+    Ok(())
 }
 
 impl LayoutWriter {
@@ -122,17 +136,10 @@ impl LayoutWriter {
             ours,
             blobs: BTreeSet::new(),
             kept: BTreeSet::new(),
-            _lock: lock,
+            lock,
         };
         let image = writer.image();
-        // Names are written through no link: it could lead into a layout of somebody else.
-        for below in ["blobs/sha256", "blobs/sha512", "blobs", "index.json", ""] {
-            let path = image.join(below);
-            if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
-                let name = format!("{} (a symbolic link)", path.display());
-                return Err(OutputError::Foreign { path: image, name });
-            }
-        }
+        linkless(&image)?;
         match fs::read_dir(&image) {
             Ok(entries) => {
                 for entry in entries {
@@ -158,6 +165,41 @@ impl LayoutWriter {
         let scratch = writer.scratch();
         fs::create_dir(&scratch).map_err(at(&scratch))?;
         Ok(writer)
+    }
+
+    /// Sees to it that what is written beside an image replaces nothing of somebody else: where no image is, each of
+    /// these files is one that `is_ours` knows by its beginning.
+    pub fn beside(&self, names: &[&str], is_ours: impl Fn(&[u8]) -> bool) -> Result<(), OutputError> {
+        if fs::symlink_metadata(self.image().join("index.json")).is_ok() {
+            return Ok(());
+        }
+        for name in names {
+            let path = self.root.join(name);
+            let known = match fs::symlink_metadata(&path) {
+                Err(_) => true,
+                Ok(metadata) if !metadata.is_file() => false,
+                Ok(_) => {
+                    let mut head = Vec::new();
+                    let read = fs::File::open(&path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+                    read.is_ok() && is_ours(&head)
+                }
+            };
+            if !known {
+                return Err(OutputError::Foreign { path: self.root.clone(), name: (*name).to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the directory is still the one that was locked, and that no link has come into it.
+    fn unmoved(&self) -> Result<(), OutputError> {
+        let at = |source: io::Error| OutputError::Io { path: self.root.clone(), source };
+        let locked = rustix::fs::fstat(&self.lock).map_err(|error| at(error.into()))?;
+        let named = rustix::fs::stat(&self.root).map_err(|error| at(error.into()))?;
+        if (named.st_dev, named.st_ino) != (locked.st_dev, locked.st_ino) {
+            return Err(at(io::Error::other("another directory has come into its place")));
+        }
+        linkless(&self.image())
     }
 
     /// The image layout.
@@ -263,6 +305,7 @@ impl LayoutWriter {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
+        self.unmoved()?;
         let (image, scratch) = (self.image(), self.scratch());
         let put = |directory: &Path, name: &str, bytes: &[u8]| {
             let path = directory.join(name);
@@ -332,6 +375,9 @@ impl LayoutWriter {
     /// Gives up: nothing unfinished stays, and what was there before is as it was.
     pub fn abandon(self) {
         // The error that led here is the one to report; the next run tries again.
+        if self.unmoved().is_err() {
+            return;
+        }
         let _ = self.clean();
         // Directories go away only when they are empty, which they are when this run made them.
         let made = |path: &&Path| self.made.as_deref().is_some_and(|made| path.starts_with(made));
