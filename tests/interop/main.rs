@@ -14,6 +14,7 @@ mod faults;
 mod foreign;
 mod loaders;
 mod owners;
+mod python;
 mod splice;
 mod support;
 mod webapp;

@@ -20,19 +20,7 @@ fn project() -> &'static Path {
     PROJECT.get_or_init(|| {
         let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("webapp");
         let _ = fs::remove_dir_all(&project);
-        let base = project.join("base-project");
-        fs::create_dir_all(&base).unwrap();
-        let tar = debian::root_file_system_with_python();
-        if fs::hard_link(tar, base.join("os.tar")).is_err() {
-            fs::copy(tar, base.join("os.tar")).unwrap();
-        }
-        let os = "archive = [{ path = \"os.tar\", to = \"/\", owner = \"archive\", devices = \"skip\" }]";
-        let spec = format!(
-            "schema = 1\n[image]\nname = \"registry.example/python\"\ntags = [\"3\"]\nplatforms = [\"linux/amd64\"]\n\
-             [[layer]]\nname = \"os\"\n{os}\n"
-        );
-        fs::write(base.join("dmoci.toml"), spec).unwrap();
-        run(dmoci().arg("build").arg("-C").arg(&base));
+        debian::write_base_with_python(&project);
 
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/webapp");
         run(command("cp").arg("-r").arg(fixture.join("wheels")).arg(&project));
@@ -98,7 +86,7 @@ fn serves(engine: &dyn Fn() -> Command, limits: &[&str]) {
 }
 
 /// Reads every RECORD as Python does, and every file that it names.
-const RECORDS: &str = r"
+pub(crate) const RECORDS: &str = r"
 import base64, hashlib
 from importlib import metadata
 all, wrong = list(metadata.distributions()), 0

@@ -101,7 +101,7 @@ fn ours(place: &Place, wheels: &[PathBuf], at: &Path) -> PathBuf {
 }
 
 /// What a folder holds, by path: mode and content, or target of a link. Empty directories are not told of.
-fn tree(folder: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+pub(crate) fn tree(folder: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(directory) = open.pop() {
@@ -132,11 +132,13 @@ fn record(content: &[u8]) -> BTreeSet<String> {
         "../../../bin/",
         "/__pycache__/",
     ];
-    text.lines().filter(|line| !meant.iter().any(|part| line.contains(part))).map(str::to_owned).collect()
+    // Without an environment programs stand beside the packages.
+    let meant = |line: &&str| line.starts_with("bin/") || meant.iter().any(|part| line.contains(part));
+    text.lines().filter(|line| !meant(line)).map(str::to_owned).collect()
 }
 
 /// In what two environments differ, a line each.
-fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
+pub(crate) fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
     let (ours, theirs) = (tree(ours), tree(theirs));
     let mut lines = Vec::new();
     for path in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {

@@ -111,6 +111,23 @@ pub(crate) fn root_file_system_with_python() -> &'static Path {
     TAR.get_or_init(|| made(&["python3"]))
 }
 
+/// Writes the image of this Debian with Python into `base-project/dist/image` of a project, with the tag `3`.
+pub(crate) fn write_base_with_python(project: &Path) {
+    let base = project.join("base-project");
+    fs::create_dir_all(&base).unwrap();
+    let tar = root_file_system_with_python();
+    if fs::hard_link(tar, base.join("os.tar")).is_err() {
+        fs::copy(tar, base.join("os.tar")).unwrap();
+    }
+    let os = "archive = [{ path = \"os.tar\", to = \"/\", owner = \"archive\", devices = \"skip\" }]";
+    let spec = format!(
+        "schema = 1\n[image]\nname = \"registry.example/python\"\ntags = [\"3\"]\nplatforms = [\"linux/amd64\"]\n\
+         [[layer]]\nname = \"os\"\n{os}\n"
+    );
+    fs::write(base.join("dmoci.toml"), spec).unwrap();
+    run(dmoci().arg("build").arg("-C").arg(&base));
+}
+
 fn made(packages: &[&str]) -> PathBuf {
     let cache = cache();
     fs::create_dir_all(&cache).unwrap();
