@@ -9,7 +9,8 @@ use std::path::Path;
 
 use dmoci_layers::{Entry, EntryKind};
 use rawzip::{
-    CompressionMethod, CreatorSystem, RECOMMENDED_BUFFER_SIZE, ZipArchive, ZipArchiveEntryWayfinder,
+    CompressionMethod, CreatorSystem, RECOMMENDED_BUFFER_SIZE, ReaderAt as _, ZipArchive,
+    ZipArchiveEntryWayfinder,
 };
 
 use super::InputError;
@@ -18,16 +19,20 @@ use super::spool::Spool;
 use super::unpack::{caused, error};
 use crate::limits;
 
-/// A member of the central directory.
+/// A member of the central directory, without its name: some tens of bytes.
 struct Record {
-    name: Vec<u8>,
-    mode: u32,
-    is_dir: bool,
-    method: CompressionMethod,
-    wayfinder: ZipArchiveEntryWayfinder,
-    size: u64,
     start: u64,
+    /// Where its header in the central directory is.
+    header: u64,
+    wayfinder: ZipArchiveEntryWayfinder,
+    mode: u32,
+    method: CompressionMethod,
+    name_length: u16,
+    is_dir: bool,
 }
+
+/// Bytes of a header in the central directory before the name (APPNOTE.TXT, section 4.3.12).
+const HEADER: u64 = 46;
 
 /// Reads all members into a spool.
 pub(super) fn read(file: File, members: &mut Members<'_>, scratch: &Path) -> Result<File, InputError> {
@@ -51,20 +56,25 @@ pub(super) fn read(file: File, members: &mut Members<'_>, scratch: &Path) -> Res
         end: 0,
         local: vec![0; 128 << 10],
     };
-    if in_order(&archive, &mut buffer, path)? {
+    let (count, in_order) = unpacking.look(&mut buffer)?;
+    if in_order {
         let mut entries = archive.entries(&mut buffer);
         while let Some(entry) = entries.next_entry().map_err(damaged)? {
-            unpacking.take(record(&entry))?;
+            unpacking.take(&record(&entry), entry.file_path().as_ref())?;
         }
     } else {
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(count);
         let mut entries = archive.entries(&mut buffer);
         while let Some(entry) = entries.next_entry().map_err(damaged)? {
             records.push(record(&entry));
         }
-        records.sort_by_key(|record| record.start);
+        records.sort_unstable_by_key(|record| (record.start, record.header));
+        let mut name = Vec::new();
         for record in records {
-            unpacking.take(record)?;
+            name.resize(usize::from(record.name_length), 0);
+            let read = archive.get_ref().read_exact_at(&mut name, record.header + HEADER);
+            read.map_err(io)?;
+            unpacking.take(&record, &name)?;
         }
     }
     unpacking.spool.finish()
@@ -81,15 +91,52 @@ struct Unpacking<'a, 'm, R> {
 }
 
 impl<R: rawzip::ReaderAt> Unpacking<'_, '_, R> {
-    fn take(&mut self, record: Record) -> Result<(), InputError> {
+    /// Checks the central directory. Says how many members it has, and whether they are in the order of their places, as
+    /// nearly all have them.
+    fn look(&self, buffer: &mut [u8]) -> Result<(usize, bool), InputError> {
+        let (archive, path) = (self.archive, self.members.path);
+        let damaged = |source| caused(path, "it is damaged", source);
+        let (mut count, mut last, mut in_order) = (0, 0, true);
+        let mut entries = archive.entries(buffer);
+        while let Some(entry) = entries.next_entry().map_err(damaged)? {
+            let name = entry.file_path();
+            let shown = || String::from_utf8_lossy(name.as_ref()).into_owned();
+            if name.as_ref().len() > SHORT_NAME {
+                self.members.check(name.as_ref())?;
+            }
+            if entry.flags().is_encrypted() || entry.flags().has_strong_encryption() {
+                return Err(error(path, format!("{:?} is encrypted", shown())));
+            }
+            let method = entry.compression_method();
+            if method != CompressionMethod::STORE && method != CompressionMethod::DEFLATE {
+                return Err(error(
+                    path,
+                    format!("{:?} is compressed by a method other than deflate", shown()),
+                ));
+            }
+            if count as u64 >= limits::TAR_ENTRIES {
+                return Err(error(path, "it holds too many members"));
+            }
+            count += 1;
+            in_order &= last <= entry.local_header_offset();
+            last = entry.local_header_offset();
+        }
+        if count as u64 != archive.entries_hint() {
+            return Err(error(
+                path,
+                format!("it says it holds {} members, found {count}", archive.entries_hint()),
+            ));
+        }
+        Ok((count, in_order))
+    }
+
+    fn take(&mut self, record: &Record, raw_name: &[u8]) -> Result<(), InputError> {
         let path = self.members.path;
         let damaged = |source| caused(path, "it is damaged", source);
         let member = self.archive.get_entry(record.wayfinder).map_err(damaged)?;
         let header = member.local_header(&mut self.local).map_err(damaged)?;
-        let name = self.members.check(&record.name)?;
-        if header.file_path().as_ref() != record.name.as_slice()
-            || header.compression_method() != record.method
-        {
+        let name = self.members.check(raw_name)?;
+        if header.file_path().as_ref() != raw_name || header.compression_method() != record.method {
             return Err(error(path, format!("{name} has another name or method in its local header")));
         }
         if record.start < self.end {
@@ -100,8 +147,9 @@ impl<R: rawzip::ReaderAt> Unpacking<'_, '_, R> {
         }
         let (data, data_end) = member.compressed_data_range();
         self.end = data_end;
+        let expected = record.wayfinder.uncompressed_size_hint();
         let most = (data_end - data).saturating_mul(limits::COMPRESSION_RATIO).max(limits::RATIO_FREE_BYTES);
-        if record.size > most.min(limits::LAYER_BYTES) {
+        if expected > most.min(limits::LAYER_BYTES) {
             return Err(error(path, format!("{name} unpacks to more than is allowed")));
         }
         let raw = BufReader::with_capacity(1 << 16, member.reader());
@@ -109,7 +157,7 @@ impl<R: rawzip::ReaderAt> Unpacking<'_, '_, R> {
             CompressionMethod::STORE => Box::new(member.verifying_reader(raw)),
             _ => Box::new(member.verifying_reader(flate2::bufread::DeflateDecoder::new(raw))),
         };
-        let mut content = (&mut content).take(record.size + 1);
+        let mut content = (&mut content).take(expected + 1);
         let unpack = |source: io::Error| caused(path, format!("{name} is damaged"), source);
 
         let file_type = record.mode & 0o170_000;
@@ -121,8 +169,8 @@ impl<R: rawzip::ReaderAt> Unpacking<'_, '_, R> {
             (EntryKind::Symlink { target }, 0)
         } else if matches!(file_type, 0 | 0o100_000) {
             let (offset, size) = self.spool.append(&mut content).map_err(|error| error.into_input(unpack))?;
-            if size != record.size {
-                return Err(error(path, format!("{name} holds {size} bytes, expected {}", record.size)));
+            if size != expected {
+                return Err(error(path, format!("{name} holds {size} bytes, expected {expected}")));
             }
             (EntryKind::File { size }, offset)
         } else {
@@ -139,39 +187,8 @@ impl<R: rawzip::ReaderAt> Unpacking<'_, '_, R> {
     }
 }
 
-/// Checks the central directory, and says whether it has the members in the order of their places, as nearly all have.
-fn in_order<R: rawzip::ReaderAt>(
-    archive: &ZipArchive<R>,
-    buffer: &mut [u8],
-    path: &Path,
-) -> Result<bool, InputError> {
-    let damaged = |source| caused(path, "it is damaged", source);
-    let (mut count, mut last, mut in_order) = (0, 0, true);
-    let mut entries = archive.entries(buffer);
-    while let Some(entry) = entries.next_entry().map_err(damaged)? {
-        let shown = || String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
-        if entry.flags().is_encrypted() || entry.flags().has_strong_encryption() {
-            return Err(error(path, format!("{:?} is encrypted", shown())));
-        }
-        let method = entry.compression_method();
-        if method != CompressionMethod::STORE && method != CompressionMethod::DEFLATE {
-            return Err(error(path, format!("{:?} is compressed by a method other than deflate", shown())));
-        }
-        if count >= limits::TAR_ENTRIES {
-            return Err(error(path, "it holds too many members"));
-        }
-        count += 1;
-        in_order &= last <= entry.local_header_offset();
-        last = entry.local_header_offset();
-    }
-    if count != archive.entries_hint() {
-        return Err(error(
-            path,
-            format!("it says it holds {} members, found {count}", archive.entries_hint()),
-        ));
-    }
-    Ok(in_order)
-}
+/// No part of a name that is not longer can be too long.
+const SHORT_NAME: usize = 255;
 
 fn record(entry: &rawzip::ZipFileHeaderRecord<'_>) -> Record {
     Record {
@@ -183,8 +200,20 @@ fn record(entry: &rawzip::ZipFileHeaderRecord<'_>) -> Record {
         is_dir: entry.is_dir(),
         method: entry.compression_method(),
         wayfinder: entry.wayfinder(),
-        size: entry.uncompressed_size_hint(),
         start: entry.local_header_offset(),
-        name: entry.file_path().as_ref().to_vec(),
+        header: entry.central_directory_offset(),
+        // The length is one of two bytes in the header.
+        name_length: u16::try_from(entry.file_path().as_ref().len()).unwrap_or(u16::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So much is held of each member when the directory has them in another order, as `docs/design.md` says.
+    #[test]
+    fn some_tens_of_bytes_each() {
+        assert!(size_of::<Record>() <= 64);
     }
 }

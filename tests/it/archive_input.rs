@@ -224,6 +224,10 @@ fn a_zip_whose_directory_has_another_order() {
     assert_ne!(turned, archive);
     assert_eq!(built(&turned, ""), built(&archive, ""));
     assert_eq!(built(&turned, ""), "d 0755 0:0 x/\n- 0600 0:0 x/a A\n- 0644 0:0 x/b B");
+    // A name that is too long is refused when it is read, whatever is wrong with members before it.
+    let long = "x".repeat(300);
+    let archive = zip(&[("../up", 0o100_644, b""), (&long, 0o100_644, b"")]);
+    refused(&archive, "", "E-ARCHIVE", 1, "longer than 255 bytes");
 }
 
 #[test]
