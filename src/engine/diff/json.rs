@@ -58,7 +58,8 @@ pub(super) fn json_difference(
     Difference { image, part, field: Field::Value(at), left, right, offset: None, below: 0 }
 }
 
-/// Tells every value that differs, with its RFC 6901 pointer, names in byte order.
+/// Tells every value that differs, with its RFC 6901 pointer, names in byte order. Long pointers are cut: see
+/// [`value::place`].
 ///
 /// Items of lists that are the same from the start or from the end are left out, so that one more item is one
 /// difference. What is only on the right of a list has the pointer that it has there.
@@ -78,7 +79,7 @@ pub(super) fn values(
             names.sort_unstable();
             names.dedup();
             for name in names {
-                let at = pointer(at, name);
+                let at = value::place(pointer(at, name));
                 match (left.get(name), right.get(name)) {
                     (Some(left), Some(right)) => values(left, right, &at, skip, tell),
                     (left, right) if !skip(&at) => tell(at, left, right),
@@ -131,6 +132,17 @@ mod tests {
         assert_eq!(told(json!({"a": "1"}), json!({"a": 1})), one("/a", "\"1\"", "1"));
         assert_eq!(told(json!({"skip": 1, "b": []}), json!({"skip": 2, "b": []})), []);
         assert_eq!(told(json!({"skip": 1}), json!({})), []);
+    }
+
+    /// A name of megabytes is not repeated for every value below it.
+    #[test]
+    fn pointers_are_bounded() {
+        let below = |value: u32| (0..2000).map(|i| (format!("{i:04}"), json!(value))).collect::<Value>();
+        let long = "k".repeat(1_000_000);
+        let told = told(json!({ &long: below(1) }), json!({ &long: below(2) }));
+        assert_eq!(told.len(), 2000);
+        let ends = |at: &str, i| at.starts_with("/kkk") && at.ends_with(&format!("k/{i:04}"));
+        assert!(told.iter().enumerate().all(|(i, (at, ..))| ends(at, i) && at.chars().count() <= 1001));
     }
 
     #[test]

@@ -38,6 +38,19 @@ pub(super) fn one(value: &str) -> String {
     window(value, 0)
 }
 
+/// How many characters of a pointer are kept.
+const POINTER: usize = 1000;
+
+/// A pointer, without its middle when it is long: names in documents can be megabytes, and stand in every pointer below.
+pub(super) fn place(pointer: String) -> String {
+    if pointer.chars().nth(POINTER).is_none() {
+        return pointer;
+    }
+    let half = POINTER / 2;
+    let end = pointer.char_indices().rev().nth(half - 1).map_or(0, |(at, _)| at);
+    pointer.chars().take(half).chain(['…']).chain(pointer[end..].chars()).collect()
+}
+
 fn window(text: &str, start: usize) -> String {
     let mut rest = text.chars().skip(start);
     let mut shown = String::from(if start > 0 { "…" } else { "" });
@@ -51,6 +64,14 @@ fn window(text: &str, start: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_pointers_lose_their_middle() {
+        let short = format!("/{}", "ü".repeat(POINTER - 1));
+        assert_eq!(place(short.clone()), short);
+        let (first, last) = ("/ü".repeat(POINTER / 4), "ä/".repeat(POINTER / 4));
+        assert_eq!(place(format!("{first}x{last}")), format!("{first}…{last}"));
+    }
 
     #[test]
     fn long_values_show_where_they_differ() {
