@@ -135,17 +135,29 @@ pub const LOCK_BYTES: u64 = 16 << 20;
 /// The most that the head of a daemon's answer, or a line of it, may have: 64 KiB.
 pub const DAEMON_HEAD_BYTES: u64 = 64 << 10;
 
+/// How many interim answers (HTTP status 100 to 199) a daemon may send before the one that counts.
+pub const DAEMON_INTERIM_ANSWERS: usize = 8;
+
+/// The longest line with the size of a chunk, extensions included: 256 bytes.
+pub const DAEMON_CHUNK_LINE: u64 = 256;
+
 /// How much is read of what a daemon says: 4 MiB.
 pub const DAEMON_TEXT_BYTES: u64 = 4 << 20;
+
+/// How many characters are shown of why a daemon refuses.
+pub const DAEMON_MESSAGE: usize = 400;
 
 /// The largest archive that a daemon may send: 256 GiB.
 pub const DAEMON_ARCHIVE_BYTES: u64 = 256 << 30;
 
-/// How long a daemon may take for a short answer.
+/// How long a daemon may take for a short answer as a whole, and for the head of any other once it has begun.
 pub const DAEMON_ANSWER: Duration = Duration::from_secs(60);
 
-/// How long a daemon that packs or unpacks an image may say and take nothing.
+/// How long a daemon that packs or unpacks an image may take to begin, and to say a few words about it at the end.
 pub const DAEMON_SILENCE: Duration = Duration::from_secs(30 * 60);
+
+/// How much of an image a daemon must send or take in each [`DAEMON_SILENCE`]: 1 MiB.
+pub const DAEMON_LEAST_BYTES: u64 = 1 << 20;
 
 /// The largest lock file of a Python project, and the largest page of an index: 64 MiB.
 pub const PYTHON_LOCK_BYTES: u64 = 64 << 20;

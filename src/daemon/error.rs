@@ -1,7 +1,7 @@
 //! Why a daemon gave nothing, or took nothing.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Exit};
 
@@ -17,7 +17,7 @@ pub enum DaemonError {
         #[source]
         source: io::Error,
     },
-    /// The connection broke, or nothing came for too long.
+    /// The connection broke, or too little came for too long.
     #[error("the daemon at {} does not go on", socket.display())]
     Io {
         /// Where it listens.
@@ -63,6 +63,17 @@ pub enum DaemonError {
     },
 }
 
+impl DaemonError {
+    /// What failed while an answer was read: the connection, or what came.
+    pub(super) fn read(socket: &Path, source: io::Error) -> DaemonError {
+        let socket = socket.to_owned();
+        match source.kind() {
+            io::ErrorKind::InvalidData => DaemonError::Malformed { socket, why: source.to_string() },
+            _ => DaemonError::Io { socket, source },
+        }
+    }
+}
+
 impl Diagnostic for DaemonError {
     fn code(&self) -> &'static str {
         match self {
@@ -92,7 +103,7 @@ impl Diagnostic for DaemonError {
             DaemonError::Io { source, .. }
                 if matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
             {
-                "nothing came for too long; see whether `docker info` answers".into()
+                "nothing, or next to nothing, came for too long; see whether `docker info` answers".into()
             }
             DaemonError::Io { .. } => "see the log of the daemon".into(),
             DaemonError::NoImage { .. } => "see what is there with: docker images".into(),

@@ -1,61 +1,116 @@
 //! One request and one answer of HTTP/1.1 (RFC 9112) over a unix socket. A connection serves one request.
 
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use super::DaemonError;
+use super::watch::{Connection, Pace};
 use crate::limits;
 
 /// What is asked.
 pub(super) struct Request {
     head: String,
     size: u64,
+    effort: Effort,
+}
+
+/// What a daemon does for its answer, which decides how long it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Looks something up.
+    Small,
+    /// Packs an image, which is the answer.
+    Packs,
+    /// Unpacks what it is sent, and says a few words.
+    Unpacks,
+}
+
+/// How long a daemon may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a short answer, and for a head from its first byte on.
+    pub(super) answer: Duration,
+    /// For an answer about an image to begin; its bytes move at [`limits::DAEMON_LEAST_BYTES`] in each such time.
+    pub(super) silence: Duration,
 }
 
 impl Request {
     /// Asks for something. `target` is a path, and a query if wanted, without anything to escape.
-    pub(super) fn get(target: &str) -> Request {
-        Request { head: format!("GET {target} HTTP/1.1\r\n{COMMON}\r\n"), size: 0 }
+    pub(super) fn get(target: &str, effort: Effort) -> Request {
+        Request { head: format!("GET {target} HTTP/1.1\r\n{COMMON}\r\n"), size: 0, effort }
     }
 
     /// Sends something of this type, of exactly `size` bytes.
     pub(super) fn post(target: &str, content_type: &str, size: u64) -> Request {
         let body = format!("Content-Type: {content_type}\r\nContent-Length: {size}\r\n");
-        Request { head: format!("POST {target} HTTP/1.1\r\n{COMMON}{body}\r\n"), size }
+        let head = format!("POST {target} HTTP/1.1\r\n{COMMON}{body}\r\n");
+        Request { head, size, effort: Effort::Unpacks }
     }
 
-    /// Sends it, with the body that `write` writes, and reads the beginning of the answer. When nothing moves for as long
-    /// as `patience`, it has failed.
+    /// Sends it, with the body that `write` writes, and reads the beginning of the answer. When too little moves for the
+    /// patience there is, it has failed.
     pub(super) fn send<E: From<DaemonError>>(
         self,
         socket: &Path,
-        patience: Duration,
+        patience: Patience,
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<Answer, E> {
-        let io = |source| DaemonError::Io { socket: socket.to_owned(), source };
-        let stream = UnixStream::connect(socket)
+        let io = |source| DaemonError::read(socket, source);
+        let connection = Connection::open(socket)
             .map_err(|source| DaemonError::Connect { socket: socket.to_owned(), source })?;
-        stream.set_read_timeout(Some(patience)).map_err(io)?;
-        stream.set_write_timeout(Some(patience)).map_err(io)?;
+        connection.keep(match self.effort {
+            Effort::Small => Pace::within(patience.answer),
+            _ => Pace::of(limits::DAEMON_LEAST_BYTES, patience.silence),
+        });
         let mut body =
-            Body { out: BufWriter::with_capacity(256 << 10, stream), left: self.size, broken: false };
+            Body { out: BufWriter::with_capacity(256 << 10, connection), left: self.size, broken: false };
         let sent = body.out.write_all(self.head.as_bytes()).map_err(io);
         let sent = sent.map_err(E::from).and_then(|()| write(&mut body));
         let sent = sent.and_then(|()| body.finish().map_err(|source| io(source).into()));
         // What is left in the buffer is not to be sent when the whole cannot be.
         let Body { out, broken, .. } = body;
-        let (stream, _) = out.into_parts();
+        let (connection, _) = out.into_parts();
         match sent {
-            Ok(()) => Ok(Answer::read(stream).map_err(|failed| failed.at(socket))?),
+            Ok(()) => Ok(self.effort.answer(connection, patience).map_err(io)?),
             // A daemon that does not want the rest closes, and has said why before.
-            Err(error) => match broken.then(|| Answer::read(stream)) {
+            Err(error) => match broken.then(|| self.effort.answer(connection, patience)) {
                 Some(Ok(answer)) if answer.status >= 400 => Ok(answer),
                 _ => Err(error),
             },
         }
     }
+}
+
+impl Effort {
+    /// Reads the head of the answer to what was sent, and sets the pace of its body.
+    fn answer(self, connection: Connection, patience: Patience) -> io::Result<Answer> {
+        if self == Effort::Small {
+            // The time that began with the request is that of all of it.
+            return Answer::read(connection, |_, _| {});
+        }
+        let answer = Answer::read(connection, |connection: &Connection, moment| {
+            connection.keep(match moment {
+                Moment::Waiting => Pace::within(patience.silence),
+                Moment::Head => Pace::within(patience.answer),
+            });
+        })?;
+        answer.stream.get_ref().keep(match self {
+            Effort::Packs if answer.is_good() => Pace::of(limits::DAEMON_LEAST_BYTES, patience.silence),
+            Effort::Unpacks if answer.is_good() => Pace::within(patience.silence),
+            _ => Pace::within(patience.answer),
+        });
+        Ok(answer)
+    }
+}
+
+/// Where an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Nothing of the next head has come.
+    Waiting,
+    /// The head has begun.
+    Head,
 }
 
 /// Header fields of every request.
@@ -67,7 +122,7 @@ const COMMON: &str = concat!(
 
 /// A body that must have the announced length.
 struct Body {
-    out: BufWriter<UnixStream>,
+    out: BufWriter<Connection>,
     left: u64,
     /// The other side takes no more.
     broken: bool,
@@ -106,25 +161,8 @@ impl Write for Body {
     }
 }
 
-/// Why an answer cannot be read.
-#[derive(Debug)]
-pub(super) enum Unread {
-    Io(io::Error),
-    Malformed(String),
-}
-
-impl Unread {
-    fn at(self, socket: &Path) -> DaemonError {
-        let socket = socket.to_owned();
-        match self {
-            Unread::Io(source) => DaemonError::Io { socket, source },
-            Unread::Malformed(why) => DaemonError::Malformed { socket, why },
-        }
-    }
-}
-
 /// An answer; reading gives its body, and an error when that is cut.
-pub(super) struct Answer<S = UnixStream> {
+pub(super) struct Answer<S = Connection> {
     stream: BufReader<S>,
     status: u16,
     length: Length,
@@ -143,20 +181,33 @@ enum Length {
 }
 
 impl<S: Read> Answer<S> {
-    /// Reads status and header fields.
-    pub(super) fn read(stream: S) -> Result<Answer<S>, Unread> {
+    /// Reads status and header fields. `moment` is told when it waits for a head, and when one has begun.
+    pub(super) fn read(stream: S, moment: impl Fn(&S, Moment)) -> io::Result<Answer<S>> {
         let mut stream = BufReader::with_capacity(64 << 10, stream);
-        loop {
+        for _ in 0..=limits::DAEMON_INTERIM_ANSWERS {
+            moment(stream.get_ref(), Moment::Waiting);
+            while let Err(error) = stream.fill_buf() {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            moment(stream.get_ref(), Moment::Head);
             let (status, length) = head(&mut stream)?;
             // Interim answers come before the one that counts.
             if !(100..200).contains(&status) {
                 return Ok(Answer { stream, status, length });
             }
         }
+        Err(malformed("it sends one interim answer after another"))
     }
 
     pub(super) fn status(&self) -> u16 {
         self.status
+    }
+
+    /// It does what was asked.
+    pub(super) fn is_good(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 
     /// The whole body, which should be short; of a longer one the beginning.
@@ -168,11 +219,11 @@ impl<S: Read> Answer<S> {
 
     /// The size line of the next chunk; behind the last one come trailer fields, which say nothing here.
     fn next_chunk(&mut self) -> io::Result<u64> {
-        let line = line(&mut self.stream)?;
+        let line = line(&mut self.stream, limits::DAEMON_CHUNK_LINE)?;
         match httparse::parse_chunk_size(&line) {
             Ok(httparse::Status::Complete((_, 0))) => {
                 for _ in 0..HEADERS {
-                    if matches!(&*self::line(&mut self.stream)?, b"\r\n" | b"\n") {
+                    if matches!(&*self::line(&mut self.stream, limits::DAEMON_HEAD_BYTES)?, b"\r\n" | b"\n") {
                         return Ok(0);
                     }
                 }
@@ -206,7 +257,7 @@ impl<S: Read> Read for Answer<S> {
         }
         *left -= n as u64;
         if let Length::Chunked(0) = self.length
-            && !matches!(&*line(&mut self.stream)?, b"\r\n" | b"\n")
+            && !matches!(&*line(&mut self.stream, limits::DAEMON_CHUNK_LINE)?, b"\r\n" | b"\n")
         {
             return Err(malformed("a chunk does not end where its size says"));
         }
@@ -218,19 +269,18 @@ impl<S: Read> Read for Answer<S> {
 const HEADERS: usize = 64;
 
 /// One head: the status, and how the end of the body is told.
-fn head(stream: &mut BufReader<impl Read>) -> Result<(u16, Length), Unread> {
-    let broken = |why: &str| Unread::Malformed(why.to_owned());
+fn head(stream: &mut BufReader<impl Read>) -> io::Result<(u16, Length)> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") && !text.ends_with(b"\n\n") {
-        text.extend(line(stream).map_err(Unread::Io)?);
+        text.extend(line(stream, limits::DAEMON_HEAD_BYTES)?);
         if text.len() as u64 > limits::DAEMON_HEAD_BYTES {
-            return Err(broken("its header is too long"));
+            return Err(malformed("its header is too long"));
         }
     }
     let mut fields = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut fields);
-    let whole = response.parse(&text).map_err(|error| Unread::Malformed(format!("no HTTP: {error}")))?;
-    let status = response.code.filter(|_| whole.is_complete()).ok_or_else(|| broken("no HTTP"))?;
+    let whole = response.parse(&text).map_err(|error| malformed(&format!("no HTTP: {error}")))?;
+    let status = response.code.filter(|_| whole.is_complete()).ok_or_else(|| malformed("no HTTP"))?;
     let mut length = None;
     for field in response.headers.iter() {
         let value = String::from_utf8_lossy(field.value).trim().to_owned();
@@ -238,33 +288,34 @@ fn head(stream: &mut BufReader<impl Read>) -> Result<(u16, Length), Unread> {
             let chunked = value.eq_ignore_ascii_case("chunked");
             chunked
                 .then_some(Length::Chunked(0))
-                .ok_or_else(|| broken("it has an unknown transfer coding"))?
+                .ok_or_else(|| malformed("it has an unknown transfer coding"))?
         } else if field.name.eq_ignore_ascii_case("content-length") {
             let digits = value.bytes().all(|byte| byte.is_ascii_digit());
             let bytes = value.parse().ok().filter(|_| digits);
-            Length::Fixed(bytes.ok_or_else(|| broken("its Content-Length is no number"))?)
+            Length::Fixed(bytes.ok_or_else(|| malformed("its Content-Length is no number"))?)
         } else {
             continue;
         };
         if length.replace(said).is_some() {
-            return Err(broken("the length of its body is said twice"));
+            return Err(malformed("the length of its body is said twice"));
         }
     }
     let empty = matches!(status, 100..200 | 204 | 304);
     Ok((status, if empty { Length::Over } else { length.unwrap_or(Length::Connection) }))
 }
 
-/// A line with its end.
-fn line(stream: &mut BufReader<impl Read>) -> io::Result<Vec<u8>> {
+/// A line of at most so many bytes, with its end.
+fn line(stream: &mut BufReader<impl Read>, most: u64) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    stream.take(limits::DAEMON_HEAD_BYTES).read_until(b'\n', &mut line)?;
+    stream.take(most).read_until(b'\n', &mut line)?;
     match line.ends_with(b"\n") {
         true => Ok(line),
-        false if line.len() as u64 >= limits::DAEMON_HEAD_BYTES => Err(malformed("a line is too long")),
+        false if line.len() as u64 >= most => Err(malformed("a line is too long")),
         false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is cut")),
     }
 }
 
+/// What came is no HTTP: see [`DaemonError::read`].
 fn malformed(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
@@ -282,10 +333,8 @@ mod tests {
                 self.0.read(&mut out[..most])
             }
         }
-        let mut answer = Answer::read(Bytes(text.as_bytes())).map_err(|unread| match unread {
-            Unread::Io(error) => error.to_string(),
-            Unread::Malformed(why) => why,
-        })?;
+        let mut answer =
+            Answer::read(Bytes(text.as_bytes()), |_, _| {}).map_err(|error| error.to_string())?;
         let mut body = String::new();
         answer.read_to_string(&mut body).map_err(|error| error.to_string())?;
         Ok((answer.status(), body))

@@ -1,17 +1,17 @@
 //! Docker's Engine API over the daemon's unix socket: whether it is there, images out of it, and images into it.
 //!
 //! ```text
-//! mod > http > error
+//! mod > http > watch, error
 //! ```
 //!
 //! Podman's service answers the same. Paths without a version: each daemon takes them as its own.
 
 mod error;
 mod http;
+mod watch;
 
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use dmoci_layers::Digest;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use error::DaemonError;
 
 use crate::limits;
-use http::Request;
+use http::{Effort, Patience, Request};
 
 /// Where Docker listens unless told otherwise.
 pub const SOCKET: &str = "/var/run/docker.sock";
@@ -28,12 +28,14 @@ pub const SOCKET: &str = "/var/run/docker.sock";
 #[derive(Clone, Debug)]
 pub struct Daemon {
     socket: PathBuf,
+    patience: Patience,
 }
 
 impl Daemon {
     /// The one that listens at this socket.
     pub fn at(socket: &Path) -> Daemon {
-        Daemon { socket: socket.to_owned() }
+        let patience = Patience { answer: limits::DAEMON_ANSWER, silence: limits::DAEMON_SILENCE };
+        Daemon { socket: socket.to_owned(), patience }
     }
 
     /// Where it listens.
@@ -43,13 +45,13 @@ impl Daemon {
 
     /// Asks whether it is there and answers.
     pub fn ping(&self) -> Result<(), DaemonError> {
-        let answer = self.get("/_ping", limits::DAEMON_ANSWER)?;
+        let answer = self.get("/_ping", Effort::Small)?;
         self.good(answer).map(|_| ())
     }
 
     /// Writes the archive of an image as `docker save` makes it. `name` is a name with tag or digest, or an image ID.
     pub fn save(&self, name: &str, out: &mut dyn Write) -> Result<u64, DaemonError> {
-        let answer = self.get(&format!("/images/get?names={}", encoded(name)), limits::DAEMON_SILENCE)?;
+        let answer = self.get(&format!("/images/get?names={}", encoded(name)), Effort::Packs)?;
         let no_image = || DaemonError::NoImage { name: name.to_owned() };
         let mut answer = match self.good(answer) {
             Err(DaemonError::Refused { status: 404, .. }) => return Err(no_image()),
@@ -84,12 +86,14 @@ impl Daemon {
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(), E> {
         let request = Request::post("/images/load?quiet=1", "application/x-tar", size);
-        let answer = request.send(&self.socket, limits::DAEMON_SILENCE, write)?;
+        let answer = request.send(&self.socket, self.patience, write)?;
         let mut answer = self.good(answer)?;
         let said = answer.text().map_err(|source| self.io(source))?;
         match refusal(&said) {
             None => Ok(()),
-            Some(message) => Err(DaemonError::Refused { status: answer.status(), message }.into()),
+            Some(message) => {
+                Err(DaemonError::Refused { status: answer.status(), message: short(&message) }.into())
+            }
         }
     }
 
@@ -99,7 +103,7 @@ impl Daemon {
     /// manifest or index.
     pub fn image_id(&self, name: &str) -> Result<Option<Digest>, DaemonError> {
         let path = format!("/images/{}/json", encoded(name));
-        let answer = match self.get(&path, limits::DAEMON_ANSWER).and_then(|answer| self.good(answer)) {
+        let answer = match self.get(&path, Effort::Small).and_then(|answer| self.good(answer)) {
             Err(DaemonError::Refused { status: 404, .. }) => return Ok(None),
             answer => answer,
         };
@@ -110,24 +114,24 @@ impl Daemon {
         id.map(Some).ok_or_else(unknown)
     }
 
-    fn get(&self, target: &str, patience: Duration) -> Result<http::Answer, DaemonError> {
-        Request::get(target).send(&self.socket, patience, |_| Ok::<(), DaemonError>(()))
+    fn get(&self, target: &str, effort: Effort) -> Result<http::Answer, DaemonError> {
+        Request::get(target, effort).send(&self.socket, self.patience, |_| Ok::<(), DaemonError>(()))
     }
 
     /// The answer when it is a good one, else what it says.
     fn good(&self, mut answer: http::Answer) -> Result<http::Answer, DaemonError> {
         let status = answer.status();
-        if (200..300).contains(&status) {
+        if answer.is_good() {
             return Ok(answer);
         }
         let said = answer.text().map_err(|source| self.io(source))?;
         let value: Option<Value> = serde_json::from_str(&said).ok();
         let message = value.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
-        Err(DaemonError::Refused { status, message: message.unwrap_or(&said).trim().to_owned() })
+        Err(DaemonError::Refused { status, message: short(message.unwrap_or(&said)) })
     }
 
     fn io(&self, source: std::io::Error) -> DaemonError {
-        DaemonError::Io { socket: self.socket.clone(), source }
+        DaemonError::read(&self.socket, source)
     }
 
     fn malformed(&self, why: &str) -> DaemonError {
@@ -144,6 +148,15 @@ fn refusal(said: &str) -> Option<String> {
         Some(detail.or_else(|| object.get("error"))?.as_str()?.to_owned())
     };
     objects.map_while(Result::ok).find_map(message)
+}
+
+/// What a daemon says, cut when it is long.
+fn short(said: &str) -> String {
+    let said = said.trim();
+    match said.char_indices().nth(limits::DAEMON_MESSAGE) {
+        None => said.to_owned(),
+        Some((end, _)) => format!("{}… (cut after {} characters)", &said[..end], limits::DAEMON_MESSAGE),
+    }
 }
 
 /// A name as it stands in a path or query (RFC 3986): everything but what names are mostly made of is written out.

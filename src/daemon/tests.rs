@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 use crate::diagnostic::Diagnostic as _;
@@ -127,6 +128,82 @@ fn image_ids() {
     }
     let (error, _) = asked("SSH-2.0\r\n\r\n", |daemon| daemon.image_id("x:1"));
     assert_eq!(error.unwrap_err().code(), "E-DAEMON-ANSWER");
+}
+
+#[test]
+fn what_is_no_answer() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+    let good = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
+    asked(&(interim.repeat(8) + good), Daemon::ping).0.unwrap();
+    let chunks =
+        |line: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{line}\r\nx\r\n0\r\n\r\n");
+    let save = |answer: &str| asked(answer, |daemon| daemon.save("x:1", &mut Vec::new())).0;
+    assert_eq!(save(&chunks(&format!("1;{}", "e".repeat(250)))).unwrap(), 1);
+    for answer in [
+        // For ever, if it were not for the end of this text.
+        interim.repeat(9) + good,
+        chunks(&format!("1;{}", "e".repeat(300))),
+        chunks(&format!("{}1", "0".repeat(16))),
+        format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(70_000)),
+    ] {
+        assert_eq!(save(&answer).unwrap_err().code(), "E-DAEMON-ANSWER", "{answer:.100}");
+    }
+}
+
+/// Both are as long as they are sent.
+#[test]
+fn a_message_is_cut() {
+    let long = "ü".repeat(1_000_000);
+    let refused = json("500 Internal Server Error", &format!(r#"{{"message":"{long}"}}"#));
+    let loaded = json("200 OK", &format!(r#"{{"error":"{long}"}}"#));
+    let plain = json("500 Internal Server Error", &long);
+    for answer in [refused, plain] {
+        let error = asked(&answer, Daemon::ping).0.unwrap_err().to_string();
+        assert!(
+            error.chars().count() < 500 && error.ends_with("… (cut after 400 characters)"),
+            "{error:.600}"
+        );
+    }
+    let (error, _) = asked(&loaded, |daemon| daemon.load(0, |_| Ok::<(), DaemonError>(())));
+    let error = error.unwrap_err().to_string();
+    assert!(error.chars().count() < 500 && error.ends_with("… (cut after 400 characters)"), "{error:.600}");
+}
+
+/// An answer that comes byte by byte is never silent, and is not waited for until its end.
+#[test]
+fn too_slow() {
+    let slow = |good: &[u8], patience: Patience, ask: &dyn Fn(&Daemon) -> DaemonError| {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // Until the other side has had enough.
+                let bytes = good.iter().chain(std::iter::repeat(&b'x'));
+                for byte in bytes {
+                    if stream.write_all(&[*byte]).is_err() {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(if *byte == b'x' { 5 } else { 0 }));
+                }
+            });
+            let error = ask(&Daemon { socket: socket.clone(), patience });
+            assert_eq!(error.code(), "E-DAEMON-IO", "{error:?}");
+            assert!(error.help().unwrap().contains("too long"), "{error:?}");
+        });
+    };
+    let (brief, hour) = (Duration::from_millis(300), Duration::from_secs(3600));
+    let hurried = Patience { answer: brief, silence: hour };
+    let head = b"HTTP/1.1 200 OK\r\n";
+    let body = b"HTTP/1.1 200 OK\r\n\r\n";
+    slow(head, hurried, &|daemon| daemon.ping().unwrap_err());
+    slow(head, hurried, &|daemon| daemon.save("a:1", &mut Vec::new()).unwrap_err());
+    slow(body, hurried, &|daemon| daemon.image_id("a:1").unwrap_err());
+    slow(b"HTTP/1.1 500 No\r\n\r\n", hurried, &|daemon| daemon.save("a:1", &mut Vec::new()).unwrap_err());
+    let impatient = Patience { answer: hour, silence: brief };
+    slow(body, impatient, &|daemon| daemon.save("a:1", &mut Vec::new()).unwrap_err());
+    slow(body, impatient, &|daemon| daemon.load(0, |_| Ok::<(), DaemonError>(())).unwrap_err());
 }
 
 #[test]

@@ -137,25 +137,43 @@ fn the_daemon_sends_another_image_than_was_asked_for() {
     let id = id.split_whitespace().last().unwrap().to_owned();
     let other = format!("sha256:{}", "0".repeat(64));
     for (asked, exit) in [(&id, 0), (&other, 1)] {
-        let socket = project.path("socket");
-        let _ = fs::remove_file(&socket);
-        let archive = fs::read(project.path("a.tar")).unwrap();
-        let listener = UnixListener::bind(&socket).unwrap();
-        let run = thread::scope(|scope| {
-            scope.spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).unwrap();
-                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-                stream.write_all(&archive).unwrap();
-            });
-            let mut inspect = dmoci();
-            Run::of(
-                inspect
-                    .args(["inspect", &format!("docker-daemon:{asked}")])
-                    .env("DOCKER_HOST", host(&socket)),
-            )
-        });
+        let run = inspect_sent(&project, asked);
         assert_eq!((run.exit, run.stderr.contains("E-DIGEST")), (exit, exit == 1), "{run:?}");
     }
+}
+
+/// What the archive calls itself must be the name that was asked for.
+#[test]
+fn the_daemon_sends_an_image_of_another_name() {
+    let project = Project::with_spec(SPEC);
+    build(&project, &["--epoch=0", "--revision=x"], "TZ", "UTC").ok();
+    project.dmoci(&["export", "dist/image", "--platform=linux/amd64", "-o", "docker-archive:a.tar"]).ok();
+    let run = inspect_sent(&project, "registry.example/load:1");
+    assert_eq!(run.exit, 0, "{run:?}");
+    for asked in ["registry.example/load:2", "other/load:1", "load:1", "registry.example/load"] {
+        let run = inspect_sent(&project, asked);
+        assert!(run.exit == 1 && run.stderr.contains("E-DAEMON-OTHER"), "{run:?}");
+        assert!(run.stderr.contains("\"registry.example/load:1\"") && run.stderr.contains(asked), "{run:?}");
+    }
+}
+
+/// What `inspect` makes of the archive a.tar, sent by a daemon that is asked for this.
+fn inspect_sent(project: &Project, asked: &str) -> Run {
+    let socket = project.path("socket");
+    let _ = fs::remove_file(&socket);
+    let archive = fs::read(project.path("a.tar")).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            stream.write_all(&archive).unwrap();
+        });
+        let mut inspect = dmoci();
+        Run::of(
+            inspect.args(["inspect", &format!("docker-daemon:{asked}")]).env("DOCKER_HOST", host(&socket)),
+        )
+    })
 }
