@@ -37,12 +37,21 @@ impl SafePath {
     /// Checks a path as archives and specs write them: a leading `/` or `./`, doubled and trailing
     /// slashes and `.` components are dropped; `..` is refused wherever it stands.
     pub fn parse(path: &[u8]) -> Result<SafePath, PathError> {
-        let shown = || String::from_utf8_lossy(&path[..path.len().min(256)]).into_owned();
-        if path.contains(&0) {
+        SafePath::root().join(path)
+    }
+
+    /// The path below this one that `rest` names; `rest` is checked as by [`SafePath::parse`].
+    pub fn join(&self, rest: &[u8]) -> Result<SafePath, PathError> {
+        let shown = || {
+            let whole = if self.is_root() { rest.to_vec() } else { [&self.0, &b"/"[..], rest].concat() };
+            String::from_utf8_lossy(&whole[..whole.len().min(256)]).into_owned()
+        };
+        if rest.contains(&0) {
             return Err(PathError::Nul(shown()));
         }
-        let mut clean = Vec::with_capacity(path.len());
-        for part in path.split(|&b| b == b'/') {
+        let mut clean = Vec::with_capacity(self.0.len() + 1 + rest.len());
+        clean.extend_from_slice(&self.0);
+        for part in rest.split(|&b| b == b'/') {
             match part {
                 b"" | b"." => continue,
                 b".." => return Err(PathError::Parent(shown())),
@@ -58,14 +67,6 @@ impl SafePath {
             return Err(PathError::LongPath(shown()));
         }
         Ok(SafePath(clean.into()))
-    }
-
-    /// The path below this one that `rest` names; `rest` is checked as by [`SafePath::parse`].
-    pub fn join(&self, rest: &[u8]) -> Result<SafePath, PathError> {
-        if self.is_root() {
-            return SafePath::parse(rest);
-        }
-        SafePath::parse(&[&self.0, &b"/"[..], rest].concat())
     }
 
     /// The bytes, without a leading or trailing slash; empty for the root.
@@ -90,25 +91,44 @@ impl SafePath {
 
     /// The directory that holds this path; `None` for the root.
     pub fn parent(&self) -> Option<SafePath> {
-        if self.is_root() {
-            return None;
-        }
-        let end = self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
-        Some(SafePath(self.0[..end].into()))
+        self.parent_bytes().map(|parent| SafePath(parent.into()))
+    }
+
+    /// The bytes of the directory that holds this path; `None` for the root.
+    pub(crate) fn parent_bytes(&self) -> Option<&[u8]> {
+        let end = || self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        (!self.is_root()).then(|| &self.0[..end()])
     }
 
     /// True when this path is `other` or lies below it.
     pub fn starts_with(&self, other: &SafePath) -> bool {
-        other.is_root()
-            || self.0.strip_prefix(&*other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        is_within(&self.0, &other.0)
+    }
+}
+
+/// True when the bytes of a path are those of `other`, or of something below it.
+pub(crate) fn is_within(path: &[u8], other: &[u8]) -> bool {
+    other.is_empty() || path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The order of the bytes of paths: a slash sorts before every other byte, which is component-wise order without
+/// splitting.
+pub(crate) fn path_order(a: &[u8], b: &[u8]) -> Ordering {
+    // In sorted lists neighbours have most in common: pass over that eight bytes at a time.
+    let (whole_a, _) = a.as_chunks::<8>();
+    let (whole_b, _) = b.as_chunks::<8>();
+    let same = 8 * whole_a.iter().zip(whole_b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    let key = |b: u8| if b == b'/' { 0 } else { b };
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((&a, &b)) => key(a).cmp(&key(b)),
+        None => a.len().cmp(&b.len()),
     }
 }
 
 impl Ord for SafePath {
     fn cmp(&self, other: &SafePath) -> Ordering {
-        // A slash sorts before every other byte, which is component-wise order without splitting.
-        let key = |b: &u8| if *b == b'/' { 0 } else { *b };
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
+        path_order(&self.0, &other.0)
     }
 }
 

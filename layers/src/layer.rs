@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use crate::Compression;
 use crate::compress::{Compressor, SpliceError, Written};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind, SafePath};
+use crate::entry::{Entry, EntryKind, SafePath, is_within, path_order};
 use crate::inflate::{Expected, InflateError};
 use crate::pool::Pool;
 use crate::tar::{self, TarError};
@@ -86,16 +86,52 @@ pub enum LayerError {
 /// The order of entries in a layer: component-wise byte order of their paths; in each directory first
 /// its opaque mark, then its whiteouts, then what it holds.
 pub fn order(a: &Entry, b: &Entry) -> Ordering {
-    order_key(a).cmp(order_key(b))
+    Place::of(a).order(&Place::of(b))
+}
+
+/// What decides where an entry stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a [u8],
+    kind: PlaceKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlaceKind {
+    Directory,
+    Opaque,
+    Whiteout,
+    Other,
+}
+
+impl Place<'_> {
+    fn of(entry: &Entry) -> Place<'_> {
+        let kind = match entry.kind {
+            EntryKind::Directory => PlaceKind::Directory,
+            EntryKind::Opaque => PlaceKind::Opaque,
+            EntryKind::Whiteout => PlaceKind::Whiteout,
+            _ => PlaceKind::Other,
+        };
+        Place { path: entry.path.as_bytes(), kind }
+    }
+
+    fn order(&self, other: &Place<'_>) -> Ordering {
+        let marks = |place: &Place<'_>| matches!(place.kind, PlaceKind::Opaque | PlaceKind::Whiteout);
+        match marks(self) || marks(other) {
+            true => order_key(*self).cmp(order_key(*other)),
+            false => path_order(self.path, other.path),
+        }
+    }
 }
 
 /// A slash is the lowest, then the mark of what is hidden, then the bytes of names.
-fn order_key(entry: &Entry) -> impl Iterator<Item = u16> {
-    let path = entry.path.as_bytes();
-    let (head, mark, tail): (_, &[u16], _) = match entry.kind {
-        EntryKind::Opaque => (path, &[0, 1], &b""[..]),
-        EntryKind::Whiteout => {
-            let (head, tail) = path.split_at(path.len() - entry.path.name().len());
+fn order_key(place: Place<'_>) -> impl Iterator<Item = u16> {
+    let path = place.path;
+    let (head, mark, tail): (_, &[u16], _) = match place.kind {
+        PlaceKind::Opaque => (path, &[0, 1], &b""[..]),
+        PlaceKind::Whiteout => {
+            let name = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+            let (head, tail) = path.split_at(name);
             (head.strip_suffix(b"/").unwrap_or(head), &[0, 1], tail)
         }
         _ => (path, &[], &b""[..]),
@@ -114,7 +150,9 @@ pub struct LayerWriter<W: Write + Send + 'static> {
     out: Compressor<W>,
     compression: Compression,
     entries: u64,
-    last: Option<Entry>,
+    /// Path and kind of the entry before, once there is one.
+    last: Vec<u8>,
+    last_kind: Option<PlaceKind>,
     header: Vec<u8>,
 }
 
@@ -123,7 +161,7 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
     /// output.
     pub fn new(out: W, compression: Compression, pool: &Pool) -> LayerWriter<W> {
         let out = Compressor::new(out, compression, pool);
-        LayerWriter { out, compression, entries: 0, last: None, header: Vec::new() }
+        LayerWriter { out, compression, entries: 0, last: Vec::new(), last_kind: None, header: Vec::new() }
     }
 
     /// Adds an entry that comes after all others in [`order`], and the content when it is a file.
@@ -153,7 +191,9 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
 
     fn end(&mut self, entry: &Entry) {
         self.entries += 1;
-        self.last = Some(entry.clone());
+        self.last.clear();
+        self.last.extend_from_slice(entry.path.as_bytes());
+        self.last_kind = Some(Place::of(entry).kind);
     }
 
     /// Adds a file whose content is given as a deflate stream (RFC 1951); `expected` is the content, and `packed` ends with
@@ -204,41 +244,41 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
         if path.name().starts_with(b".wh.") {
             return Err(LayerError::WhiteoutName(path.clone()));
         }
-        let parent = match entry.kind {
-            EntryKind::Opaque => Some(path.clone()),
-            _ => path.parent(),
-        };
         if let EntryKind::HardLink { target } = &entry.kind
             && target >= path
         {
             return Err(LayerError::Order { path: path.clone(), previous: target.clone() });
         }
-        let Some(last) = &self.last else {
-            return match parent {
-                Some(parent) if !parent.is_root() => Err(LayerError::NoParent(path.clone())),
-                _ => Ok(()),
+        let place = Place::of(entry);
+        // The root needs no parent, and everything has the root.
+        let parent = match place.kind {
+            PlaceKind::Opaque => path.as_bytes(),
+            _ => path.parent_bytes().unwrap_or_default(),
+        };
+        let last = self.last.as_slice();
+        let Some(kind) = self.last_kind else {
+            return match parent.is_empty() {
+                true => Ok(()),
+                false => Err(LayerError::NoParent(path.clone())),
             };
         };
-        match order(last, entry) {
+        match (Place { path: last, kind }).order(&place) {
             Ordering::Less => {}
             Ordering::Equal => return Err(LayerError::Twice(path.clone())),
             Ordering::Greater => {
-                return Err(LayerError::Order { path: path.clone(), previous: last.path.clone() });
+                // It was a safe path when it was given.
+                let previous = SafePath::parse(last).unwrap_or_else(|_| SafePath::root());
+                return Err(LayerError::Order { path: path.clone(), previous });
             }
         }
         // In this order the parent was given exactly when it is the entry before or an ancestor of it.
         // A file cannot be that ancestor: then the entry before would have been refused.
-        let within = match (&parent, &last.kind) {
-            (None, _) => true,
-            (Some(parent), _) if parent.is_root() => true,
-            (Some(parent), EntryKind::Directory) => last.path.starts_with(parent),
-            (Some(parent), EntryKind::Opaque) => last.path.starts_with(parent),
-            (Some(parent), _) => last.path != *parent && last.path.starts_with(parent),
-        };
-        if !within {
-            return Err(LayerError::NoParent(path.clone()));
+        let itself = matches!(kind, PlaceKind::Directory | PlaceKind::Opaque);
+        let within = parent.is_empty() || is_within(last, parent) && (itself || last != parent);
+        match within {
+            true => Ok(()),
+            false => Err(LayerError::NoParent(path.clone())),
         }
-        Ok(())
     }
 
     /// Reads the content into the block that is compressed, without a copy in between.

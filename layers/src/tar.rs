@@ -14,6 +14,8 @@
 //! * the time is [`MTIME`], owner names are empty, device numbers are zero but for devices;
 //! * contents are padded with zeros to 512 bytes, and the archive ends in two zero blocks and nothing more.
 
+use std::borrow::Cow;
+
 use crate::MTIME;
 use crate::entry::{Entry, EntryKind, SafePath};
 
@@ -76,7 +78,7 @@ pub fn write_header(entry: &Entry, out: &mut Vec<u8>) -> Result<(), TarError> {
         pax.text("path", &fields.name);
     }
     if fields.link.len() > 100 {
-        pax.text("linkpath", &fields.link);
+        pax.text("linkpath", fields.link);
     }
     put(&mut block, 157, &fields.link[..fields.link.len().min(100)]);
     put_octal(&mut block, 100, 7, fields.mode.into());
@@ -111,9 +113,9 @@ pub fn padding(size: u64) -> usize {
 }
 
 /// What the header of an entry says, before it is known what fits.
-struct Fields {
-    name: Vec<u8>,
-    link: Vec<u8>,
+struct Fields<'a> {
+    name: Cow<'a, [u8]>,
+    link: &'a [u8],
     typeflag: u8,
     mode: u32,
     uid: u64,
@@ -123,15 +125,15 @@ struct Fields {
     minor: u32,
 }
 
-impl Fields {
-    fn new(entry: &Entry) -> Result<Fields, TarError> {
+impl<'a> Fields<'a> {
+    fn new(entry: &'a Entry) -> Result<Fields<'a>, TarError> {
         let path = &entry.path;
         if entry.mode & !0o7777 != 0 {
             return Err(TarError::Mode { path: path.clone(), mode: entry.mode });
         }
         let mut fields = Fields {
-            name: path.as_bytes().to_vec(),
-            link: Vec::new(),
+            name: path.as_bytes().into(),
+            link: &[],
             typeflag: b'0',
             mode: entry.mode,
             uid: entry.uid,
@@ -149,17 +151,20 @@ impl Fields {
         match &entry.kind {
             EntryKind::Directory => {
                 fields.typeflag = b'5';
-                fields.name = if path.is_root() { b"./".to_vec() } else { [path.as_bytes(), b"/"].concat() };
+                fields.name = match path.is_root() {
+                    true => b"./".into(),
+                    false => [path.as_bytes(), b"/"].concat().into(),
+                };
             }
             EntryKind::File { size } => fields.size = *size,
             EntryKind::HardLink { target } => {
                 fields.typeflag = b'1';
-                fields.link = target.as_bytes().to_vec();
+                fields.link = target.as_bytes();
             }
             EntryKind::Symlink { target } => {
                 fields.typeflag = b'2';
                 fields.mode = 0o777;
-                fields.link = target.clone();
+                fields.link = target;
             }
             EntryKind::CharDevice { major, minor } => {
                 fields.typeflag = b'3';
@@ -184,8 +189,8 @@ impl Fields {
     fn hide(&mut self, directory: &SafePath, name: &[u8]) {
         (self.mode, self.uid, self.gid) = (0, 0, 0);
         self.name = match directory.is_root() {
-            true => name.to_vec(),
-            false => [directory.as_bytes(), b"/", name].concat(),
+            true => name.to_vec().into(),
+            false => [directory.as_bytes(), b"/", name].concat().into(),
         };
     }
 }
@@ -277,7 +282,11 @@ fn put(block: &mut [u8; BLOCK], at: usize, bytes: &[u8]) {
 
 /// `digits` octal digits; the NUL behind them is there already.
 fn put_octal(block: &mut [u8; BLOCK], at: usize, digits: usize, value: u64) {
-    put(block, at, format!("{value:0digits$o}").as_bytes());
+    let mut rest = value;
+    for byte in block[at..at + digits].iter_mut().rev() {
+        *byte = b'0' + (rest & 7) as u8;
+        rest >>= 3;
+    }
 }
 
 fn seal(block: &mut [u8; BLOCK]) {
