@@ -11,13 +11,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::Compression;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, block_size};
 
 /// What all blocks between reading and writing may take together, their compressed forms included.
 ///
 /// Enough for some twenty gzip members or six zstd frames at a time. More cores would not help: one layer is bound by
 /// its digest, which one core computes.
 const BYTES_IN_FLIGHT: usize = 48 << 20;
+
+/// What the blocks that are being filled may take together, one for each layer; and their compressed forms as much again.
+const BYTES_FILLING: usize = 16 << 20;
+
+/// Layers that are written at the same time at most. Each keeps three cores or four busy, and its thread has an encoder and
+/// memory of its own.
+const LAYERS: usize = 8;
 
 /// Threads that compress, for any number of layers at the same time.
 ///
@@ -42,6 +49,12 @@ impl Pool {
     /// The most threads that it starts.
     pub fn threads(&self) -> usize {
         self.0.shared.threads
+    }
+
+    /// How many layers of this compression should be written at the same time at most: as many as there are threads,
+    /// but at most 8, and not so many that the blocks which they fill would take more than 16 MiB.
+    pub fn layers(&self, compression: Compression) -> usize {
+        self.threads().min(LAYERS).min(BYTES_FILLING / block_size(compression))
     }
 
     /// Lets a thread do this; what is urgent before what is not.
@@ -314,6 +327,15 @@ mod tests {
         }
         // Something larger than all may be alone.
         let _alone = pool(1).permit(1 << 30);
+    }
+
+    #[test]
+    fn layers_at_the_same_time_are_bounded_whatever_the_threads() {
+        for (threads, gzip, zstd) in [(1, 1, 1), (2, 2, 2), (8, 8, 4), (64, 8, 4)] {
+            let layers = [Compression::Gzip, Compression::None, Compression::Zstd]
+                .map(|compression| pool(threads).layers(compression));
+            assert_eq!(layers, [gzip, gzip, zstd], "{threads} threads");
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub(super) fn made(
         writer.abandon();
         return Err(error.into());
     }
-    let mut dist = Dist::new(writer, cache, watch);
+    let dist = Dist::new(writer, cache, watch);
     let told = lock::Told(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
     let written =
@@ -188,7 +188,7 @@ pub(super) fn made(
             lock::write(&settled, &renewed, watch)?;
             // Now that the lock file is as it will be: it is part of the tree.
             let (facts, epoch) = facts(request, python.source)?;
-            let (image, log) = write(&spec, plans, request, &facts, &mut dist, watch)?;
+            let (image, log) = write(&spec, plans, request, &facts, &dist, watch)?;
             let digests = digests(&image, &spec, &names, &facts);
             let index = index::author(&roots(&image, &names));
             if let Some(look) = look {
@@ -267,7 +267,7 @@ fn write(
     plans: Vec<ImagePlan>,
     request: &Request,
     facts: &Facts,
-    dist: &mut Dist<'_>,
+    dist: &Dist<'_>,
     watch: &dyn Watch,
 ) -> Result<(BuiltImage, Log), Failure> {
     let mut log = Log::new(spec, &request.project, facts);
@@ -276,22 +276,21 @@ fn write(
         log.warnings(&plan.warnings);
     }
     watch.total(plans.iter().map(|plan| plan.bytes).sum());
-    let pool = Pool::new(request.threads);
-    let mut built = Vec::with_capacity(plans.len());
     for plan in &plans {
         let own = plan.layers.len();
         let layers = if own == 1 { "1 layer".to_owned() } else { format!("{own} layers") };
         watch.status("Writing", &format!("{}: {layers}", on(spec, &plan.target)));
-        let platform = assemble::assemble(plan, facts, &pool, dist)?;
+    }
+    let built = assemble::assemble(&plans, facts, &Pool::new(request.threads), dist)?;
+    for (plan, platform) in plans.iter().zip(&built) {
         platform.layers.iter().for_each(|layer| warn(watch, &layer.warnings));
         log.step("writing", &plan.target.platform.to_string());
-        log.platform(&platform);
+        log.platform(platform);
         let reused: Vec<&str> =
             platform.layers.iter().filter(|layer| layer.reused).map(|layer| layer.name.as_str()).collect();
         if !reused.is_empty() {
             watch.detail("Unchanged", &format!("{}: {}", on(spec, &plan.target), reused.join(", ")));
         }
-        built.push(platform);
     }
     let targets: Vec<Target> = plans.into_iter().map(|plan| plan.target).collect();
     Ok((assemble::index(built, &targets, facts, dist)?, log))

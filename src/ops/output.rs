@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dmoci_layers::{Compression, Digest, Layer};
 use serde::{Deserialize, Serialize};
@@ -20,14 +21,14 @@ pub(super) struct Dist<'a> {
     cache: Option<Cache>,
     watch: &'a dyn Watch,
     /// Layers of this run, by what they were made of.
-    made: BTreeMap<Digest, Made>,
+    made: Mutex<BTreeMap<Digest, Made>>,
     /// Blobs whose files the cache does not know yet.
-    fresh: BTreeSet<Digest>,
+    fresh: Mutex<BTreeSet<Digest>>,
 }
 
 impl<'a> Dist<'a> {
     pub(super) fn new(writer: LayoutWriter, cache: Option<Cache>, watch: &'a dyn Watch) -> Dist<'a> {
-        Dist { writer, cache, watch, made: BTreeMap::new(), fresh: BTreeSet::new() }
+        Dist { writer, cache, watch, made: Mutex::default(), fresh: Mutex::default() }
     }
 
     pub(super) fn scratch(&self) -> PathBuf {
@@ -51,6 +52,7 @@ impl<'a> Dist<'a> {
     ) -> Result<PathBuf, OutputError> {
         let Dist { writer, cache, made, fresh, .. } = self;
         let layout = writer.image();
+        let (made, fresh) = (inner(made), inner(fresh));
         let blobs: Vec<_> = fresh.into_iter().map(|digest| (digest.clone(), writer.blob(&digest))).collect();
         writer.finish(index, beside)?;
         if let Some(cache) = &cache {
@@ -62,6 +64,7 @@ impl<'a> Dist<'a> {
     /// Leaves the output directory as it was. What was made is not made again by the next build.
     pub(super) fn abandon(self) {
         let Dist { writer, cache, made, fresh, .. } = self;
+        let (made, fresh) = (inner(made), inner(fresh));
         let blobs: Vec<_> =
             fresh.into_iter().map(|digest| (digest.clone(), writer.waiting(&digest))).collect();
         if let Some(cache) = &cache {
@@ -69,6 +72,15 @@ impl<'a> Dist<'a> {
         }
         writer.abandon();
     }
+}
+
+/// Nothing panics while it holds one of the locks.
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn inner<T>(lock: Mutex<T>) -> T {
+    lock.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells the cache what this run made. That it cannot keep it is no error: the next run makes it again.
@@ -88,19 +100,16 @@ fn learn(cache: &Cache, made: &BTreeMap<Digest, Made>, blobs: &[(Digest, PathBuf
 }
 
 impl Output for Dist<'_> {
-    fn recall(&mut self, key: &Digest) -> Option<Made> {
-        if let Some(made) = self.made.get(key) {
-            return Some(made.clone());
-        }
+    fn recall(&self, key: &Digest) -> Option<Made> {
         let made = self.cache.as_ref()?.get::<StoredLayer>(Kind::Layer, key)?.made()?;
         self.keep(&made.layer.digest, made.layer.size).then_some(made)
     }
 
-    fn remember(&mut self, key: &Digest, made: &Made) {
-        self.made.insert(key.clone(), made.clone());
+    fn remember(&self, key: &Digest, made: &Made) {
+        locked(&self.made).insert(key.clone(), made.clone());
     }
 
-    fn keep(&mut self, digest: &Digest, size: u64) -> bool {
+    fn keep(&self, digest: &Digest, size: u64) -> bool {
         if self.writer.has(digest) {
             return true;
         }
@@ -112,26 +121,26 @@ impl Output for Dist<'_> {
         // A failure to take it over is a miss; what it left behind is replaced.
         let taken = self.writer.adopt(digest, |path| cache.take_blob(digest, size, path)).unwrap_or(false);
         if taken {
-            self.fresh.insert(digest.clone());
+            locked(&self.fresh).insert(digest.clone());
         }
         taken
     }
 
-    fn put(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
+    fn put(&self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
         self.writer.put(bytes, digest)
     }
 
-    fn begin(&mut self) -> io::Result<NamedTempFile> {
+    fn begin(&self) -> io::Result<NamedTempFile> {
         self.writer.begin()
     }
 
-    fn commit(&mut self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
+    fn commit(&self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
         self.writer.commit(file, digest)?;
-        self.fresh.insert(digest.clone());
+        locked(&self.fresh).insert(digest.clone());
         Ok(())
     }
 
-    fn wrote(&mut self, bytes: u64) {
+    fn wrote(&self, bytes: u64) {
         self.watch.wrote(bytes);
     }
 }
@@ -186,8 +195,25 @@ impl StoredLayer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs::File;
     use std::io::Write as _;
+    use std::num::NonZeroUsize;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    use dmoci_layers::Pool;
+
+    use super::*;
+    use crate::diagnostic::Failure;
+    use crate::engine::assemble::{Facts, assemble, index};
+    use crate::inputs::fetched::Fetched;
+    use crate::inputs::python::requirements::Indexes;
+    use crate::inputs::python::simple::Link;
+    use crate::inputs::supply::{Page, Purpose, Supply, WheelNeed};
+    use crate::oci::platform::Platform;
+    use crate::ops::plan::{Ground, plan};
+    use crate::spec;
+    use crate::url::Url;
 
     struct Silent;
 
@@ -216,7 +242,7 @@ mod tests {
             compression: Compression::None,
         };
         let made = Made { layer, unused: vec![(0, 2)] };
-        let mut failing = dist("one");
+        let failing = dist("one");
         assert_eq!(failing.recall(&key), None);
         let mut blob = failing.begin().unwrap();
         blob.write_all(b"layer").unwrap();
@@ -225,7 +251,7 @@ mod tests {
         failing.abandon();
         assert!(!dir.path().join("one").exists());
 
-        let mut next = dist("two");
+        let next = dist("two");
         assert_eq!(next.recall(&key), Some(made.clone()));
         let image = next.finish(&crate::oci::index::author(&[]), &[("digests.json", b"{}")]).unwrap();
         let path = image.join("blobs/sha256").join(digest.hex());
@@ -234,5 +260,145 @@ mod tests {
         std::fs::remove_dir_all(dir.path().join("cache/build-1/blobs")).unwrap();
         assert_eq!(dist("three").recall(&key), None);
         assert_eq!(dist("two").recall(&key), Some(made));
+    }
+
+    /// Nothing is needed from elsewhere.
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Supply for Nothing {
+        fn only_pins(&self) -> bool {
+            false
+        }
+
+        fn pinned(&self, _: &Platform, _: &str) -> Vec<Link> {
+            Vec::new()
+        }
+
+        fn wheels(&self, _: &[WheelNeed]) -> Result<Vec<File>, Failure> {
+            Ok(Vec::new())
+        }
+
+        fn page(&self, _: &Url, _: &str, _: &Purpose) -> Result<Option<Page>, Failure> {
+            Ok(None)
+        }
+
+        fn reads(&self, _: &Path) {}
+
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn indexes(&self) -> Result<Indexes, Failure> {
+            Ok(Indexes::default())
+        }
+    }
+
+    /// Counts what is written.
+    struct Counting<'a> {
+        dist: Dist<'a>,
+        begun: AtomicUsize,
+        open: AtomicUsize,
+        most: AtomicUsize,
+        wrote: AtomicU64,
+    }
+
+    impl Output for Counting<'_> {
+        fn recall(&self, key: &Digest) -> Option<Made> {
+            self.dist.recall(key)
+        }
+
+        fn remember(&self, key: &Digest, made: &Made) {
+            self.dist.remember(key, made);
+        }
+
+        fn keep(&self, digest: &Digest, size: u64) -> bool {
+            self.dist.keep(digest, size)
+        }
+
+        fn put(&self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
+            self.dist.put(bytes, digest)
+        }
+
+        fn begin(&self) -> io::Result<NamedTempFile> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            self.most.fetch_max(1 + self.open.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+            self.dist.begin()
+        }
+
+        fn commit(&self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+            self.dist.commit(file, digest)
+        }
+
+        fn wrote(&self, bytes: u64) {
+            self.wrote.fetch_add(bytes, Ordering::SeqCst);
+        }
+    }
+
+    /// Writes the image of a spec into `to`, without a cache: its digest, how many blobs of layers were written, and how many
+    /// at most at the same time.
+    fn written(project: &Path, text: &str, to: &str, threads: usize) -> (Digest, usize, usize) {
+        let spec = spec::parse(Path::new("dmoci.toml"), text).unwrap();
+        let targets: Vec<_> = spec
+            .platforms()
+            .iter()
+            .map(|platform| spec.target(platform, &spec::Overrides::default()).unwrap())
+            .collect();
+        let dist = Dist::new(LayoutWriter::open(&project.join(to), || ()).unwrap(), None, &Silent);
+        let (scratch, output) = (dist.scratch(), project.join("dist"));
+        let fetched = Fetched::default();
+        let ground = Ground {
+            project,
+            output: &output,
+            scratch: &scratch,
+            cache: None,
+            fetched: &fetched,
+            supply: &Nothing,
+        };
+        let plans = plan(&spec, targets.clone(), &ground, &Silent).unwrap();
+        let zero = AtomicUsize::default;
+        let counting = Counting { dist, begun: zero(), open: zero(), most: zero(), wrote: AtomicU64::new(0) };
+        let pool = Pool::new(NonZeroUsize::new(threads).unwrap());
+        let facts = Facts { created: "2024-01-01T00:00:00Z".into(), ..Facts::default() };
+        let platforms = assemble(&plans, &facts, &pool, &counting).unwrap();
+        let image = index(platforms, &targets, &facts, &counting).unwrap();
+        let Counting { dist, begun, open, most, wrote } = counting;
+        dist.finish(&crate::oci::index::author(std::slice::from_ref(&image.root)), &[]).unwrap();
+        assert_eq!(open.into_inner(), 0);
+        // What is there already counts as written: a bar that ends before or behind its end would be wrong.
+        assert_eq!(wrote.into_inner(), plans.iter().map(|plan| plan.bytes).sum::<u64>());
+        (image.root.digest, begun.into_inner(), most.into_inner())
+    }
+
+    #[test]
+    fn what_platforms_have_in_common_is_written_once_whatever_the_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = |base: &str| {
+            let platforms = "platforms = [\"linux/amd64\", \"linux/arm64\", \"linux/riscv64\"]";
+            let mut text = format!("schema = 1\n[image]\n{platforms}\n{base}");
+            for number in 0..8 {
+                let content = if number % 4 == 0 { "${platform.oci}" } else { "x" };
+                text += &format!("[[layer]]\nname = \"{number}\"\n");
+                let entry = format!("path = \"/{number}{}\", content = \"{content}\"", base.len());
+                text += &format!("file = [{{ {entry} }}]\n");
+            }
+            text
+        };
+        let mut digests = BTreeSet::new();
+        for threads in [1, 2, 8] {
+            // Six layers of all, and two of each.
+            let (_, begun, most) = written(dir.path(), &image(""), "base", threads);
+            assert!(begun == 6 + 2 * 3 && most <= threads, "{threads} threads: {begun}, {most} at once");
+            // The same again, and all of the base.
+            let text = image("base = \"oci:base/image\"\n");
+            let (digest, begun, most) = written(dir.path(), &text, "dist", threads);
+            assert!(
+                begun == 2 * (6 + 2 * 3) && most <= threads,
+                "{threads} threads: {begun}, {most} at once"
+            );
+            digests.insert(digest);
+        }
+        assert_eq!(digests.len(), 1);
     }
 }

@@ -37,6 +37,7 @@ mod spec;
 mod splice;
 mod substitute;
 mod support;
+mod threads;
 mod tracked;
 mod twice;
 mod variant;

@@ -1,23 +1,23 @@
-//! Writing a planned image: layers, config, manifest, and the index over several platforms.
+//! Writing planned images: their layers, at the same time, and what `documents` says of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write};
 
-use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerError, LayerWriter, Pool, RULES};
-use serde_json::{Map, Value, json};
+use dmoci_layers::{Compression, Digest, Entry, EntryKind, Layer, LayerError, LayerWriter, Pool};
 use tempfile::NamedTempFile;
 
 use super::base::BaseImage;
-use super::config::config;
+use super::documents;
 use super::error::{BuildError, BuildErrorKind};
 use super::merge::Merge;
+use super::parallel::{self, Turn};
 use super::plan::{ImagePlan, LayerPlan};
 use crate::diagnostic::Place;
 use crate::inputs::python::Member;
-use crate::oci::descriptor::{Descriptor, PlatformFields};
+use crate::oci::descriptor::Descriptor;
 use crate::oci::index::{RULES_ANNOTATION, SPLICE};
-use crate::oci::media_type::Kind;
+use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
-use crate::oci::{json as oci_json, media_type};
 use crate::spec::target;
 
 /// What is known of a build beside its spec.
@@ -31,22 +31,22 @@ pub struct Facts {
     pub source: Option<String>,
 }
 
-/// Where blobs go, and where they may be already.
-pub trait Output {
+/// Where blobs go, and where they may be already. Blobs are written by several threads.
+pub trait Output: Sync {
     /// The layer of this key, when an earlier build made it and its blob is there: from now on in this output too.
-    fn recall(&mut self, key: &Digest) -> Option<Made>;
+    fn recall(&self, key: &Digest) -> Option<Made>;
     /// A layer of this key was made.
-    fn remember(&mut self, key: &Digest, made: &Made);
+    fn remember(&self, key: &Digest, made: &Made);
     /// True when the blob is there already, or in reach without being written: from now on in this output.
-    fn keep(&mut self, digest: &Digest, size: u64) -> bool;
+    fn keep(&self, digest: &Digest, size: u64) -> bool;
     /// Puts a document here under its digest.
-    fn put(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()>;
+    fn put(&self, bytes: &[u8], digest: &Digest) -> io::Result<()>;
     /// Begins a blob.
-    fn begin(&mut self) -> io::Result<NamedTempFile>;
+    fn begin(&self) -> io::Result<NamedTempFile>;
     /// Ends it: from now on it is there under its digest.
-    fn commit(&mut self, file: NamedTempFile, digest: &Digest) -> io::Result<()>;
+    fn commit(&self, file: NamedTempFile, digest: &Digest) -> io::Result<()>;
     /// Something was written, this many bytes; for progress.
-    fn wrote(&mut self, bytes: u64);
+    fn wrote(&self, bytes: u64);
 }
 
 /// A layer as it was made, and what is to be said of it.
@@ -101,43 +101,140 @@ pub struct BuiltImage {
     pub platforms: Vec<BuiltPlatform>,
 }
 
-/// Writes the image of one platform. The threads of `pool` compress.
+/// Writes the images of all platforms: at the same time as many layers as `pool` has threads, which also compress.
+///
+/// What is written, and which error is given, is what one layer after the other would give. What several layers are, by
+/// key or digest, is written once.
 pub fn assemble(
-    plan: &ImagePlan,
+    plans: &[ImagePlan],
     facts: &Facts,
     pool: &Pool,
-    output: &mut dyn Output,
-) -> Result<BuiltPlatform, BuildError> {
-    let target = &plan.target;
-    let mut layers = Vec::new();
-    if let Some(base) = &plan.base {
-        for (layer, diff_id) in base.layers.iter().zip(&base.run.diff_ids) {
-            layers.push(base_layer(base, layer, diff_id, output)?);
+    output: &dyn Output,
+) -> Result<Vec<BuiltPlatform>, BuildError> {
+    let (pieces, sources) = pieces(plans, output);
+    let at_once = plans.iter().map(|plan| pool.layers(compression(&plan.target))).min().unwrap_or(1);
+    let made = parallel::run(&pieces, at_once, |piece, turn| {
+        let desk = Desk { output, turn };
+        match piece {
+            Piece::Base(base, layer) => copy_layer(base, layer, &desk).map(|()| None),
+            Piece::Own(plan, target) => make_layer(plan, target, pool, &desk).map(Some),
+        }
+    })?;
+    let written: Vec<Made> = made.into_iter().flatten().collect();
+    let mut sources = sources.into_iter();
+    let mut platforms = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let mut layers = Vec::new();
+        if let Some(base) = &plan.base {
+            let descriptors = base.layers.iter().zip(&base.run.diff_ids);
+            layers.extend(descriptors.map(|(layer, diff_id)| base_layer(base, layer, diff_id)));
+        }
+        layers.extend(plan.layers.iter().zip(&mut sources).map(|(layer, (source, reused))| {
+            let made = match source {
+                Source::Earlier(made) => made,
+                Source::Written(number) => written[number].clone(),
+            };
+            own_layer(layer, made, reused)
+        }));
+        platforms.push(documents::platform(plan, layers, facts, output)?);
+    }
+    Ok(platforms)
+}
+
+/// What is to be written.
+enum Piece<'a> {
+    /// A layer of a base, to be copied.
+    Base(&'a BaseImage, &'a Descriptor),
+    /// A layer of the image's own, to be made.
+    Own(&'a LayerPlan, &'a target::Target),
+}
+
+/// Where a layer of the image's own comes from.
+#[derive(Clone)]
+enum Source {
+    /// An earlier build.
+    Earlier(Made),
+    /// The own piece of this number.
+    Written(usize),
+}
+
+/// Everything that is not there yet, each once, in the order of the spec; and where each own layer of all platforms
+/// comes from, and whether nothing is read for it.
+fn pieces<'a>(plans: &'a [ImagePlan], output: &dyn Output) -> (Vec<Piece<'a>>, Vec<(Source, bool)>) {
+    let (mut pieces, mut sources) = (Vec::new(), Vec::new());
+    let (mut bases, mut known) = (BTreeSet::new(), BTreeMap::new());
+    let mut number = 0;
+    for plan in plans {
+        for (base, layer) in
+            plan.base.iter().flat_map(|base| base.layers.iter().map(move |layer| (base, layer)))
+        {
+            match !bases.insert(&layer.digest) || output.keep(&layer.digest, layer.size) {
+                true => output.wrote(layer.size),
+                false => pieces.push(Piece::Base(base, layer)),
+            }
+        }
+        for layer in &plan.layers {
+            let key = layer.key.as_ref();
+            let before = key.and_then(|key| known.get(key).cloned());
+            let found = before.or_else(|| key.and_then(|key| output.recall(key)).map(Source::Earlier));
+            let reused = found.is_some();
+            let source = match found {
+                Some(found) => {
+                    output.wrote(layer.bytes);
+                    found
+                }
+                None => {
+                    pieces.push(Piece::Own(layer, &plan.target));
+                    number += 1;
+                    Source::Written(number - 1)
+                }
+            };
+            if let Some(key) = key {
+                known.entry(key).or_insert_with(|| source.clone());
+            }
+            sources.push((source, reused));
         }
     }
-    let own = layers.len();
-    for layer in &plan.layers {
-        layers.push(own_layer(layer, target, pool, output)?);
+    (pieces, sources)
+}
+
+/// The output, for one of several pieces of work.
+struct Desk<'a> {
+    output: &'a dyn Output,
+    turn: Turn,
+}
+
+impl Desk<'_> {
+    fn begin(&self) -> io::Result<Blob> {
+        Ok(Blob { file: self.output.begin()?, turn: self.turn.clone() })
     }
 
-    let config = config(target, plan.base.as_ref(), &layers[own..], facts)?;
-    let config = put(output, media_type::CONFIG, &config)?;
-    let descriptors: Vec<Value> = layers.iter().map(|layer| layer.descriptor.to_value()).collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::MANIFEST,
-        "config": config.to_value(),
-        "layers": descriptors,
-        "annotations": annotations(target, plan.base.as_ref(), facts),
-    });
-    let mut manifest = put(output, media_type::MANIFEST, &manifest)?;
-    manifest.platform = Some(PlatformFields {
-        os: target.platform.os().to_owned(),
-        architecture: target.platform.architecture().to_owned(),
-        variant: target.platform.variant().map(str::to_owned),
-        ..PlatformFields::default()
-    });
-    Ok(BuiltPlatform { platform: target.platform.clone(), manifest, config, layers })
+    fn commit(&self, blob: Blob, digest: &Digest) -> io::Result<()> {
+        self.output.commit(blob.file, digest)
+    }
+
+    fn wrote(&self, bytes: u64) {
+        self.output.wrote(bytes);
+    }
+}
+
+/// A blob that grows until nobody wants it any more.
+struct Blob {
+    file: NamedTempFile,
+    turn: Turn,
+}
+
+impl Write for Blob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.turn.is_vain() {
+            true => Err(io::Error::other("a layer before this one has failed")),
+            false => self.file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Does what of writing an image can fail for what is in its inputs: looks through texts that strings are substituted
@@ -161,83 +258,12 @@ pub fn prove(plan: &ImagePlan) -> Result<Vec<(String, Place)>, BuildError> {
     Ok(warnings)
 }
 
-/// Joins platforms: the manifest itself when there is one, else an index over all.
-///
-/// `targets` are those of the platforms; the index has the annotations that are the same in all of them.
-pub fn index(
-    platforms: Vec<BuiltPlatform>,
-    targets: &[target::Target],
-    facts: &Facts,
-    output: &mut dyn Output,
-) -> Result<BuiltImage, BuildError> {
-    if let [only] = platforms.as_slice() {
-        return Ok(BuiltImage { root: only.manifest.clone(), platforms });
-    }
-    let Some((first, others)) = targets.split_first() else {
-        return Err(BuildError::new(BuildErrorKind::Base("there is no platform to build for".into())));
-    };
-    let mut common = first.clone();
-    common
-        .annotations
-        .retain(|name, value| others.iter().all(|other| other.annotations.get(name) == Some(value)));
-    if others.iter().any(|other| other.version != first.version) {
-        common.version = None;
-    }
-    let manifests: Vec<Value> = platforms.iter().map(|platform| platform.manifest.to_value()).collect();
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::INDEX,
-        "manifests": manifests,
-        "annotations": annotations(&common, None, facts),
-    });
-    let root = put(output, media_type::INDEX, &index)?;
-    Ok(BuiltImage { root, platforms })
-}
-
-/// The spec's annotations, and those that OCI defines (image-spec 1.1, `annotations.md`) filled in.
-fn annotations(target: &target::Target, base: Option<&BaseImage>, facts: &Facts) -> Value {
-    let mut map = Map::new();
-    let mut fill = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            map.insert(name.to_owned(), value.into());
-        }
-    };
-    fill("org.opencontainers.image.created", Some(facts.created.clone()));
-    fill("org.opencontainers.image.version", target.version.clone());
-    fill("org.opencontainers.image.revision", facts.revision.clone());
-    fill("org.opencontainers.image.source", facts.source.clone());
-    fill("org.opencontainers.image.base.name", base.map(|base| base.name.clone()));
-    fill(
-        "org.opencontainers.image.base.digest",
-        base.and_then(|base| base.digest.as_ref()).map(ToString::to_string),
-    );
-    map.extend(target.annotations.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
-    map.insert(RULES_ANNOTATION.into(), RULES.to_string().into());
-    map.into()
-}
-
-fn put(output: &mut dyn Output, media_type: &str, document: &Value) -> Result<Descriptor, BuildError> {
-    let bytes = oci_json::canonical(document);
-    let descriptor = Descriptor::of(media_type, &bytes);
-    output.put(&bytes, &descriptor.digest).map_err(write_error)?;
-    Ok(descriptor)
-}
-
-fn write_error(source: io::Error) -> BuildError {
+pub(super) fn write_error(source: io::Error) -> BuildError {
     BuildError::new(dmoci_layers::LayerError::Write(source))
 }
 
-/// Takes a layer of the base as it is.
-fn base_layer(
-    base: &BaseImage,
-    layer: &Descriptor,
-    diff_id: &Digest,
-    output: &mut dyn Output,
-) -> Result<BuiltLayer, BuildError> {
-    match output.keep(&layer.digest, layer.size) {
-        true => output.wrote(layer.size),
-        false => copy_layer(base, layer, output)?,
-    }
+/// What is to be said of a layer of the base, which is taken as it is.
+fn base_layer(base: &BaseImage, layer: &Descriptor, diff_id: &Digest) -> BuiltLayer {
     // An OCI manifest names OCI types; Docker's stand for the same bytes.
     let media_type = match layer.kind() {
         Kind::Layer(compression) => media_type::layer(compression),
@@ -245,7 +271,7 @@ fn base_layer(
     };
     let mut descriptor = Descriptor::new(media_type, layer.digest.clone(), layer.size);
     descriptor.annotations = layer.annotations.clone();
-    Ok(BuiltLayer {
+    BuiltLayer {
         name: base.name.clone(),
         base: true,
         reused: false,
@@ -254,11 +280,11 @@ fn base_layer(
         tar_size: None,
         entries: None,
         warnings: Vec::new(),
-    })
+    }
 }
 
 /// Copies a layer of the base; its bytes were checked when the base was opened, and are again.
-fn copy_layer(base: &BaseImage, layer: &Descriptor, output: &mut dyn Output) -> Result<(), BuildError> {
+fn copy_layer(base: &BaseImage, layer: &Descriptor, output: &Desk<'_>) -> Result<(), BuildError> {
     let read = |source: io::Error| {
         let message = format!("its layer {} cannot be read", layer.digest);
         BuildError::from(crate::inputs::InputError::Base { message, source: Some(Box::new(source)) })
@@ -286,35 +312,29 @@ fn copy_layer(base: &BaseImage, layer: &Descriptor, output: &mut dyn Output) -> 
     output.commit(file, &layer.digest).map_err(write_error)
 }
 
-/// A layer of the image's own: an earlier build's, when nothing that decides it has changed, else written now.
-fn own_layer(
+/// Writes a layer of the image's own, for this build and later ones.
+fn make_layer(
     plan: &LayerPlan,
     target: &target::Target,
     pool: &Pool,
-    output: &mut dyn Output,
-) -> Result<BuiltLayer, BuildError> {
-    let recalled = plan.key.as_ref().and_then(|key| output.recall(key));
-    let reused = recalled.is_some();
-    let made = match recalled {
-        Some(made) => {
-            output.wrote(plan.bytes);
-            made
-        }
-        None => {
-            let layer = write_layer(plan, target, pool, output)?;
-            let made = Made { layer, unused: plan.unused() };
-            if let Some(key) = &plan.key {
-                output.remember(key, &made);
-            }
-            made
-        }
-    };
+    desk: &Desk<'_>,
+) -> Result<Made, BuildError> {
+    let layer = write_layer(plan, target, pool, desk)?;
+    let made = Made { layer, unused: plan.unused() };
+    if let Some(key) = &plan.key {
+        desk.output.remember(key, &made);
+    }
+    Ok(made)
+}
+
+/// What is to be said of a layer of the image's own.
+fn own_layer(plan: &LayerPlan, made: Made, reused: bool) -> BuiltLayer {
     let Made { layer, unused } = made;
     let mut descriptor = Descriptor::new(media_type::layer(layer.compression), layer.digest, layer.size);
     if plan.spliced {
         descriptor = descriptor.annotate(RULES_ANNOTATION, SPLICE);
     }
-    Ok(BuiltLayer {
+    BuiltLayer {
         name: plan.name.clone(),
         base: false,
         reused,
@@ -323,20 +343,16 @@ fn own_layer(
         tar_size: Some(layer.tar_size),
         entries: Some(layer.entries),
         warnings: plan.warnings(&unused),
-    })
+    }
 }
 
 fn write_layer(
     plan: &LayerPlan,
     target: &target::Target,
     pool: &Pool,
-    output: &mut dyn Output,
+    output: &Desk<'_>,
 ) -> Result<Layer, BuildError> {
-    let compression = match target.compression {
-        target::Compression::Gzip => Compression::Gzip,
-        target::Compression::Zstd => Compression::Zstd,
-        target::Compression::None => Compression::None,
-    };
+    let compression = compression(target);
     let at = |origins: &[usize], mut error: BuildError| {
         error.places.extend(plan.places(origins));
         error
@@ -377,5 +393,13 @@ fn add_deflated<W: Write + Send + 'static>(
     match writer.add_deflated(entry, &member.expected(), &mut member.packed()) {
         Err(LayerError::Stream { error, .. }) => Err(member.wrong(&error).into()),
         done => Ok(done?),
+    }
+}
+
+fn compression(target: &target::Target) -> Compression {
+    match target.compression {
+        target::Compression::Gzip => Compression::Gzip,
+        target::Compression::Zstd => Compression::Zstd,
+        target::Compression::None => Compression::None,
     }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dmoci_layers::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -83,7 +84,7 @@ impl Diagnostic for OutputError {
     }
 }
 
-/// An output directory that this process alone writes.
+/// An output directory that this process alone writes, with any number of threads.
 #[derive(Debug)]
 pub struct LayoutWriter {
     root: PathBuf,
@@ -91,12 +92,17 @@ pub struct LayoutWriter {
     made: Option<PathBuf>,
     /// Whether nothing but an image of ours was in it.
     ours: bool,
+    state: Mutex<State>,
+    /// Holds the lock until it is closed.
+    lock: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct State {
     /// Blobs that are complete, waiting for their names.
     blobs: BTreeSet<Digest>,
     /// Blobs that have their names already and keep them.
     kept: BTreeSet<Digest>,
-    /// Holds the lock until it is closed.
-    lock: OwnedFd,
 }
 
 /// True when there is nothing in a directory but what a build that was stopped leaves, or no directory.
@@ -130,14 +136,7 @@ impl LayoutWriter {
         let made = root.ancestors().take_while(absent).last().map(Path::to_owned);
         let ours = only_ours(root);
         let lock = lock(root, on_wait).map_err(at(root))?;
-        let writer = LayoutWriter {
-            root: root.to_owned(),
-            made,
-            ours,
-            blobs: BTreeSet::new(),
-            kept: BTreeSet::new(),
-            lock,
-        };
+        let writer = LayoutWriter { root: root.to_owned(), made, ours, state: Mutex::default(), lock };
         let image = writer.image();
         linkless(&image)?;
         match fs::read_dir(&image) {
@@ -218,16 +217,16 @@ impl LayoutWriter {
     }
 
     /// Takes a complete blob. It gets its name in the layout only when the image is complete.
-    pub fn commit(&mut self, blob: tempfile::NamedTempFile, digest: &Digest) -> io::Result<()> {
+    pub fn commit(&self, blob: tempfile::NamedTempFile, digest: &Digest) -> io::Result<()> {
         let path = self.waiting(digest);
         files::publish(blob, &path)
             .map_err(|error| io::Error::new(error.kind(), format!("{error} at path {path:?}")))?;
-        self.blobs.insert(digest.clone());
+        self.state().blobs.insert(digest.clone());
         Ok(())
     }
 
     /// Puts a document here under its digest. One that is there with the same bytes stays.
-    pub fn put(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
+    pub fn put(&self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
         if files::holds(&self.blob(digest), bytes) {
             self.keep(digest);
             return Ok(());
@@ -243,26 +242,23 @@ impl LayoutWriter {
     }
 
     /// A blob that is in the layout stays there. Its content is the caller's to judge.
-    pub fn keep(&mut self, digest: &Digest) {
-        self.kept.insert(digest.clone());
+    pub fn keep(&self, digest: &Digest) {
+        self.state().kept.insert(digest.clone());
     }
 
     /// True when the blob is one of this image already.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.blobs.contains(digest) || self.kept.contains(digest)
+        let state = self.state();
+        state.blobs.contains(digest) || state.kept.contains(digest)
     }
 
     /// Takes a complete blob that `place` gives a name; that it is one, on the disk, is the caller's to judge. False
     /// when `place` says that there is none.
-    pub fn adopt(
-        &mut self,
-        digest: &Digest,
-        place: impl FnOnce(&Path) -> io::Result<bool>,
-    ) -> io::Result<bool> {
+    pub fn adopt(&self, digest: &Digest, place: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
         let path = self.waiting(digest);
         let placed = place(&path)?;
         if placed {
-            self.blobs.insert(digest.clone());
+            self.state().blobs.insert(digest.clone());
         }
         Ok(placed)
     }
@@ -280,8 +276,9 @@ impl LayoutWriter {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
-        for (digest, from) in (self.blobs.iter().map(|digest| (digest, self.waiting(digest))))
-            .chain(self.kept.iter().map(|digest| (digest, self.blob(digest))))
+        let state = self.state();
+        for (digest, from) in (state.blobs.iter().map(|digest| (digest, self.waiting(digest))))
+            .chain(state.kept.iter().map(|digest| (digest, self.blob(digest))))
         {
             let directory = layout.join("blobs").join(digest.algorithm().name());
             fs::create_dir_all(&directory).map_err(at(&directory))?;
@@ -315,7 +312,7 @@ impl LayoutWriter {
             }
         };
         let mut directories = BTreeSet::new();
-        for digest in &self.blobs {
+        for digest in &self.state().blobs {
             let directory = self.directory(digest);
             fs::create_dir_all(&directory).map_err(at(&directory))?;
             let path = directory.join(digest.hex());
@@ -339,6 +336,11 @@ impl LayoutWriter {
         }
         self.sweep()?;
         self.clean()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn directory(&self, digest: &Digest) -> PathBuf {
