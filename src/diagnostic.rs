@@ -54,6 +54,13 @@ pub struct Place {
     pub label: String,
 }
 
+impl Place {
+    /// The line that it begins in, from 1.
+    pub fn line(&self) -> usize {
+        1 + self.text.bytes().take(self.span.start).filter(|byte| *byte == b'\n').count()
+    }
+}
+
 /// One error for the user: built from an area's own error at the border of `ops`, printed by `cli`.
 #[derive(Debug)]
 pub struct Failure {

@@ -275,7 +275,9 @@ impl Diagnostic for InputError {
             InputError::Substituted { .. } => {
                 "leave it out with `exclude`, and copy it by an entry without `substitute`".into()
             }
-            InputError::Odd(_) => "name what is to be adjusted by a pattern that leaves it out".into(),
+            InputError::Odd(_) => {
+                "list narrower paths or patterns that do not reach it: `adjust` has no `exclude`".into()
+            }
             InputError::Whiteout(_) => "rename it, or leave it out with `exclude`".into(),
             InputError::Pattern(..) => {
                 "patterns are `*.md` (a name at any depth), `docs/*.md` or `docs/**` (a path from the top)"

@@ -44,7 +44,7 @@ impl Log {
     /// What is not wrong but hardly meant.
     pub(super) fn warnings(&mut self, warnings: &[(String, Place)]) {
         for (message, place) in warnings {
-            self.line(format!("  warning: {}:{}: {message}", self.file, super::plan::line(place)));
+            self.line(format!("  warning: {}:{}: {message}", self.file, place.line()));
         }
     }
 

@@ -88,19 +88,22 @@ pub(super) fn one(spec: &Spec, target: Target, site: &Site<'_>) -> Result<ImageP
         None => Tree::default(),
     };
     let locate = |span: &Span, label: &str| spec.place(span, label);
-    Ok(assemble::plan(target, base, tree, site, &locate)?)
+    let place = (spec.platforms().len() > 1 || spec.variant().is_some()).then(|| on(spec, &target));
+    assemble::plan(target, base, tree, site, &locate).map_err(|error| {
+        let mut failure = Failure::from(error);
+        // What is below a layer may be another thing on each platform.
+        if let Some(place) = place.filter(|_| matches!(failure.code, "E-REMOVE" | "E-ADJUST")) {
+            failure.message += &format!(", for {place}");
+        }
+        failure
+    })
 }
 
 /// Tells warnings, with their lines.
 pub(super) fn warn(watch: &dyn Watch, warnings: &[(String, Place)]) {
     for (message, place) in warnings {
-        watch.warning(&format!("{}:{}: {message}", place.file.display(), line(place)));
+        watch.warning(&format!("{}:{}: {message}", place.file.display(), place.line()));
     }
-}
-
-/// The line of a place, from 1.
-pub(super) fn line(place: &Place) -> usize {
-    1 + place.text.bytes().take(place.span.start).filter(|b| *b == b'\n').count()
 }
 
 /// How a target is called: its platform, and the variant.

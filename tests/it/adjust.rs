@@ -195,7 +195,31 @@ fn nothing_to_adjust() {
     let project = project(r#"adjust = [{ path = "/opt/app/rnu.sh", mode = "0755" }]"#);
     refused(&project, "E-ADJUST", &["did you mean `/opt/app/run.sh`?", "dmoci.toml:11:"]);
     project.write("dmoci.toml", spec(r#"adjust = [{ path = "/opt/app/link", mode = "0755" }]"#));
-    refused(&project, "E-ADJUST", &["/opt/app/link is a symbolic link, which has no mode of its own"]);
+    refused(
+        &project,
+        "E-ADJUST",
+        &[
+            "/opt/app/link is a symbolic link, which has no mode of its own",
+            "help: say `owner`, or name what",
+        ],
+    );
+    // All at once.
+    project.write(
+        "dmoci.toml",
+        spec(r#"adjust = [{ path = ["/opt/app/rnu.sh", "/nothing"], mode = "0755" }, { path = "/opt/app/link", mode = "0755" }]"#),
+    );
+    refused(
+        &project,
+        "E-ADJUST",
+        &[
+            "3 paths of `adjust` in the layer \"above\" cannot be adjusted",
+            "\"/opt/app/rnu.sh\" matches nothing",
+            "\"/nothing\" matches nothing",
+            "/opt/app/link is a symbolic link",
+            "did you mean `/opt/app/run.sh`?",
+            "help: ",
+        ],
+    );
     project.write("dmoci.toml", spec(r#"adjust = [{ path = "/opt/app/run.sh", dir-mode = "0755" }]"#));
     refused(&project, "E-ADJUST", &["/opt/app/run.sh is a file, of which this says no mode"]);
     project

@@ -172,3 +172,60 @@ fn nothing_to_remove() {
     project.write("dmoci.toml", spec(r#"["/own"]"#, "file = [{ path = \"/own\", content = \"\" }]"));
     refused(&project, &["\"/own\""]);
 }
+
+#[test]
+fn all_that_matches_nothing() {
+    let project = Project::with_spec(&spec(
+        r#"[
+    "/etc/modt",
+    "/etc/motd",
+    "/nothing/**",
+    "/lib/x",
+    "/opt/app/odl",
+]"#,
+        "",
+    ));
+    let run = refused(
+        &project,
+        &[
+            "4 elements of `remove` match nothing below the layer \"above\"",
+            "\"/etc/modt\" matches nothing",
+            "\"/nothing/**\" matches nothing",
+            "\"/lib/x\" matches nothing",
+            "\"/opt/app/odl\" matches nothing",
+            "did you mean `/etc/motd`?",
+            "/lib is a symbolic link",
+        ],
+    );
+    assert!(!run.stderr.contains("\"/etc/motd\" matches nothing"), "{}", run.stderr);
+}
+
+/// What one platform has and another has not.
+#[test]
+fn the_platform_that_lacks_it_is_named() {
+    let below = "[[layer]]\nname = \"below\"\n\
+        file = [{ path = \"/a\", content = \"\" }, { path = \"/b\", content = \"\", platforms = [\"linux/arm64\"] }]\n";
+    let spec = |entry: &str| {
+        format!(
+            "schema = 1\n[image]\nplatforms = [\"linux/arm64\", \"linux/amd64\"]\n{below}[[layer]]\nname = \"above\"\n{entry}\n"
+        )
+    };
+    let project = Project::with_spec(&spec("remove = [\"/b\"]"));
+    refused(&project, &["\"/b\" matches nothing below the layer \"above\", for linux/amd64\n"]);
+    project.write("dmoci.toml", spec("adjust = [{ path = \"/b\", mode = \"0600\" }]"));
+    let run = project.dmoci(&["check"]).exits(2);
+    assert!(
+        run.stderr.contains("error[E-ADJUST]") && run.stderr.contains(", for linux/amd64\n"),
+        "{}",
+        run.stderr
+    );
+    // A variant is named too.
+    project.write(
+        "dmoci.toml",
+        spec("file = [{ path = \"/c\", content = \"\" }]")
+            .replace("\"linux/arm64\", \"linux/amd64\"", "\"linux/arm64\"")
+            + "[variant.test]\ntags = [\"t\"]\n[[variant.test.layer]]\nname = \"top\"\nremove = [\"/d\"]\n",
+    );
+    let run = project.dmoci(&["check"]).exits(2);
+    assert!(run.stderr.contains(", for linux/arm64 (variant test)\n"), "{}", run.stderr);
+}

@@ -13,7 +13,7 @@ use super::remove::find;
 use crate::diagnostic::Place;
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::{Content, InputError, Item, Items, Site};
-use crate::spec::target::{Adjust, Owner, Span};
+use crate::spec::target::{Adjust, Named, Owner, Span};
 
 /// What lies below a layer.
 pub(super) struct Below<'a> {
@@ -110,7 +110,12 @@ pub(super) fn plan(
     });
     let mut sources = own(&mut changes, below.layers)?;
     if let Some(base) = below.base {
-        items.extend(of_base(changes, base, site)?);
+        items.extend(of_base(changes, base, site).map_err(|error| {
+            match naming(adjusts, below.tree, &error) {
+                Some(span) => error.at(locate(span, "")),
+                None => error,
+            }
+        })?);
         items.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
     }
     if !items.is_empty() {
@@ -119,7 +124,20 @@ pub(super) fn plan(
     Ok(sources)
 }
 
-/// What each path becomes when one entry after another is obeyed.
+/// The path of the spec that led to something that cannot be given again.
+fn naming<'a>(adjusts: &'a [Adjust], tree: &Tree, error: &BuildError) -> Option<&'a Span> {
+    let BuildErrorKind::Input(InputError::Odd(odd)) = &*error.kind else { return None };
+    let mut all = adjusts.iter().flat_map(|adjust| adjust.paths.iter().map(move |named| (adjust, named)));
+    let leads = |&(adjust, named): &(&Adjust, &Named)| {
+        let found = find(tree, named, "", "E-ADJUST").unwrap_or_default();
+        found.iter().any(|path| path == odd || (adjust.recursive && odd.starts_with(path)))
+    };
+    // Another name of it was matched.
+    let first = adjusts.iter().flat_map(|adjust| &adjust.paths).next();
+    all.find(leads).map(|(_, named)| named).or(first).map(|named| &named.span)
+}
+
+/// What each path becomes when one entry after another is obeyed. All that cannot be is one error.
 fn changes(
     adjusts: &[Adjust],
     tree: &Tree,
@@ -127,11 +145,17 @@ fn changes(
     locate: &dyn Fn(&Span, &str) -> Place,
 ) -> Result<BTreeMap<SafePath, Change>, BuildError> {
     let mut changes: BTreeMap<SafePath, Change> = BTreeMap::new();
+    let mut errors = Vec::new();
     for adjust in adjusts {
         for named in &adjust.paths {
             let at = |error: BuildError| error.at(locate(&named.span, ""));
-            let mut paths: BTreeSet<SafePath> =
-                find(tree, named, layer, "E-ADJUST").map_err(at)?.into_iter().collect();
+            let mut paths: BTreeSet<SafePath> = match find(tree, named, layer, "E-ADJUST") {
+                Ok(found) => found.into_iter().collect(),
+                Err(error) => {
+                    errors.push(at(error));
+                    continue;
+                }
+            };
             if adjust.recursive {
                 let roots: Vec<SafePath> =
                     paths.iter().filter(|path| tree.is_directory(path)).cloned().collect();
@@ -153,15 +177,23 @@ fn changes(
                 change.owner = adjust.owner.or(change.owner);
             }
             if !obeyed && let Some(path) = paths.into_iter().next() {
-                let what = match tree.get(&path) {
-                    Some(Node::Symlink(_)) => "a symbolic link, which has no mode of its own",
-                    Some(Node::Other) => "a file, of which this says no mode",
-                    _ => "a directory, of which this says no mode",
+                let (what, help) = match tree.get(&path) {
+                    Some(Node::Symlink(_)) => (
+                        "a symbolic link, which has no mode of its own",
+                        "say `owner`, or name what the link leads to",
+                    ),
+                    Some(Node::Other) => {
+                        ("a file, of which this says no mode", "say `mode`, `file-mode` or `owner`")
+                    }
+                    _ => ("a directory, of which this says no mode", "say `mode`, `dir-mode` or `owner`"),
                 };
-                return Err(at(BuildErrorKind::Adjust { path, what }.into()));
+                errors.push(at(BuildErrorKind::Adjust { path, what, help }.into()));
             }
         }
     }
+    BuildError::all(errors, |number| {
+        format!("{number} paths of `adjust` in the layer {layer:?} cannot be adjusted")
+    })?;
     Ok(changes)
 }
 

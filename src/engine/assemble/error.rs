@@ -71,6 +71,16 @@ pub enum BuildErrorKind {
         path: SafePath,
         /// What it is.
         what: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
+    /// Several errors of one code, each with its places.
+    #[error("{message}")]
+    Several {
+        /// How many, and of what.
+        message: String,
+        /// All of them; never none.
+        errors: Vec<BuildError>,
     },
     /// A layer cannot be written for what is in it.
     #[error(transparent)]
@@ -94,12 +104,35 @@ pub enum BuildErrorKind {
     /// The base image does not fit.
     #[error("the base image cannot be used: {0}")]
     Base(String),
+    /// The base image cannot be read, and it is known what to do.
+    #[error("the base image cannot be used: {why}")]
+    BaseSaid {
+        /// Why.
+        why: String,
+        /// What to do.
+        help: String,
+    },
 }
 
 impl BuildError {
     /// An error without a place.
     pub fn new(kind: impl Into<BuildErrorKind>) -> BuildError {
         BuildError { kind: Box::new(kind.into()), places: Vec::new() }
+    }
+
+    /// Several errors of one code as one, which `message` makes of their number; none is none.
+    pub(super) fn all(
+        mut errors: Vec<BuildError>,
+        message: impl FnOnce(usize) -> String,
+    ) -> Result<(), BuildError> {
+        match (errors.pop(), errors.len()) {
+            (None, _) => Ok(()),
+            (Some(error), 0) => Err(error),
+            (Some(error), others) => {
+                errors.push(error);
+                Err(BuildErrorKind::Several { message: message(others + 1), errors }.into())
+            }
+        }
     }
 
     /// The same error at a place.
@@ -161,12 +194,13 @@ impl Diagnostic for BuildError {
             BuildErrorKind::Kind { .. } => "E-PATH-KIND",
             BuildErrorKind::Nothing { code, .. } => code,
             BuildErrorKind::Adjust { .. } => "E-ADJUST",
+            BuildErrorKind::Several { errors, .. } => errors.first().map_or("E-BUG", BuildError::code),
             BuildErrorKind::Layer(LayerError::Write(_)) => "E-OUTPUT",
             BuildErrorKind::Layer(LayerError::Size { .. }) => "E-SOURCE-CHANGED",
             BuildErrorKind::Layer(_) => "E-LAYER",
             BuildErrorKind::User { .. } | BuildErrorKind::Users(_) => "E-USERS",
             BuildErrorKind::BaseEnv(_) => "E-BASE-ENV",
-            BuildErrorKind::Base(_) => "E-BASE",
+            BuildErrorKind::Base(_) | BuildErrorKind::BaseSaid { .. } => "E-BASE",
         }
     }
 
@@ -177,7 +211,7 @@ impl Diagnostic for BuildError {
             BuildErrorKind::Layer(
                 LayerError::Write(_) | LayerError::Read { .. } | LayerError::Size { .. },
             ) => Exit::Undecided,
-            BuildErrorKind::Base(_) => Exit::Mismatch,
+            BuildErrorKind::Base(_) | BuildErrorKind::BaseSaid { .. } => Exit::Mismatch,
             _ => Exit::Usage,
         }
     }
@@ -196,7 +230,8 @@ impl Diagnostic for BuildError {
                  place of what is below"
                     .into()
             }
-            BuildErrorKind::Adjust { .. } => "say `mode` or `owner`, or name something else".into(),
+            BuildErrorKind::Adjust { help, .. } => (*help).into(),
+            BuildErrorKind::Several { errors, .. } => return helps(errors),
             BuildErrorKind::Nothing { hint: Some(hint), .. } => hint.clone(),
             BuildErrorKind::Nothing { .. } => {
                 "it is held against the base and the layers before this one; `dmoci inspect --files` lists what an image \
@@ -216,6 +251,7 @@ impl Diagnostic for BuildError {
                 "run the build again when nothing writes to the project".into()
             }
             BuildErrorKind::User { .. } => "use the numbers of the base image, or another name".into(),
+            BuildErrorKind::BaseSaid { help, .. } => help.clone(),
             BuildErrorKind::Base(_) => {
                 "look at it with `dmoci verify --integrity-only` and `dmoci inspect`, or name another base".into()
             }
@@ -227,7 +263,39 @@ impl Diagnostic for BuildError {
     fn places(&self) -> Vec<Place> {
         match &*self.kind {
             BuildErrorKind::Told(failure) => [&failure.places[..], &self.places].concat(),
+            BuildErrorKind::Several { errors, .. } => errors
+                .iter()
+                .take(SHOWN)
+                .flat_map(|error| {
+                    error.places().into_iter().map(|place| Place { label: error.to_string(), ..place })
+                })
+                .collect(),
             _ => self.places.clone(),
         }
     }
+}
+
+/// So many errors are shown at once.
+const SHOWN: usize = 20;
+
+/// What to do about each of several errors, with its line unless it is for all of them.
+fn helps(errors: &[BuildError]) -> Option<String> {
+    let mut helps: Vec<(String, Vec<String>)> = Vec::new();
+    let shown = &errors[..errors.len().min(SHOWN)];
+    for error in shown {
+        let Some(help) = error.help() else { continue };
+        let line = error.places.first().map_or(0, Place::line).to_string();
+        match helps.iter_mut().find(|(other, _)| *other == help) {
+            Some((_, lines)) => lines.push(line),
+            None => helps.push((help, vec![line])),
+        }
+    }
+    let show = |(help, mut lines): (String, Vec<String>)| {
+        if lines.len() == shown.len() {
+            return help;
+        }
+        lines.dedup();
+        format!("{} {}: {help}", if lines.len() == 1 { "line" } else { "lines" }, lines.join(", "))
+    };
+    (!helps.is_empty()).then(|| helps.into_iter().map(show).collect::<Vec<_>>().join("\n"))
 }

@@ -22,7 +22,8 @@ pub(super) struct Removed {
 }
 
 impl Removed {
-    /// Takes out of the tree all that the patterns match. One that matches nothing is an error, unless it is not minded.
+    /// Takes out of the tree all that the patterns match. That one matches nothing is an error, which tells all such, unless it
+    /// is not minded.
     pub(super) fn take(
         patterns: &[Named],
         tree: &mut Tree,
@@ -30,13 +31,17 @@ impl Removed {
         locate: &dyn Fn(&Span, &str) -> Place,
     ) -> Result<Removed, BuildError> {
         let mut paths = BTreeSet::new();
+        let mut errors = Vec::new();
         for named in patterns {
             match find(tree, named, layer, "E-REMOVE") {
                 Ok(found) => paths.extend(found),
                 Err(error) if lenient && matches!(*error.kind, BuildErrorKind::Nothing { .. }) => {}
-                Err(error) => return Err(error.at(locate(&named.span, ""))),
+                Err(error) => errors.push(error.at(locate(&named.span, ""))),
             }
         }
+        BuildError::all(errors, |number| {
+            format!("{number} elements of `remove` match nothing below the layer {layer:?}")
+        })?;
         let mut removed = Removed::default();
         for path in paths {
             let covered = removed.tops.last_key_value().is_some_and(|(top, _)| path.starts_with(top));
