@@ -72,6 +72,8 @@ pub enum StoreError {
         path: PathBuf,
         /// What was looked for.
         why: String,
+        /// A layout that lies in it.
+        inside: Option<PathBuf>,
     },
     /// A file of a layout is a link, a pipe or another thing that is never followed or opened.
     #[error("{} is not a regular file or directory", path.display())]
@@ -124,6 +126,17 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// An `index.json` with dmoci's mark that is not as dmoci wrote it.
+    #[error(
+        "index.json in {} is not as dmoci wrote it: the digest that it carries of itself is not that of its bytes",
+        place.display()
+    )]
+    Touched {
+        /// The store.
+        place: PathBuf,
+        /// It is an archive.
+        archive: bool,
+    },
     /// A daemon did not give its image.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
@@ -138,6 +151,9 @@ pub enum StoreError {
         help: String,
     },
 }
+
+/// Why a file in which nothing looks like an archive holds no image.
+pub(super) const NO_ARCHIVE: &str = "it is no archive";
 
 impl Diagnostic for StoreError {
     fn code(&self) -> &'static str {
@@ -156,6 +172,7 @@ impl Diagnostic for StoreError {
             StoreError::Digest { .. } => "E-DIGEST",
             StoreError::DocumentSize { .. } => "E-JSON-SIZE",
             StoreError::Document { code, .. } => code,
+            StoreError::Touched { .. } => "E-INDEX-DIGEST",
             StoreError::Daemon(error) => error.code(),
             StoreError::Selection { .. } => "E-SELECT",
         }
@@ -177,11 +194,26 @@ impl Diagnostic for StoreError {
     fn help(&self) -> Option<String> {
         match self {
             StoreError::NotFound { .. } => Some(
-                "name a directory with an OCI image layout or an image archive; images in registries and daemons are \
-                 not supported by this version"
+                "name a directory with an OCI image layout, an image archive, or docker-daemon:NAME:TAG; images in \
+                 registries are not supported by this version"
                     .into(),
             ),
             StoreError::NotALayout { .. } => Some("write oci-archive:FILE or docker-archive:FILE for an archive".into()),
+            StoreError::NoImage { why, .. } if why == NO_ARCHIVE => {
+                Some("name a directory with an OCI image layout, or an image archive".into())
+            }
+            StoreError::NoImage { inside: Some(inside), .. } => {
+                Some(format!("name the image that lies in it: {}", inside.display()))
+            }
+            StoreError::Touched { place, archive } => {
+                let transport = if *archive { "oci-archive" } else { "oci" };
+                let place = place.display();
+                Some(format!(
+                    "it is damaged, or another tool has changed it since; `dmoci inspect` shows what is there, `skopeo copy \
+                     --all {transport}:{place}:TAG oci:NEW:TAG` makes a sound layout of it, and a `base` may name it by \
+                     digest, {transport}:{place}@sha256:…"
+                ))
+            }
             StoreError::UnknownForm { .. } => {
                 Some("archives are read as tar, tar.gz and tar.zst; unpack other compressions first".into())
             }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use dmoci_layers::Digest;
+use dmoci_layers::{Compression, Digest};
 use serde_json::Value;
 
 use super::{Form, ImageStore, StoreError};
@@ -16,6 +16,9 @@ use crate::oci::manifest::Manifest;
 use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, PlatformFields, Problem, Raw, Severity, json};
+
+/// How many digests are told where none of them was meant.
+const TOLD: usize = 10;
 
 /// What `index.json` lists: a manifest or an index, with all names that it has.
 #[derive(Clone, Debug)]
@@ -45,6 +48,15 @@ impl Image {
         &self.config.value().platform
     }
 
+    /// True when the manifest is of somebody who made the image: not one that was made of an archive without manifests, here or
+    /// by a daemon for the occasion, which says nothing but what there is.
+    pub fn has_manifest(&self, store: &ImageStore) -> bool {
+        let manifest = self.manifest.value();
+        let says = !manifest.annotations.is_empty()
+            || manifest.layers.iter().any(|layer| layer.kind() != Kind::Layer(Compression::None));
+        store.form() != Form::LegacyArchive && (!store.is_streamed() || says)
+    }
+
     /// True when the image is for this platform.
     pub fn is_for(&self, wanted: &Platform) -> bool {
         let fields = self.platform();
@@ -54,12 +66,15 @@ impl Image {
 }
 
 impl Root {
-    /// True when `wanted` is one of the tags, one of the full names, or the tag at the end of one.
+    /// True when `wanted` is one of the tags, one of the full names, or the tag at the end of one. Where there are tags, only
+    /// they say what the tag is: tools that add an image under another tag keep the full name of the old one.
     pub fn has_tag(&self, wanted: &str) -> bool {
-        self.tags.iter().chain(&self.names).any(|name| {
+        let ends = if self.tags.is_empty() { &self.names } else { &self.tags };
+        let end = |name: &String| {
             let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
-            name == wanted || tag == Some(wanted)
-        })
+            tag == Some(wanted)
+        };
+        self.tags.iter().chain(&self.names).any(|name| name == wanted) || ends.iter().any(end)
     }
 }
 
@@ -104,17 +119,41 @@ impl ImageStore {
                 (None, Some(digest)) => format!("no image with the digest {digest}"),
                 (None, None) => "no image at all".to_owned(),
             };
+            let there = if digest.is_some() { self.digests().unwrap_or_default() } else { all };
             let help = match (digest, self.form()) {
                 (Some(_), Form::LegacyArchive) => {
                     "it has no manifests of its own, so none has this digest; name the image by its tag, or by its ID"
                         .to_owned()
                 }
-                _ if all.is_empty() => String::new(),
-                _ => format!("there are: {}", all.join(", ")),
+                _ if there.is_empty() => String::new(),
+                _ => format!("there are: {}", there.join(", ")),
             };
             return Err(StoreError::Selection { place: self.place().to_owned(), why: asked, help });
         }
         Ok(chosen)
+    }
+
+    /// The digests that choose an image, the first [`TOLD`] of them.
+    fn digests(&self) -> Result<Vec<String>, StoreError> {
+        let mut there: Vec<String> = Vec::new();
+        let mut tell = |digest: &Digest, what: &str| {
+            let text = format!("{digest} ({what})");
+            if !there.contains(&text) {
+                there.push(text);
+            }
+        };
+        for root in self.roots()? {
+            if root.descriptor.kind() == Kind::Index {
+                tell(&root.descriptor.digest, "index");
+            }
+            for image in self.images(&root.descriptor)? {
+                tell(image.manifest.digest(), &image.platform().to_string());
+            }
+        }
+        let more = there.len().saturating_sub(TOLD);
+        there.truncate(TOLD);
+        there.extend((more > 0).then(|| format!("{more} more")));
+        Ok(there)
     }
 
     /// The images at and below a descriptor, in the order of the indexes. Artifacts that are no images are left

@@ -108,14 +108,19 @@ impl ImageStore {
 
     /// Opens what a subject names for use, not for examination: a container with anything wrong is refused.
     pub fn open_sound(subject: &Subject) -> Result<ImageStore, StoreError> {
-        let store = ImageStore::open(subject)?;
-        if matches!(self_digest(&store.index), SelfDigest::Malformed | SelfDigest::Wrong { .. }) {
-            return Err(StoreError::Document {
-                what: format!("index.json in {}", store.place.display()),
-                code: "E-INDEX-DIGEST",
-                why: "it is not as dmoci wrote it: the digest that it carries of itself is not that of its bytes".into(),
-            });
+        let store = ImageStore::open_usable(subject)?;
+        match self_digest(&store.index) {
+            SelfDigest::Malformed | SelfDigest::Wrong { .. } => {
+                Err(StoreError::Touched { place: store.place, archive: store.form != Form::Layout })
+            }
+            SelfDigest::Right | SelfDigest::Unmarked => Ok(store),
         }
+    }
+
+    /// The same, but for the digest that `index.json` carries of itself: another tool may have added an image since, and
+    /// names and tags count as little here as in any layout of another tool. For those who only look, or go by a digest.
+    pub fn open_usable(subject: &Subject) -> Result<ImageStore, StoreError> {
+        let store = ImageStore::open(subject)?;
         match store.problems.iter().find(|(_, problem)| problem.severity == Severity::Error) {
             None => Ok(store),
             Some((place, problem)) => Err(StoreError::Document {

@@ -14,7 +14,7 @@ use super::adjust::BaseMember;
 use super::error::{BuildError, BuildErrorKind};
 use crate::cache::{self, KeyWriter};
 use crate::diagnostic::Failure;
-use crate::engine::verify::{Finding, Options, verify};
+use crate::engine::verify::{CheckId, Finding, Options, verify};
 use crate::inputs::archive::DECODE;
 use crate::inputs::base::{LayerTree, Members, StoredMembers, StoredTree, Tree, extract};
 use crate::inputs::spool::Spooled;
@@ -63,20 +63,35 @@ impl BaseImage {
             Base::OciArchive { file, select } => ("oci-archive", file, select),
             Base::DockerArchive { file, select } => ("docker-archive", file, select),
         };
-        site.project.check_input(path.as_path())?;
+        site.project.check_input(path.as_path()).map_err(|error| {
+            let mut failure = Failure::from(error);
+            if failure.code == "E-SOURCE-OUTPUT" {
+                failure.help = Some("build into another directory with -o, or name another base".into());
+            }
+            BuildError::new(failure)
+        })?;
         let failed = |error: StoreError| {
             let failure = Failure::from(error);
             let causes: Vec<String> = [vec![failure.message], failure.causes].concat();
-            BuildError::new(BuildErrorKind::Base(format!("{} ({})", causes.join(": "), failure.code)))
+            let why = format!("{} ({})", causes.join(": "), failure.code);
+            BuildError::new(match failure.help {
+                Some(help) => BuildErrorKind::BaseSaid { why, help },
+                None => BuildErrorKind::Base(why),
+            })
         };
         let (tag, digest) = match select {
             Select::Only => (None, None),
             Select::Name(name) => (Some(name.as_str()), None),
             Select::Digest(digest) => (None, Some(digest)),
         };
-        let store =
-            ImageStore::open_sound(&Subject::bare(site.project.path_of(path.as_path()))).map_err(failed)?;
-        verified(&store, &format!("{transport}:{}", path.as_path().display()), tag, site)?;
+        let subject = Subject::bare(site.project.path_of(path.as_path()));
+        // By its digest it is the image that is meant, whatever else another tool has put beside it.
+        let store = match digest {
+            Some(_) => ImageStore::open_usable(&subject),
+            None => ImageStore::open_sound(&subject),
+        };
+        let store = store.map_err(failed)?;
+        verified(&store, &format!("{transport}:{}", path.as_path().display()), tag, digest.is_some(), site)?;
         let image = store.one_image(tag, digest, Some(&target.platform)).map_err(failed)?;
         let config = json::parse(image.config.bytes())
             .map_err(|error| BuildError::new(BuildErrorKind::Base(error.to_string())))?;
@@ -314,10 +329,21 @@ fn read_layer<T>(
 
 /// Refuses a base in which `verify` finds an error: an image on top of it would have the same. One that an earlier run
 /// found sound, and of which no file has changed, is not read again.
-fn verified(store: &ImageStore, subject: &str, tag: Option<&str>, site: &Site<'_>) -> Result<(), BuildError> {
+///
+/// For one that is named `by_digest` it is no error that the digest of `index.json` is not that of its bytes.
+fn verified(
+    store: &ImageStore,
+    subject: &str,
+    tag: Option<&str>,
+    by_digest: bool,
+    site: &Site<'_>,
+) -> Result<(), BuildError> {
     let mut key = KeyWriter::new(cache::Kind::Base, site.since);
     key.bytes(subject.as_bytes());
     key.bytes(tag.unwrap_or_default().as_bytes());
+    if by_digest {
+        key.bytes(b"by digest");
+    }
     store.decide(&mut key);
     let key = key.finish().zip(site.cache);
     if key.as_ref().is_some_and(|(key, cache)| cache.get::<()>(cache::Kind::Base, key).is_some()) {
@@ -333,7 +359,10 @@ fn verified(store: &ImageStore, subject: &str, tag: Option<&str>, site: &Site<'_
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let report = verify(store, &options, &());
-    match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
+    let decides = |finding: &&Finding| {
+        finding.severity == Severity::Error && !(by_digest && finding.check == CheckId::IndexDigest)
+    };
+    match report.findings.iter().find(decides) {
         None => {
             if let Some((key, cache)) = &key {
                 cache.put(cache::Kind::Base, key, &());

@@ -101,11 +101,12 @@ pub(super) fn index_digest(store: &ImageStore, findings: &mut Findings) {
             findings.not_canonical("index.json carries no digest of itself: another tool wrote it");
         }
         SelfDigest::Malformed => {
-            let text = "index.json carries dmoci's mark but not one digest of itself where it should be";
+            let text = "index.json carries dmoci's mark but not one digest of itself where it should be: it is damaged, or another tool \
+                        has changed it";
             add(findings, Problem::error("E-INDEX-DIGEST", "", text));
         }
         SelfDigest::Wrong { expected, found } => {
-            let text = "the digest that index.json carries of itself is not that of its bytes";
+            let text = "the digest that index.json carries of itself is not that of its bytes: it is damaged, or another tool has changed it";
             add(findings, Problem::error("E-INDEX-DIGEST", "", text).but(expected.to_string(), found));
         }
     }

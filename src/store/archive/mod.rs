@@ -20,6 +20,7 @@ use dmoci_layers::untar::{MemberKind, TarError, TarLimits, TarReader, guess};
 use dmoci_layers::{Compression, Digest, SafePath};
 use rustix::fs::OFlags;
 
+use super::error::NO_ARCHIVE;
 use super::{Backing, Blob, Form, ImageStore, StoreError, blob_name};
 use crate::limits;
 use crate::oci::Problem;
@@ -81,6 +82,9 @@ pub(super) fn read(file: File, path: &Path) -> Result<ImageStore, StoreError> {
         Compression::None => file,
         _ => spool(file, compression, path)?,
     };
+    let mut block = [0; 512];
+    let n = file.read_at(&mut block, 0).map_err(io)?;
+    let like_tar = like_tar(&block[..n]);
     let listing = Listing::read(&file, path)?;
     let mut store = ImageStore {
         form: Form::Archive,
@@ -100,9 +104,21 @@ pub(super) fn read(file: File, path: &Path) -> Result<ImageStore, StoreError> {
     store.problems.extend(listing.problems);
     store.members = listing.members;
     match (outcome, listing.error) {
+        (Err(StoreError::NoImage { path, .. }), Some(_)) if store.members.is_empty() && !like_tar => {
+            Err(StoreError::NoImage { path, why: NO_ARCHIVE.into(), inside: None })
+        }
         // What could not be found is not there because the archive is damaged.
         (Err(StoreError::NoImage { path, .. }), Some(source)) => Err(StoreError::Archive { path, source }),
         (outcome, _) => outcome.map(|()| store),
+    }
+}
+
+/// Whether the first block, or what there is of it, could have been that of an archive: a text is none, and neither is a
+/// whole block without the magic of a header.
+fn like_tar(first: &[u8]) -> bool {
+    match first.get(257..262) {
+        Some(magic) if first.len() == 512 => magic == b"ustar",
+        _ => first.contains(&0) || !first.contains(&b'\n'),
     }
 }
 
@@ -402,7 +418,8 @@ impl ImageStore {
         };
         let Some(index) = listing.file("index.json") else {
             let why = "it has neither an index.json nor a manifest.json".to_owned();
-            let docker = docker.ok_or_else(|| StoreError::NoImage { path: self.place.clone(), why })?;
+            let docker =
+                docker.ok_or_else(|| StoreError::NoImage { path: self.place.clone(), why, inside: None })?;
             return legacy::fill(self, listing, docker);
         };
         self.index = self.member_bytes(index, "index.json", limits::JSON_BYTES)?;
@@ -443,7 +460,7 @@ impl ImageStore {
     fn member_bytes(&self, member: &ArchiveMember, name: &str, limit: u64) -> Result<Vec<u8>, StoreError> {
         if member.size > limit {
             let why = format!("its {name} is larger than {limit} bytes");
-            return Err(StoreError::NoImage { path: self.place.clone(), why });
+            return Err(StoreError::NoImage { path: self.place.clone(), why, inside: None });
         }
         // At most 4 MiB.
         self.archive_bytes(member.data_offset, member.size as usize)

@@ -54,7 +54,11 @@ pub(super) fn open(path: &Path) -> Result<ImageStore, StoreError> {
         }
     }
     let Some(index) = index else {
-        return Err(StoreError::NoImage { path: path.to_owned(), why: "it has no index.json".into() });
+        // An output directory of dmoci, say.
+        let inside = path.join("image");
+        let inside = std::fs::symlink_metadata(inside.join("index.json")).is_ok().then_some(inside);
+        let (path, why) = (path.to_owned(), "it has no index.json".into());
+        return Err(StoreError::NoImage { path, why, inside });
     };
     store.index = index;
     store.strays.sort();
@@ -132,7 +136,7 @@ fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<(Vec<u8>, FileType)>, S
         names.push((name.to_vec(), kind));
         if names.len() > limits::LAYOUT_NAMES {
             let why = format!("a directory of it holds more than {} names", limits::LAYOUT_NAMES);
-            return Err(StoreError::NoImage { path: path.to_owned(), why });
+            return Err(StoreError::NoImage { path: path.to_owned(), why, inside: None });
         }
     }
     names.sort_by(|a, b| a.0.cmp(&b.0));
@@ -174,7 +178,7 @@ fn read_file(root: &OwnedFd, place: &Path, name: &str, limit: u64) -> Result<Vec
     read.map_err(|source| StoreError::Io { path: place.join(name), source })?;
     if bytes.len() as u64 > limit {
         let why = format!("its {name} is larger than {limit} bytes");
-        return Err(StoreError::NoImage { path: place.to_owned(), why });
+        return Err(StoreError::NoImage { path: place.to_owned(), why, inside: None });
     }
     Ok(bytes)
 }
