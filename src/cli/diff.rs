@@ -5,11 +5,12 @@ use std::sync::Mutex;
 
 use clap::Args as ClapArgs;
 
-use super::differences::{Names, TOLD, lines, summary};
+use super::differences::{Names, TOLD, documents, lines, summary};
 use super::report::Progress;
 use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::diff::Watch;
+use crate::oci::platform::Platform;
 use crate::ops::diff::{Request, diff};
 use crate::store::Subject;
 
@@ -17,7 +18,8 @@ use crate::store::Subject;
 ///
 /// A and B are oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
 /// @sha256:DIGEST if wanted. Told are values of index, manifests and configurations, layers, paths and their fields; layers of the same content that are
-/// compressed in another way are told apart from different content. Tags and names are not compared. Exit codes: 0 the
+/// compressed in another way are told apart from different content. Tags and names are not compared; nor are manifests, when one image
+/// has none of its own (an older archive of Docker, or a daemon's image). Exit codes: 0 the
 /// digests are equal, 1 they are not or an image is damaged, 2 wrong usage, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -27,7 +29,10 @@ pub(crate) struct Args {
     /// The other image
     #[arg(value_name = "B")]
     right: Subject,
-    /// Print a line for each layer that differs, and nothing of what is in it
+    /// Compare only what both have for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// Print a line for each document and layer that differs, and nothing of what is in it
     #[arg(long, conflicts_with = "json")]
     summary: bool,
     /// Print everything as JSON
@@ -40,7 +45,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let request = Request {
         left: docker::located(args.left)?,
         right: docker::located(args.right)?,
-        limit: if args.json { TOLD.1 } else { TOLD.0 },
+        platform: args.platform,
+        limit: if args.json || args.summary { TOLD.1 } else { TOLD.0 },
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let found = diff(&request, &Watcher { report, progress: Mutex::new(None) })?;
@@ -49,10 +55,13 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         return Ok(found.verdict.exit());
     }
     let names = Names { left: "left", right: "right" };
-    let told = if args.summary { Vec::new() } else { lines(&found, names) };
+    let told = if args.summary { documents(&found, names) } else { lines(&found, names) };
     told.iter().chain(&summary(&found, names)).for_each(|line| report.data(line));
     if args.summary && found.count() > 0 {
         report.data(super::count(found.count() as usize, "difference", "differences"));
+    }
+    for (side, _) in [names.left, names.right].iter().zip(found.manifests).filter(|(_, has)| !has) {
+        report.data(format!("{side} has no manifest of its own: configurations and layers were compared"));
     }
     report.data(format!("{}: {subjects}", found.verdict.words()));
     Ok(found.verdict.exit())

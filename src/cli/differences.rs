@@ -42,7 +42,28 @@ pub(super) fn lines(diff: &Diff, names: Names) -> Vec<String> {
     lines
 }
 
-/// How each layer fares that is not the same, a line each, and how many more there are.
+/// Which documents differ, a line each.
+pub(super) fn documents(diff: &Diff, names: Names) -> Vec<String> {
+    let document = |part: &Part| matches!(part, Part::Index | Part::Manifest | Part::Config);
+    let mut places: Vec<(String, Vec<&Difference>)> = Vec::new();
+    for difference in diff.differences.iter().filter(|difference| document(&difference.part)) {
+        let place = place(difference);
+        match places.iter_mut().find(|(other, _)| *other == place) {
+            Some((_, all)) => all.push(difference),
+            None => places.push((place, vec![difference])),
+        }
+    }
+    let line = |(place, all): (String, Vec<&Difference>)| match all[..] {
+        [Difference { field: Field::Presence, left: Some(_), right: None, .. }] => {
+            format!("{place}: only {}", names.left)
+        }
+        [Difference { field: Field::Presence, left: None, .. }] => format!("{place}: only {}", names.right),
+        _ => format!("{place}: {}", count(all.len(), "difference", "differences")),
+    };
+    places.into_iter().map(line).collect()
+}
+
+/// How each layer fares that is not the same, a line each.
 pub(super) fn summary(diff: &Diff, names: Names) -> Vec<String> {
     let mut told = diff.layers.iter().filter_map(|pair| layer(pair, names));
     let mut lines: Vec<String> = told.by_ref().take(LAYERS).collect();

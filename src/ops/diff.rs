@@ -2,9 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Exit, Failure};
 use crate::engine::diff::{self, Diff, Options, Side, Watch};
-use crate::store::image::Root;
+use crate::oci::Descriptor;
+use crate::oci::platform::Platform;
 use crate::store::{ImageStore, StoreError, Subject};
 
 /// What to compare.
@@ -14,6 +15,8 @@ pub struct Request {
     pub left: Subject,
     /// The other.
     pub right: Subject,
+    /// The platform to compare; without it all that there are.
+    pub platform: Option<Platform>,
     /// How many differences are told one by one.
     pub limit: usize,
     /// Threads that read layers.
@@ -23,24 +26,34 @@ pub struct Request {
 /// Compares two images. Documents are checked against their digests, and layers that are read against theirs.
 pub fn diff(request: &Request, watch: &dyn Watch) -> Result<Diff, Failure> {
     crate::sha256::provide();
-    let (left, left_root) = open(&request.left)?;
-    let (right, right_root) = open(&request.right)?;
+    let platform = request.platform.as_ref();
+    let (left, left_root) = open(&request.left, platform)?;
+    let (right, right_root) = open(&request.right, platform)?;
     let options = Options { limit: request.limit, threads: request.threads, scratch: None };
-    let left = Side { store: &left, root: &left_root.descriptor };
-    let right = Side { store: &right, root: &right_root.descriptor };
+    let left = Side { store: &left, root: &left_root };
+    let right = Side { store: &right, root: &right_root };
     Ok(diff::diff(left, right, options, watch)?)
 }
 
-/// The one image that a subject names.
-fn open(subject: &Subject) -> Result<(ImageStore, Root), StoreError> {
-    let store = ImageStore::open_sound(subject)?;
+/// The one image that a subject names, or what it has for one platform.
+fn open(subject: &Subject, platform: Option<&Platform>) -> Result<(ImageStore, Descriptor), Failure> {
+    let store = ImageStore::open_usable(subject).map_err(|error| match error {
+        // "1" says that two images were compared, or that one is damaged; here there is none.
+        none @ StoreError::NoImage { .. } => Failure { exit: Exit::Usage, ..none.into() },
+        error => error.into(),
+    })?;
+    if platform.is_some() {
+        let image = store.one_image(subject.tag(), subject.digest(), platform)?;
+        return Ok((store, image.descriptor));
+    }
     let mut roots = store.select(subject.tag(), subject.digest())?;
     match (roots.pop(), roots.len()) {
-        (Some(root), 0) => Ok((store, root)),
+        (Some(root), 0) => Ok((store, root.descriptor)),
         _ => Err(StoreError::Selection {
             place: store.place().to_owned(),
             why: "several images fit".into(),
             help: "name a tag or a digest: oci:DIR:TAG, FILE@sha256:…".into(),
-        }),
+        }
+        .into()),
     }
 }

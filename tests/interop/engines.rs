@@ -152,6 +152,13 @@ fn images_of_a_daemon() {
         let said = run(dmoci().args(["inspect", &archive]));
         assert!(said.contains(&id), "{said}");
     }
+    // Whatever manifest the daemon makes of it: it is the image that was built.
+    let subject = format!("docker-daemon:{NAME}:1.0");
+    let mut diff = dmoci();
+    diff.args(["diff", "--platform=linux/amd64"]).arg(project.join("dist/image")).arg(&subject);
+    let said = exits(at(&mut diff, &docker), 1);
+    assert!(said.out.contains("right has no manifest of its own"), "{said:?}");
+    assert!(said.out.contains("SAME CONTENT, RECOMPRESSED: "), "{said:?}");
     // The classic store keeps no manifests: a digest of one is never found there, and never taken on trust.
     let manifest = built.lines().find(|line| line.starts_with("manifest") && line.contains("amd64")).unwrap();
     let manifest = manifest.split_whitespace().last().unwrap();

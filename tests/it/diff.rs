@@ -202,12 +202,191 @@ DIFFERENT CONTENT: left/image and right/image
     assert_eq!(same.stdout, "THE SAME: left.tar and oci:left/image\n");
 }
 
+/// An archive as `docker save` wrote it before version 25: a configuration and plain layers, and no OCI documents.
+fn saved(two: &Two, image: &str, plain: &str, archive: &str) {
+    let digests = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(two.0.path(&format!("{name}/digests.json"))).unwrap()).unwrap()
+    };
+    let blob = |name: &str, digest: &Value| {
+        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+        (fs::read(two.0.path(&format!("{name}/image/blobs/sha256/{hex}"))).unwrap(), hex)
+    };
+    let (config, hex) = blob(image, &digests(image)["platforms"][0]["config"]["digest"]);
+    let (layer, _) = blob(plain, &digests(plain)["platforms"][0]["layers"][0]["digest"]);
+    let manifest = format!(r#"[{{"Config":"{hex}.json","RepoTags":["x:1"],"Layers":["l/layer.tar"]}}]"#);
+    let mut out = tar::Builder::new(Vec::new());
+    for (name, bytes) in
+        [("manifest.json", manifest.as_bytes()), (&format!("{hex}.json"), &config), ("l/layer.tar", &layer)]
+    {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        out.append_data(&mut header, name, bytes).unwrap();
+    }
+    two.0.write(archive, out.into_inner().unwrap());
+}
+
+/// Nobody wrote the manifest of such an archive, so it cannot be another one.
+#[test]
+fn a_side_without_a_manifest() {
+    let spec = |compression: &str, content: &str| {
+        format!(
+            "{HEAD}compression = \"{compression}\"\nannotations = {{ a = \"b\" }}\n[[layer]]\nname = \"l\"\n\
+             file = [{{ path = \"/f\", content = \"{content}\" }}]\n"
+        )
+    };
+    let two = Two::new(&spec("gzip", "f"), &spec("none", "f"));
+    saved(&two, "left", "right", "saved.tar");
+    let run = two.0.dmoci(&["diff", "left/image", "saved.tar"]).exits(1);
+    assert_eq!(
+        run.stdout,
+        "\
+layer 1 'l' of linux/amd64
+  same content, recompressed
+    left  application/vnd.oci.image.layer.v1.tar+gzip
+    right application/vnd.oci.image.layer.v1.tar
+layer 1 'l' of linux/amd64: same content, recompressed
+right has no manifest of its own: configurations and layers were compared
+SAME CONTENT, RECOMPRESSED: left/image and saved.tar
+"
+    );
+    let run = two.0.dmoci(&["diff", "docker-archive:saved.tar", "right/image"]).ok();
+    assert_eq!(
+        run.stdout,
+        "left has no manifest of its own: configurations and layers were compared\n\
+         THE SAME: docker-archive:saved.tar and right/image\n"
+    );
+    let run = two.0.dmoci(&["diff", "--json", "saved.tar", "right/image"]).ok();
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(value["manifests"], serde_json::json!({"left": false, "right": true}));
+    // What differs is told as ever.
+    two.build("right", &spec("none", "g").replace("[[layer]]", "user = \"5\"\n[[layer]]"));
+    let run = two.0.dmoci(&["diff", "--summary", "saved.tar", "right/image"]).exits(1);
+    assert!(run.stdout.starts_with("config of linux/amd64: 1 difference\nlayer 1"), "{}", run.stdout);
+    assert!(!run.stdout.contains("manifest of"), "{}", run.stdout);
+}
+
+#[test]
+fn one_platform_of_several() {
+    let spec = HEAD.replace("\"linux/amd64\"", "\"linux/amd64\", \"linux/arm64\"")
+        + "[[layer]]\nname = \"l\"\nfile = [{ path = \"/f\", content = \"${platform.oci}\" }]\n";
+    let two = Two::new(&spec, &spec);
+    let export = ["export", "left/image", "--platform", "linux/arm64", "-o", "docker-archive:arm.tar"];
+    two.0.dmoci(&export).ok();
+    let diff = |more: &[&str]| two.0.dmoci(&[&["diff", "left/image", "arm.tar"], more].concat());
+    assert!(diff(&[]).exits(1).stdout.contains("manifest of linux/amd64\n"));
+    assert_eq!(diff(&["--platform", "linux/arm64"]).ok().stdout, "THE SAME: left/image and arm.tar\n");
+    let run = diff(&["--platform", "linux/amd64"]).exits(2);
+    assert!(run.stderr.contains("arm.tar: no image for this platform"), "{}", run.stderr);
+    assert!(run.stderr.contains("there are: linux/arm64"), "{}", run.stderr);
+    let summary = diff(&["--summary"]).exits(1).stdout;
+    assert!(summary.contains("manifest of linux/amd64: only left\n"), "{summary}");
+}
+
+#[test]
+fn a_summary_of_documents() {
+    let spec = |rest: &str| {
+        format!("{HEAD}{rest}\n[[layer]]\nname = \"l\"\nfile = [{{ path = \"/f\", content = \"\" }}]\n")
+    };
+    let two = Two::new(
+        &spec("user = \"1\"\nlabels = { k = \"1\" }"),
+        &spec("labels = { k = \"2\" }\nannotations = { a = \"1\" }"),
+    );
+    assert_eq!(
+        two.run(&["--summary"]).exits(1).stdout,
+        "\
+manifest of linux/amd64: 1 difference
+config of linux/amd64: 2 differences
+3 differences
+DIFFERENT CONTENT: left/image and right/image
+"
+    );
+}
+
+/// A tool that adds an image leaves dmoci's annotation in `index.json` as it was.
+#[test]
+fn a_layout_that_another_tool_has_changed() {
+    let spec = format!(
+        "{HEAD}name = \"registry.example/x\"\ntags = [\"1\"]\n[[layer]]\nname = \"l\"\n\
+         file = [{{ path = \"/f\", content = \"\" }}]\n"
+    );
+    let two = Two::new(&spec, &spec.replace("/f", "/g"));
+    let index = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(two.0.path(&format!("{name}/image/index.json"))).unwrap()).unwrap()
+    };
+    let mut added = index("right")["manifests"][0].clone();
+    added["annotations"]["org.opencontainers.image.ref.name"] = "new".into();
+    let mut changed = index("left");
+    changed["manifests"].as_array_mut().unwrap().push(added.clone());
+    fs::rename(two.0.path("left/image"), two.0.path("changed")).unwrap();
+    two.0.write("changed/index.json", changed.to_string());
+    for blob in fs::read_dir(two.0.path("right/image/blobs/sha256")).unwrap() {
+        let name = blob.unwrap().file_name();
+        let from = two.0.path("right/image/blobs/sha256").join(&name);
+        fs::copy(from, two.0.path("changed/blobs/sha256").join(&name)).unwrap();
+    }
+    let digest = added["digest"].as_str().unwrap();
+    let run = two.0.dmoci(&["inspect", "changed"]).ok();
+    assert!(run.stdout.contains("tag  new") && run.stdout.contains(digest), "{}", run.stdout);
+    // The old tag is that of one image still, whatever the full name of the new one says.
+    two.0.dmoci(&["diff", "oci:changed:new", "right/image"]).ok();
+    two.0.dmoci(&["diff", "oci:changed:1", "right/image"]).exits(1);
+    // Nobody vouches for names and tags: verify, and what goes by them, says so.
+    let run = two.0.dmoci(&["verify", "--integrity-only", "changed"]).exits(1);
+    assert!(run.stdout.contains("E-INDEX-DIGEST") && run.stdout.contains("another tool"), "{}", run.stdout);
+    let run = two.0.dmoci(&["export", "oci:changed:new", "-o", "oci-archive:a.tar"]).exits(1);
+    for word in ["error[E-INDEX-DIGEST]", "skopeo copy --all oci:changed:TAG oci:NEW:TAG"] {
+        assert!(run.stderr.contains(word), "{word:?} is not in\n{}", run.stderr);
+    }
+    let base = |base: &str| {
+        two.0.write("dmoci.toml", spec.replacen("name =", &format!("base = \"{base}\"\nname ="), 1))
+    };
+    base("oci:changed:new");
+    let run = two.0.dmoci(&["check"]).exits(1);
+    for word in ["error[E-BASE]", "E-INDEX-DIGEST", "help: ", "skopeo copy", "@sha256:", "dmoci.toml:"] {
+        assert!(run.stderr.contains(word), "{word:?} is not in\n{}", run.stderr);
+    }
+    base(&format!("oci:changed@{digest}"));
+    two.0.dmoci(&["build", "-o", "above"]).ok();
+    two.0.dmoci(&["verify", "--integrity-only", "above/image"]).ok();
+    // By its digest it is the image that is meant; damage to that is damage.
+    let config = added["size"].as_u64().unwrap();
+    let blob = two.0.path("changed/blobs/sha256").join(&digest["sha256:".len()..]);
+    assert_eq!(fs::metadata(&blob).unwrap().len(), config);
+    fs::write(&blob, "{}").unwrap();
+    two.0.dmoci(&["check"]).exits(1);
+}
+
 #[test]
 fn what_cannot_be_compared() {
     let entry = |content: &str| format!("file = [{{ path = \"/x\", content = \"{content}\" }}]");
     let two = Two::layers(&entry("one"), &entry("two"));
     assert!(two.0.dmoci(&["diff", "left/image", "nothing"]).exits(6).stderr.contains("E-SUBJECT-NOT-FOUND"));
+    let nothing = two.0.dmoci(&["diff", "left/image", "nothing"]).stderr;
+    assert!(nothing.contains("docker-daemon:NAME") && !nothing.contains("daemons"), "{nothing}");
     assert!(two.0.dmoci(&["diff", "left/image", "oci:right/image:no"]).exits(2).stderr.contains("E-SELECT"));
+    // "1" would say that they differ.
+    let refused = |right: &str, words: &[&str]| {
+        let run = two.0.dmoci(&["diff", "left/image", right]).exits(2);
+        for word in words {
+            assert!(run.stderr.contains(word), "{word:?} is not in\n{}", run.stderr);
+        }
+    };
+    refused("right", &["error[E-NO-IMAGE]", "help: name the image that lies in it: right/image"]);
+    two.0.write("empty/x", "");
+    refused("empty", &["error[E-NO-IMAGE]: empty holds no image"]);
+    for text in ["short\n".to_owned(), "a line that is no header of an archive\n".repeat(100)] {
+        two.0.write("text", text);
+        refused(
+            "text",
+            &["error[E-NO-IMAGE]: text holds no image: it is no archive", "help: name a directory"],
+        );
+    }
+    let other = format!("right/image@sha256:{}", "0".repeat(64));
+    let manifest = two.0.dmoci(&["inspect", "right/image", "--json"]).ok();
+    let manifest: Value = serde_json::from_str(&manifest.stdout).unwrap();
+    let manifest = manifest["images"][0]["manifest"].as_str().unwrap();
+    refused(&other, &["error[E-SELECT]", &format!("help: there are: {manifest} (linux/amd64)\n")]);
     let digests: Value =
         serde_json::from_slice(&fs::read(two.0.path("right/digests.json")).unwrap()).unwrap();
     let layer = digests["platforms"][0]["layers"][0]["digest"].as_str().unwrap();

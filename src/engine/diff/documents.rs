@@ -201,12 +201,17 @@ impl<'a> Documents<'a> {
             return;
         }
         let name = self.name(left.platform().to_string());
-        let explained =
-            |at: &str| matches!(at, "/config/digest" | "/config/size" | "/config/data" | "/layers");
-        self.raw(Part::Manifest, &name, (&left.manifest, &right.manifest), &explained);
+        let manifests = [left.has_manifest(self.left.store), right.has_manifest(self.right.store)];
+        if manifests == [true, true] {
+            let explained =
+                |at: &str| matches!(at, "/config/digest" | "/config/size" | "/config/data" | "/layers");
+            self.raw(Part::Manifest, &name, (&left.manifest, &right.manifest), &explained);
+        } else {
+            self.sink.without_manifest(manifests);
+        }
         let explained = |at: &str| at == "/rootfs/diff_ids";
         self.raw(Part::Config, &name, (&left.config, &right.config), &explained);
-        self.layers(&name, left, right);
+        self.layers(&name, left, right, manifests == [true, true]);
     }
 
     fn raw<T>(
@@ -222,7 +227,7 @@ impl<'a> Documents<'a> {
     }
 
     /// Pairs the layers; what can be told without reading them is told.
-    fn layers(&mut self, name: &str, left: &Image, right: &Image) {
+    fn layers(&mut self, name: &str, left: &Image, right: &Image, manifests: bool) {
         let (left_store, right_store) = (self.left.store, self.right.store);
         let lefts = sources(left_store, left, name);
         let rights = sources(right_store, right, name);
@@ -242,6 +247,7 @@ impl<'a> Documents<'a> {
             let place = LayerPlace { left: l.map(|l| l + 1), right: r.map(|r| r + 1), name: own };
             if let (Some(left), Some(right)) = (left, right) {
                 let values = (&said[0][place.left.unwrap_or(1) - 1], &said[1][place.right.unwrap_or(1) - 1]);
+                let values = manifests.then_some(values);
                 self.descriptors(name, &place, (left, right), values);
             }
             let job = Job { image: name.to_owned(), place, left: left.cloned(), right: right.cloned() };
@@ -249,22 +255,25 @@ impl<'a> Documents<'a> {
         }
     }
 
-    /// What manifest and configuration say of two layers, but for what follows from their contents.
+    /// What manifest and configuration say of two layers, but for what follows from their contents. Without `said` the
+    /// manifests are not asked.
     fn descriptors(
         &mut self,
         name: &str,
         place: &LayerPlace,
         (left, right): (&LayerSource<'_>, &LayerSource<'_>),
-        (l, r): (&Value, &Value),
+        said: Option<(&Value, &Value)>,
     ) {
         let number = place.left.unwrap_or(1) - 1;
         let at = format!("/layers/{number}");
         let other = left.descriptor.digest != right.descriptor.digest;
         let explained = ["digest", "size", "data", "mediaType"].map(|explained| format!("{at}/{explained}"));
         let skip = |at: &str| other && explained.iter().any(|explained| at == explained);
-        values(l, r, &at, &skip, &mut |at, l, r| {
-            self.sink.add(json_difference(Part::Manifest, Some(name), at, l, r));
-        });
+        if let Some((l, r)) = said {
+            values(l, r, &at, &skip, &mut |at, l, r| {
+                self.sink.add(json_difference(Part::Manifest, Some(name), at, l, r));
+            });
+        }
         // One blob cannot have two contents: one of the configurations is wrong, or names them by another algorithm.
         if !other && left.diff_id != right.diff_id {
             let at = Field::Value(format!("/rootfs/diff_ids/{number}"));

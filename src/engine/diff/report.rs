@@ -51,6 +51,8 @@ pub struct Diff {
     pub differences: Vec<Difference>,
     /// How many more there are.
     pub more: u64,
+    /// Whether the left image has a manifest that its maker wrote, and the right one; else manifests were not compared.
+    pub manifests: [bool; 2],
 }
 
 /// One thing in which the images differ.
@@ -343,6 +345,7 @@ impl Diff {
             "layers": self.layers.iter().map(LayerPair::to_value).collect::<Vec<_>>(),
             "differences": self.differences.iter().map(Difference::to_value).collect::<Vec<_>>(),
             "more": self.more,
+            "manifests": {"left": self.manifests[0], "right": self.manifests[1]},
         })
     }
 }
@@ -353,16 +356,22 @@ pub(super) struct Sink {
     limit: usize,
     total: u64,
     verdict: Verdict,
+    manifests: [bool; 2],
 }
 
 impl Sink {
     pub(super) fn new(limit: usize) -> Sink {
-        Sink { list: Vec::new(), limit, total: 0, verdict: Verdict::Same }
+        Sink { list: Vec::new(), limit, total: 0, verdict: Verdict::Same, manifests: [true, true] }
     }
 
     /// A sink for a part of the same comparison.
     pub(super) fn part(&self) -> Sink {
         Sink::new(self.limit)
+    }
+
+    /// Manifests were not compared: which of the two images have one.
+    pub(super) fn without_manifest(&mut self, [left, right]: [bool; 2]) {
+        self.manifests = [self.manifests[0] && left, self.manifests[1] && right];
     }
 
     /// Differences so far.
@@ -394,7 +403,7 @@ impl Sink {
 
     pub(super) fn diff(mut self, left: Digest, right: Digest, layers: Vec<LayerPair>) -> Diff {
         // Whatever was not looked at, two digests are never called the same: one may be of another algorithm.
-        if left != right && self.verdict == Verdict::Same {
+        if left != right && self.verdict == Verdict::Same && self.manifests == [true, true] {
             let (l, r) = (Some(left.to_string()), Some(right.to_string()));
             let field = Field::Form;
             self.add(Difference {
@@ -408,6 +417,7 @@ impl Sink {
             });
         }
         let more = self.total - self.list.len() as u64;
-        Diff { left, right, verdict: self.verdict, layers, differences: self.list, more }
+        let (verdict, manifests) = (self.verdict, self.manifests);
+        Diff { left, right, verdict, layers, differences: self.list, more, manifests }
     }
 }
