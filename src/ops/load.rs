@@ -52,6 +52,12 @@ pub enum LoadError {
         /// What it said.
         said: String,
     },
+    /// podman is content and has not read what it was given.
+    #[error("`podman {command}` ends without having read the image")]
+    Unread {
+        /// What was asked.
+        command: String,
+    },
     /// The engine said that it took the image and has it not, or another one, under a name.
     #[error("{engine} has {found} as {name}, not the image that was handed over, {expected}")]
     Other {
@@ -66,13 +72,16 @@ pub enum LoadError {
     },
 }
 
+/// What podman is asked before anything is built.
+const READY: &str = "--version";
+
 impl Diagnostic for LoadError {
     fn code(&self) -> &'static str {
         match self {
             LoadError::Daemon(error) => error.code(),
             LoadError::Store(error) => error.code(),
             LoadError::NoPodman(_) => "E-LOAD-PODMAN",
-            LoadError::Podman { .. } => "E-LOAD-REFUSED",
+            LoadError::Podman { .. } | LoadError::Unread { .. } => "E-LOAD-REFUSED",
             LoadError::Other { .. } => "E-LOAD-OTHER",
         }
     }
@@ -90,7 +99,10 @@ impl Diagnostic for LoadError {
             LoadError::Daemon(error) => error.help(),
             LoadError::Store(error) => error.help(),
             LoadError::NoPodman(_) => Some("install podman, or load into docker: --load docker".into()),
-            LoadError::Podman { .. } => Some(
+            LoadError::Podman { command, .. } if command == READY => {
+                Some("see whether `podman info` works for this user; nothing was built".into())
+            }
+            LoadError::Podman { .. } | LoadError::Unread { .. } => Some(
                 "see whether `podman info` works for this user; the image is in the output directory".into(),
             ),
             LoadError::Other { .. } => {
@@ -113,7 +125,7 @@ impl Engine {
     pub fn ready(&self) -> Result<(), LoadError> {
         match self {
             Engine::Docker(socket) => Ok(Daemon::at(socket).ping()?),
-            Engine::Podman => podman(&["--version"], None).map(|_| ()),
+            Engine::Podman => podman(&[READY], None).map(|_| ()),
         }
     }
 }
@@ -211,11 +223,14 @@ fn podman(
     });
     let output = output.map_err(LoadError::NoPodman)?;
     let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let command = || arguments.first().copied().unwrap_or_default().to_owned();
     // Damage to the image is why podman failed; that it takes no more is not.
-    if let Err(error) = written
-        && (output.status.success() || !matches!(error, StoreError::Write { .. }))
-    {
-        return Err(error.into());
+    match written {
+        Err(StoreError::Write { .. }) if output.status.success() => {
+            return Err(LoadError::Unread { command: command() });
+        }
+        Err(StoreError::Write { .. }) | Ok(()) => {}
+        Err(error) => return Err(error.into()),
     }
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -224,9 +239,5 @@ fn podman(
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let status = output.status.code().map_or_else(|| output.status.to_string(), |code| code.to_string());
     let said: String = lines.join("; ").chars().take(2000).collect();
-    Err(LoadError::Podman {
-        command: arguments.first().copied().unwrap_or_default().to_owned(),
-        status,
-        said,
-    })
+    Err(LoadError::Podman { command: command(), status, said })
 }

@@ -126,6 +126,28 @@ fn podman_refuses_the_image() {
     );
 }
 
+/// A program of the name podman that is content with everything, and reads nothing.
+#[test]
+fn podman_does_not_read_the_image() {
+    // More than a pipe holds.
+    let spec = SPEC.replace("[[layer]]", "compression = \"none\"\n[[layer]]")
+        + "copy = [{ from = \"big\", to = \"/big\" }]\n";
+    let project = Project::with_spec(&spec).file("big", vec![0; 1 << 20]);
+    let podman = |script: &str| {
+        project.write("bin/podman", script);
+        fs::set_permissions(project.path("bin/podman"), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+        build(&project, &["--load=podman", "--platform=linux/amd64"], "PATH", &path)
+    };
+    let run = podman("#!/bin/sh\necho no right >&2\nexit 1\n");
+    assert!(run.exit == 6 && run.stderr.contains("E-LOAD-REFUSED"), "{run:?}");
+    assert!(run.stderr.contains("nothing was built") && !project.path("dist").exists(), "{run:?}");
+    let run = podman("#!/bin/sh\nexit 0\n");
+    assert!(run.exit == 6 && run.stderr.contains("E-LOAD-REFUSED"), "{run:?}");
+    assert!(run.stderr.contains("without having read the image"), "{run:?}");
+    assert!(run.stderr.contains("the image is in the output directory"), "{run:?}");
+}
+
 /// An image that is asked for by its ID must be that one.
 #[test]
 fn the_daemon_sends_another_image_than_was_asked_for() {
