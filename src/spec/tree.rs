@@ -231,7 +231,7 @@ impl Walk<'_> {
             (Kind::TextMap, DeValue::Table(table)) => {
                 let mut fields = Fields { span: span.clone(), ..Fields::default() };
                 for (name, value) in table {
-                    let path = format!("{path}.{}", name.get_ref());
+                    let path = format!("{path}.{}", written_key(name.get_ref()));
                     if let Some(node) = self.value(value, &Kind::Text, &path) {
                         fields.entries.push((name.get_ref().to_string(), name.span(), node));
                     }
@@ -245,6 +245,10 @@ impl Walk<'_> {
                 let mut fields = Fields { span: span.clone(), ..Fields::default() };
                 for (name, value) in table {
                     let path = format!("{path}.{}", name.get_ref());
+                    if known.key(name.get_ref()).is_some() && value.get_ref().as_table().is_none() {
+                        self.problems.push(nameless(&path, &value.span(), known, value.get_ref()));
+                        continue;
+                    }
                     if let Some(node) = self.value(value, &Kind::Table(known), &path) {
                         fields.entries.push((name.get_ref().to_string(), name.span(), node));
                     }
@@ -372,7 +376,33 @@ fn in_brackets(path: &str, text: &str, written: &str) -> String {
 
 /// The key itself, without the tables above it.
 fn last(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
+    match path.rfind(".\"").filter(|_| path.ends_with('"')) {
+        Some(dot) => &path[dot + 1..],
+        None => path.rsplit('.').next().unwrap_or(path),
+    }
+}
+
+/// A key as TOML has it: in quotes unless it is a bare one.
+fn written_key(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    match !name.is_empty() && name.bytes().all(bare) {
+        true => name.to_owned(),
+        false => serde_json::Value::from(name).to_string(),
+    }
+}
+
+/// A key of a named table stands where the name belongs.
+fn nameless(path: &str, span: &Span, known: &Table, found: &DeValue<'_>) -> Problem {
+    let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let tables = found.as_array().is_some_and(|all| all.iter().any(|one| one.get_ref().as_table().is_some()));
+    let help = match tables {
+        true => format!("write [[{above}.NAME.{key}]]"),
+        false => format!("write it below [{above}.NAME]"),
+    };
+    let message = format!("`{path}` stands where the name of a {above} belongs");
+    Problem::new("E-SPEC-TYPE", span, message)
+        .expected(format!("`{key}` is a key of {}", known.name))
+        .help(help)
 }
 
 fn unknown(name: &str, span: &Span, known: &Table) -> Problem {

@@ -276,6 +276,10 @@ pub(super) fn absolute_pattern(text: &str) -> Result<String, Bad> {
     if !text.starts_with('/') {
         return Err(Bad::new(format!("{:?} is not an absolute path or pattern", cut(text)), EXPECTED));
     }
+    if text.trim_matches('/').is_empty() {
+        let expected = "expected such as \"/*\", which is all that is in it";
+        return Err(Bad::new(format!("{:?} is the root, which stays as it is", cut(text)), expected));
+    }
     pattern(text).map_err(|bad| Bad { expected: EXPECTED.to_owned(), ..bad })
 }
 
