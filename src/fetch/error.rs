@@ -231,6 +231,10 @@ fn help(cause: &Cause) -> Option<&'static str> {
         }
         Cause::Name(_) => "check the spelling of the host, and that this machine can look names up",
         Cause::Proxy(..) => "check http_proxy, https_proxy and no_proxy in the environment",
+        Cause::Tls(_, Some(error)) if is_plain(&**error) => {
+            "the server does not speak TLS there: name the port where it does, or write http:// and say with sha256 what \
+             must come"
+        }
         Cause::Tls(..) => {
             "when the server's certificate is of an authority of your own, name it with --ca-file; when this machine has no \
              certificates at all, install ca-certificates"
@@ -242,6 +246,13 @@ fn help(cause: &Cause) -> Option<&'static str> {
         }
         Cause::Protocol(_) | Cause::Request => return None,
     })
+}
+
+/// What came is no record of TLS at all: most likely plain HTTP.
+fn is_plain(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    use rustls::{Error, InvalidMessage};
+    let error = error.downcast_ref::<Error>();
+    matches!(error, Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 fn after(attempts: u32, at: Option<&Url>) -> String {

@@ -131,3 +131,20 @@ fn tls() {
     let url = plain.url("/a").replace("http://", "https://");
     assert_eq!(bench.file(&unknown(&url)).unwrap_err().exit(), Exit::Undecided);
 }
+
+/// A server that answers in plain HTTP is no matter of certificates.
+#[test]
+fn no_tls_at_all() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/a", listener.local_addr().unwrap());
+    let answer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut hello = [0; 16384];
+        let _ = std::io::Read::read(&mut stream, &mut hello).unwrap();
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+    });
+    let said = fails(Bench::new().file(&unknown(&url)), "E-FETCH-TLS", Exit::Undecided);
+    assert!(said.contains("the server does not speak TLS there") && !said.contains("--ca-file"), "{said}");
+    answer.join().unwrap();
+}
