@@ -68,7 +68,7 @@ pub(super) fn build(
 ) -> Result<Built, Failure> {
     match build_twice(request, network, &second(request.threads, json), watch)? {
         Twice::Same(built) => {
-            report.status("Same", format!("twice the same: {}", built.image.root.digest));
+            report.status("Compared", format!("twice the same: {}", built.image.root.digest));
             Ok(*built)
         }
         Twice::Differs(differs) => {

@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::report::Progress;
-use super::{Report, docker};
+use super::{Report, count, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::verify::{Finding, Outcome, VerifyReport, Watch};
 use crate::oci::Severity;
@@ -106,7 +106,8 @@ fn lines(report: &VerifyReport) -> Vec<String> {
     for image in &report.images {
         let version =
             image.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
-        lines.push(format!("  image {}: {} layers{version}", image.platform, image.layers));
+        let layers = count(image.layers, "layer", "layers");
+        lines.push(format!("  image {}: {layers}{version}", image.platform));
         lines.push(format!("    manifest {}", image.manifest));
         lines.push(format!("    config   {} (the image ID of Docker's classic store)", image.config));
     }

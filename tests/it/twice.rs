@@ -127,7 +127,7 @@ fn the_same_twice() {
     let twice = project.dmoci(&["build", "--twice"]).ok();
     assert_eq!(twice.stdout, once.stdout);
     let digest = once.stdout.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
-    has(&twice.stderr, &["Copying the inputs", &format!("Same twice the same: {digest}")]);
+    has(&twice.stderr, &["Copying the inputs", &format!("Compared twice the same: {digest}")]);
     let relative = |name: &str| -> BTreeMap<PathBuf, Vec<u8>> {
         let root = project.path(name);
         let files = files(&root).into_iter();

@@ -169,9 +169,13 @@ fn blobs(
     let sizes: Vec<u64> = proven.filter_map(|(digest, _)| store.blob_size(digest)).collect();
     let documents = sizes.len();
     bytes += sizes.iter().sum::<u64>();
-    findings.detail(CheckId::Documents, format!("{documents} documents"));
-    findings.detail(CheckId::Blobs, format!("{} blobs, {bytes} bytes", jobs.len() + documents));
-    findings.detail(CheckId::Layers, format!("{layers} layers, {entries} entries"));
+    let count =
+        |number: u64, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
+    let blobs = count((jobs.len() + documents) as u64, "blob", "blobs");
+    findings.detail(CheckId::Documents, count(documents as u64, "document", "documents"));
+    findings.detail(CheckId::Blobs, format!("{blobs}, {}", count(bytes, "byte", "bytes")));
+    let (layers, entries) = (count(layers as u64, "layer", "layers"), count(entries, "entry", "entries"));
+    findings.detail(CheckId::Layers, format!("{layers}, {entries}"));
 }
 
 type Done = (usize, Result<BlobFacts, StoreError>);
