@@ -113,6 +113,9 @@ pub enum CacheError {
     /// Others can write it: what is in it could be anybody's.
     #[error("the cache {} can be written by other users", .0.display())]
     Foreign(PathBuf),
+    /// Another user made it.
+    #[error("the cache {} belongs to another user", .0.display())]
+    Theirs(PathBuf),
 }
 
 impl Diagnostic for CacheError {
@@ -142,10 +145,10 @@ fn prepare(root: &Path, name: &str) -> Result<PathBuf, CacheError> {
     for path in [&root, &directory] {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
         let metadata = fs::symlink_metadata(path).map_err(at(path))?;
-        if metadata.uid() != rustix::process::geteuid().as_raw()
-            || metadata.mode() & 0o022 != 0
-            || !metadata.is_dir()
-        {
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(CacheError::Theirs(path.clone()));
+        }
+        if metadata.mode() & 0o022 != 0 || !metadata.is_dir() {
             return Err(CacheError::Foreign(path.clone()));
         }
     }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::network::{self, NetworkArgs};
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     epoch: Option<u64>,
     /// The revision that the image is built from [default: git's, with -dirty when the tree is]
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     revision: Option<String>,
     /// Use and keep nothing of other builds: make every layer anew
     #[arg(long)]
@@ -75,7 +76,10 @@ enum EngineName {
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let threads = twice::circumstances()?.map_or(cores, twice::Circumstances::enter);
+    let second = twice::circumstances()?;
+    // The first build says all that there is to say of the revision.
+    let none = second.map(|_| String::new());
+    let threads = second.map_or(cores, twice::Circumstances::enter);
     let outputs = args.output.clone().unwrap_or_else(|| args.project.outputs());
     let engine = args.load.map(engine).transpose()?;
     let loads = engine.as_ref().map(|_| to_load(&args.platform)).transpose()?;
@@ -94,7 +98,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         variant: args.variant.variant,
         project: args.project.directory,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
-        revision: args.revision,
+        revision: args.revision.or(none),
         cache: if args.no_cache { None } else { network::cache_root() },
         threads,
     };

@@ -63,7 +63,7 @@ pub(super) fn documents(diff: &Diff, names: Names) -> Vec<String> {
     places.into_iter().map(line).collect()
 }
 
-/// How each layer fares that is not the same, a line each.
+/// How each layer fares that is not the same, a line each, and how many more there are.
 pub(super) fn summary(diff: &Diff, names: Names) -> Vec<String> {
     let mut told = diff.layers.iter().filter_map(|pair| layer(pair, names));
     let mut lines: Vec<String> = told.by_ref().take(LAYERS).collect();
@@ -167,7 +167,15 @@ mod tests {
     fn diff(differences: Vec<Difference>, layers: Vec<LayerPair>) -> Diff {
         let digest = Digest::sha256(b"x");
         let (left, right) = (digest.clone(), digest);
-        Diff { left, right, verdict: Verdict::Different, layers, differences, more: 3 }
+        Diff {
+            left,
+            right,
+            verdict: Verdict::Different,
+            layers,
+            differences,
+            more: 3,
+            manifests: [true, true],
+        }
     }
 
     fn place(number: usize) -> LayerPlace {

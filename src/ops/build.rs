@@ -77,8 +77,8 @@ pub struct Built {
 /// What is wrong with the request itself.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
-    #[error("the spec does not build for {0}")]
-    Platform(Platform, String),
+    #[error("{} does not build for {platform}", variant.as_ref().map_or("the spec".into(), |name| format!("the variant {name:?}")))]
+    Platform { platform: Platform, variant: Option<String>, all: String },
     #[error("the image is not built for {0}, which is to be loaded")]
     Loads(Platform, String),
     #[error("the name or tags for {0} are not those of the other platforms")]
@@ -90,7 +90,7 @@ pub(super) enum RequestError {
 impl Diagnostic for RequestError {
     fn code(&self) -> &'static str {
         match self {
-            RequestError::Platform(..) => "E-PLATFORM",
+            RequestError::Platform { .. } => "E-PLATFORM",
             RequestError::Loads(..) => "E-LOAD-PLATFORM",
             RequestError::Names(_) => "E-PLATFORM-NAMES",
             RequestError::Epoch(_) => "E-EPOCH",
@@ -103,7 +103,7 @@ impl Diagnostic for RequestError {
 
     fn help(&self) -> Option<String> {
         match self {
-            RequestError::Platform(_, all) => Some(format!("it builds for {all}; add to `platforms`")),
+            RequestError::Platform { all, .. } => Some(format!("it builds for {all}; add to `platforms`")),
             RequestError::Loads(_, all) => {
                 Some(format!("say which one with --platform; it is built for {all}"))
             }
@@ -300,7 +300,8 @@ fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestErro
     let all = spec.platforms();
     if let Some(other) = wanted.iter().find(|platform| !all.contains(platform)) {
         let names: Vec<String> = all.iter().map(ToString::to_string).collect();
-        return Err(RequestError::Platform(other.clone(), names.join(", ")));
+        let variant = spec.variant().map(str::to_owned);
+        return Err(RequestError::Platform { platform: other.clone(), variant, all: names.join(", ") });
     }
     // In the order of the spec, whatever the order asked for.
     Ok(all.iter().filter(|platform| wanted.is_empty() || wanted.contains(platform)).cloned().collect())

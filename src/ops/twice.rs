@@ -358,7 +358,7 @@ impl Elsewhere {
         command.arg("-C").arg(Path::new("tree").join(PROJECT)).arg("-f").arg(self.spec());
         command.arg("-o").arg("dist");
         command.arg(format!("--epoch={}", first.epoch));
-        command.arg(format!("--revision={}", first.facts.revision.as_deref().unwrap_or_default()));
+        command.args(first.facts.revision.iter().map(|revision| format!("--revision={revision}")));
         command.args(request.platforms.iter().map(|platform| format!("--platform={platform}")));
         command.args(request.variant.iter().map(|name| format!("--variant={name}")));
         command.args(request.set.iter().map(|(name, value)| format!("--set={name}={value}")));

@@ -532,6 +532,60 @@ fn a_base_that_verify_refuses() {
 }
 
 #[test]
+fn an_output_directory_that_cannot_be() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
+    project.write("dist/image", "mine");
+    let run = project.dmoci(&["build"]).exits(2);
+    for word in ["error[E-OUTPUT-FOREIGN]", "dist holds \"image\"", "help: "] {
+        assert!(run.stderr.contains(word), "{word:?} is not in\n{}", run.stderr);
+    }
+    assert_eq!(fs::read_to_string(project.path("dist/image")).unwrap(), "mine");
+    for output in ["src/f", "src/f/below", "/proc/nothing"] {
+        let run = project.dmoci(&["build", "-o", output]).exits(6);
+        assert!(run.stderr.contains("error[E-OUTPUT]"), "{}", run.stderr);
+        assert!(run.stderr.contains("help: name a directory with -o"), "{output}: {}", run.stderr);
+    }
+}
+
+/// As of a variable that is not set.
+#[test]
+fn no_revision_is_none() {
+    let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
+    let run = project.dmoci(&["build", "--revision", ""]).exits(2);
+    assert!(run.stderr.contains("--revision"), "{}", run.stderr);
+    assert!(!project.path("dist").exists());
+}
+
+/// A base that the build itself would write, and a tag that the base does not have.
+#[test]
+fn what_to_do_about_a_base() {
+    let project = Project::new();
+    let base = |base: &str| {
+        let entry = "[[layer]]\nname = \"b\"\nfile = [{ path = \"/g\", content = \"\" }]\n";
+        project.write("dmoci.toml", spec(&format!("tags = [\"1\"]\nbase = \"{base}\"\n{entry}")));
+    };
+    base("scratch");
+    project.dmoci(&["build"]).ok();
+    base("oci:dist/image");
+    let run = project.dmoci(&["check"]).exits(2);
+    assert!(
+        run.stderr.contains("error[E-SOURCE-OUTPUT]") && run.stderr.contains("with -o"),
+        "{}",
+        run.stderr
+    );
+    assert!(!run.stderr.contains("exclude"), "{}", run.stderr);
+    fs::rename(project.path("dist/image"), project.path("base")).unwrap();
+    base("oci:base:none");
+    let run = project.dmoci(&["check"]).exits(1);
+    assert!(
+        run.stderr.contains("error[E-BASE]") && run.stderr.contains("no image \"none\""),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.ends_with("help: there are: 1\n"), "{}", run.stderr);
+}
+
+#[test]
 fn nothing_is_written_through_links() {
     let project = Project::with_spec(&copy_spec(r#"{ from = ["src"], to = "/x" }"#)).file("src/f", "1");
     let victim = format!("victim/{}", "0".repeat(64));

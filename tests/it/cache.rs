@@ -180,6 +180,13 @@ fn a_cache_of_somebody_else_is_not_used() {
     assert!(run.stderr.contains("can be written by other users"), "{}", run.stderr);
     assert_eq!(unchanged(&run, "linux/amd64"), [""; 0]);
     assert_eq!(run.stdout, expected);
+    // Readable by all and somebody else's, as what root made is for others.
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    if std::os::unix::fs::chown(&root, Some(12345), None).is_ok() {
+        let run = build(&project, &[]);
+        assert!(run.stderr.contains("belongs to another user"), "{}", run.stderr);
+        assert_eq!(run.stdout, expected);
+    }
     // No directory at all is no error either.
     fs::remove_dir_all(&root).unwrap();
     fs::write(&root, "a file").unwrap();

@@ -118,7 +118,7 @@ fn outside_of_a_work_tree() {
         assert!(run.stderr.contains(word), "{word:?} is not in\n{}", run.stderr);
     }
     let mut without = dmoci();
-    without.args(["build", "--epoch", "0", "--revision", ""]).current_dir(project.root());
+    without.args(["build", "--epoch", "0", "--revision", "none"]).current_dir(project.root());
     let run = Run::of(without.env("PATH", "/nowhere")).exits(2);
     assert!(run.stderr.contains("asks git, which is not there to be run"), "{}", run.stderr);
 }

@@ -106,7 +106,8 @@ fn names_and_platforms_that_it_does_not_have() {
     let run = project.dmoci(&["build", "--variant", "other"]).exits(2);
     assert!(run.stderr.ends_with("help: its variants are `test`\n"), "{}", run.stderr);
     let run = project.dmoci(&["build", "--variant", "test", "--platform", "linux/arm64"]).exits(2);
-    assert!(run.stderr.contains("error[E-PLATFORM]"), "{}", run.stderr);
+    let said = "error[E-PLATFORM]: the variant \"test\" does not build for linux/arm64\n";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
     project.write("dmoci.toml", good().replace("tags = [\"1-test\"]\n", ""));
     for command in ["build", "check"] {
         let run = project.dmoci(&[command, "--variant", "test"]).exits(2);

@@ -76,6 +76,14 @@ impl Diagnostic for OutputError {
             OutputError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("name a directory that this user may write with -o".into())
             }
+            OutputError::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::NotFound
+                ) =>
+            {
+                Some("name a directory with -o: one that is there, or that can be made".into())
+            }
             OutputError::Io { .. } => None,
             OutputError::Foreign { .. } => {
                 Some("name another output directory with -o, or move what is there".into())
@@ -150,6 +158,9 @@ impl LayoutWriter {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(OutputError::Foreign { path: root.to_owned(), name: IMAGE.into() });
+            }
             Err(error) => return Err(at(&image)(error)),
         }
         let index = image.join("index.json");
