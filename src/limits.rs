@@ -32,6 +32,14 @@ pub const RATIO_FREE_BYTES: u64 = 64 << 20;
 /// The most entries that one layer or archive may hold.
 pub const TAR_ENTRIES: u64 = 10_000_000;
 
+/// How many times larger than the headers and paths of its members those of directories may be that an archive does not
+/// hold and its members lie in, once past [`IMPLIED_FREE_BYTES`]. One that comes of files alone has about as many of these
+/// as of those.
+pub const IMPLIED_RATIO: u64 = 16;
+
+/// Headers and paths of such directories before [`IMPLIED_RATIO`] is applied: 64 MiB, more than 100,000 directories.
+pub const IMPLIED_FREE_BYTES: u64 = 64 << 20;
+
 /// The largest `dmoci.toml`.
 pub const SPEC_BYTES: u64 = 1 << 20;
 

@@ -1,7 +1,7 @@
 //! What git knows of the project: the commit, its time, whether the tree is as committed, and which files it tracks.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -135,32 +135,27 @@ fn real(path: &Path) -> Result<PathBuf, VcsError> {
     Ok(there.unwrap_or(absolute))
 }
 
-/// What git says of the files in a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What became of asking git for the files in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// There is no git.
     NoGit,
     /// The folder lies in no work tree.
     NoWorkTree,
-    /// The paths that git tracks, from the folder, in no order; true for a submodule. The folder itself is `./` when it
-    /// is a submodule that is not checked out.
-    Paths(Vec<(Vec<u8>, bool)>),
+    /// Every path was visited.
+    Done,
 }
 
-/// The files in `directory` and below that git tracks, or only the one of this name.
+/// Visits the paths of the files in `directory` and below that git tracks, or only the one of this name: in no order, from
+/// the folder; true for a submodule. The folder itself is `./` when it is a submodule that is not checked out.
 ///
-/// Says nothing about whether they are there. Files with a conflict are listed several times.
-pub fn tracked(directory: &Path, name: Option<&OsStr>) -> Result<Listing, VcsError> {
-    let listed = match stage(directory, name)? {
-        Stage::NoGit => return Ok(Listing::NoGit),
-        Stage::NoWorkTree => return Ok(Listing::NoWorkTree),
-        Stage::Lines(listed) => listed,
-    };
-    let paths = lines(&listed).map(|line| {
-        let (about, path) = line.ok_or_else(|| failed(directory, "it gave a line without a path"))?;
-        Ok((path.to_vec(), about.starts_with(b"160000 ")))
-    });
-    paths.collect::<Result<_, VcsError>>().map(Listing::Paths)
+/// Says nothing about whether they are there. Files with a conflict are visited several times.
+pub fn tracked(
+    directory: &Path,
+    name: Option<&OsStr>,
+    mut visit: impl FnMut(&[u8], bool),
+) -> Result<Listing, VcsError> {
+    stage(directory, name, |about, path| visit(path, about.starts_with(b"160000 ")))
 }
 
 /// The top of the work tree that `directory` lies in; nothing without git and outside of one.
@@ -173,7 +168,13 @@ pub fn top(directory: &Path) -> Result<Option<PathBuf>, VcsError> {
 /// Makes `to` a work tree of git that tracks, below `prefix`, what is tracked in `from` and below: names, modes and
 /// objects of the index, and nothing else of the repository.
 pub fn copy_index(from: &Path, to: &Path, prefix: &[u8]) -> Result<(), VcsError> {
-    let Stage::Lines(listed) = stage(from, None)? else { return Ok(()) };
+    let mut index = Vec::new();
+    let listing = stage(from, None, |about, path| {
+        [about, b"\t", prefix, path, b"\0"].iter().for_each(|part| index.extend_from_slice(part));
+    });
+    if listing? != Listing::Done {
+        return Ok(());
+    }
     let format = git(from, &["rev-parse", "--show-object-format"])?;
     let sha256 = format.is_some_and(|format| text(&format) == "sha256");
     let mut init = vec!["-c", "init.defaultBranch=main", "init", "--quiet", "--template="];
@@ -184,11 +185,6 @@ pub fn copy_index(from: &Path, to: &Path, prefix: &[u8]) -> Result<(), VcsError>
     };
     let Some(made) = git(to, &init)? else { return Ok(()) };
     run(made)?;
-    let mut index = Vec::with_capacity(listed.len());
-    for line in lines(&listed) {
-        let (about, path) = line.ok_or_else(|| failed(from, "it gave a line without a path"))?;
-        [about, b"\t", prefix, path, b"\0"].iter().for_each(|part| index.extend_from_slice(part));
-    }
     let mut command = command(to);
     command.args(["update-index", "-z", "--index-info"]).stdin(Stdio::piped());
     let mut git = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(VcsError::Run)?;
@@ -197,42 +193,43 @@ pub fn copy_index(from: &Path, to: &Path, prefix: &[u8]) -> Result<(), VcsError>
     written.transpose().map(|_| ()).map_err(VcsError::Run)
 }
 
-/// What `git ls-files --stage -z` says.
-enum Stage {
-    NoGit,
-    NoWorkTree,
-    Lines(Vec<u8>),
-}
-
-fn stage(directory: &Path, name: Option<&OsStr>) -> Result<Stage, VcsError> {
+/// Visits what `git ls-files --stage -z` says: mode, object and stage of each file, and its path.
+fn stage(
+    directory: &Path,
+    name: Option<&OsStr>,
+    mut visit: impl FnMut(&[u8], &[u8]),
+) -> Result<Listing, VcsError> {
     let mut command = command(directory);
     command.args(["--literal-pathspecs", "ls-files", "--stage", "-z", "--"]).args(name);
     let mut git = match command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stage::NoGit),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::NoGit),
         other => other.map_err(VcsError::Run)?,
     };
-    let (mut listed, mut said) = (Vec::new(), Vec::new());
+    let mut said = Vec::new();
     let (stdout, stderr) = (git.stdout.take(), git.stderr.take());
     let read = std::thread::scope(|scope| {
         scope.spawn(|| stderr.map(|stderr| stderr.take(limits::JSON_BYTES).read_to_end(&mut said)));
-        stdout.map(|stdout| stdout.take(limits::TRACKED_BYTES + 1).read_to_end(&mut listed)).transpose()
+        stdout.map_or(Ok(Heard::Whole), |stdout| lines(stdout, &mut visit))
     });
-    if listed.len() as u64 > limits::TRACKED_BYTES {
+    if !matches!(read, Ok(Heard::Whole)) {
         // What becomes of it does not matter any more.
         let _ = git.kill();
     }
     let status = git.wait().map_err(VcsError::Run)?;
-    read.map_err(VcsError::Run)?;
-    if listed.len() as u64 > limits::TRACKED_BYTES {
-        let limit = limits::TRACKED_BYTES;
-        return Err(failed(directory, &format!("it lists more than {limit} bytes of names")));
+    match read.map_err(VcsError::Run)? {
+        Heard::Whole => {}
+        Heard::Long => {
+            let limit = limits::TRACKED_BYTES;
+            return Err(failed(directory, &format!("it lists more than {limit} bytes of names")));
+        }
+        Heard::Odd => return Err(failed(directory, "it gave a line without a path")),
     }
     if status.success() {
-        return Ok(Stage::Lines(listed));
+        return Ok(Listing::Done);
     }
     let message = String::from_utf8_lossy(&said);
     match is_outside(&message) {
-        true => Ok(Stage::NoWorkTree),
+        true => Ok(Listing::NoWorkTree),
         false => Err(failed(directory, message.trim())),
     }
 }
@@ -242,12 +239,35 @@ fn is_outside(message: &str) -> bool {
     ["not a git repository", "must be run in a work tree"].iter().any(|no| message.contains(no))
 }
 
-/// Mode, object and stage of each line, and the path; nothing for a line that has none.
-fn lines(listed: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
-    listed.split(|&b| b == 0).filter(|line| !line.is_empty()).map(|line| {
-        let tab = line.iter().position(|&b| b == b'\t')?;
-        Some((&line[..tab], &line[tab + 1..]))
-    })
+/// How reading what git lists ended.
+enum Heard {
+    /// With its end.
+    Whole,
+    /// There is more than is read.
+    Long,
+    /// With a line that holds no path.
+    Odd,
+}
+
+/// Visits mode, object and stage of each line, and the path. A line is held at a time.
+fn lines(listed: impl io::Read, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<Heard> {
+    let mut listed = BufReader::with_capacity(64 << 10, listed.take(limits::TRACKED_BYTES + 1));
+    let (mut line, mut size) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        size += listed.read_until(0, &mut line)? as u64;
+        if size > limits::TRACKED_BYTES {
+            return Ok(Heard::Long);
+        }
+        match line.strip_suffix(b"\0").unwrap_or(&line) {
+            b"" if line.is_empty() => return Ok(Heard::Whole),
+            b"" => {}
+            line => match line.iter().position(|&b| b == b'\t') {
+                Some(tab) => visit(&line[..tab], &line[tab + 1..]),
+                None => return Ok(Heard::Odd),
+            },
+        }
+    }
 }
 
 fn failed(directory: &Path, message: &str) -> VcsError {

@@ -84,6 +84,20 @@ impl SafePath {
         self.0.split(|&b| b == b'/').filter(|part| !part.is_empty())
     }
 
+    /// The directories above this path that are neither `before` nor above it, from the top: what has to come between
+    /// the two when they follow each other in order and every directory comes before what it holds. The root is none.
+    pub fn parents_after(&self, before: &SafePath) -> impl Iterator<Item = SafePath> + use<> {
+        let (path, before) = (&self.0, &before.0);
+        let same = path.iter().zip(before).take_while(|(a, b)| a == b).count();
+        let within = same == before.len() && path.get(same).is_none_or(|&b| b == b'/');
+        let known = if within { same } else { path[..same].iter().rposition(|&b| b == b'/').unwrap_or(0) };
+        // At `known` is the slash behind the directory that both have, and nothing begins with one.
+        let slashes = path.iter().enumerate().skip(known + 1).filter(|(_, b)| **b == b'/');
+        let ends: Vec<usize> = slashes.map(|(end, _)| end).collect();
+        let path = path.clone();
+        ends.into_iter().map(move |end| SafePath(path[..end].into()))
+    }
+
     /// The last component, or nothing for the root.
     pub fn name(&self) -> &[u8] {
         self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
@@ -235,6 +249,24 @@ mod tests {
 
     fn path(text: &str) -> SafePath {
         SafePath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn parents_between_neighbours() {
+        let between = |before: &str, next: &str| {
+            let parents = path(next).parents_after(&path(before));
+            parents.map(|parent| parent.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(between("", "a/b/c"), "/a /a/b");
+        assert_eq!(between("a", "a/b/c/d"), "/a/b /a/b/c");
+        assert_eq!(between("a/b/c", "a/b/d"), "");
+        assert_eq!(between("a/b/c", "a/bx/d"), "/a/bx");
+        assert_eq!(between("a/bx", "a/b/d"), "/a/b");
+        assert_eq!(between("a-b", "a/b/c"), "/a /a/b");
+        assert_eq!(between("a/b/c", "a/b/c/d/e"), "/a/b/c/d");
+        assert_eq!(between("a/b/c", "b"), "");
+        assert_eq!(between("a/b", "a/b"), "");
+        assert_eq!(between("a/b/c", "a/b"), "");
     }
 
     #[test]

@@ -187,6 +187,14 @@ pub enum InputError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The members of an archive lie in far more directories than there are members, and it does not hold these.
+    #[error("{}: there are {what}", archive.display())]
+    Implied {
+        /// The archive.
+        archive: PathBuf,
+        /// What is too much.
+        what: &'static str,
+    },
     /// An archive holds a device and the spec does not say what to do with it.
     #[error("{}: {path} is a device", archive.display())]
     Device {
@@ -235,7 +243,7 @@ impl Diagnostic for InputError {
             InputError::Whiteout(_) => "E-SOURCE-WHITEOUT",
             InputError::Path { .. } => "E-SOURCE-PATH",
             InputError::Pattern(..) => "E-SPEC-PATTERN",
-            InputError::Archive { .. } => "E-ARCHIVE",
+            InputError::Archive { .. } | InputError::Implied { .. } => "E-ARCHIVE",
             InputError::Device { .. } => "E-ARCHIVE-DEVICE",
             InputError::Wheel { .. } => "E-WHEEL",
             InputError::Base { .. } => "E-BASE",
@@ -245,7 +253,10 @@ impl Diagnostic for InputError {
     fn exit(&self) -> Exit {
         match self {
             InputError::Io { .. } | InputError::Scratch { .. } | InputError::Changed(_) => Exit::Undecided,
-            InputError::Archive { .. } | InputError::Wheel { .. } | InputError::Base { .. } => Exit::Mismatch,
+            InputError::Archive { .. }
+            | InputError::Implied { .. }
+            | InputError::Wheel { .. }
+            | InputError::Base { .. } => Exit::Mismatch,
             InputError::Vcs(error) => error.exit(),
             _ => Exit::Usage,
         }
@@ -283,6 +294,11 @@ impl Diagnostic for InputError {
                 "patterns are `*.md` (a name at any depth), `docs/*.md` or `docs/**` (a path from the top)"
                     .into()
             }
+            InputError::Implied { .. } => {
+                "leave members out with `exclude`, or pack it again: an archive that a tar program makes of a folder \
+                 holds its directories"
+                    .into()
+            }
             InputError::Device { .. } => {
                 "say `devices = \"skip\"` to leave devices out, or `devices = \"keep\"` to keep them".into()
             }
@@ -314,6 +330,16 @@ impl Content {
             }
             Content::Wheel(member) => Reader::Wheel(Box::new(member.open())),
         })
+    }
+
+    /// Whether other entries of its source may be further names of the file.
+    pub fn may_have_names(&self) -> bool {
+        match self {
+            Content::Spool { shared, .. } => *shared,
+            // Of an empty file of a base nothing is known.
+            Content::None => true,
+            _ => false,
+        }
     }
 
     /// The content as a deflate stream that is worth a gzip member of its own, where it is one.

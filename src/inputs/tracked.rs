@@ -9,10 +9,20 @@ use super::InputError;
 use crate::vcs::{self, Listing};
 
 /// The files of a folder that git tracks, by their paths from there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tracked {
-    /// Component-wise sorted, each once; true for a submodule.
-    paths: Vec<(Box<[u8]>, bool)>,
+    /// The paths, one behind another in no order.
+    bytes: Vec<u8>,
+    /// Component-wise sorted, each once.
+    paths: Vec<Place>,
+}
+
+/// Where a path is in the bytes of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    start: usize,
+    end: usize,
+    submodule: bool,
 }
 
 /// What a path is to git.
@@ -89,23 +99,38 @@ impl Tracked {
             (false, Some(parent)) => (parent, at.file_name()),
             _ => (at.as_path(), None),
         };
-        let listed = match vcs::tracked(folder, name)? {
+        let mut tracked = Tracked::default();
+        match vcs::tracked(folder, name, |path, submodule| tracked.add(path, submodule))? {
             Listing::NoGit => return no(TrackedError::NoGit),
             Listing::NoWorkTree => return no(TrackedError::NoWorkTree),
-            Listing::Paths(listed) => listed,
-        };
-        let mut paths: Vec<_> =
-            listed.into_iter().map(|(path, submodule)| (path.into(), submodule)).collect();
-        if paths.iter().any(|(path, _): &(Box<[u8]>, bool)| **path == *b"./") {
+            Listing::Done => {}
+        }
+        if tracked.paths.iter().any(|place| tracked.path(place) == b"./") {
             return no(TrackedError::Absent);
         }
-        if paths.is_empty() {
+        if tracked.paths.is_empty() {
             return no(TrackedError::Nothing);
         }
-        paths.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+        Ok(tracked.sorted())
+    }
+
+    fn add(&mut self, path: &[u8], submodule: bool) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(path);
+        self.paths.push(Place { start, end: self.bytes.len(), submodule });
+    }
+
+    fn sorted(mut self) -> Tracked {
+        let path = |place: &Place| &self.bytes[place.start..place.end];
+        // In the order in which they came, so that the same listing gives the same.
+        self.paths.sort_by(|a, b| order(path(a), path(b)));
         // A file whose merge is not done is listed once for each side.
-        paths.dedup_by(|(a, _), (b, _)| a == b);
-        Ok(Tracked { paths })
+        self.paths.dedup_by(|a, b| path(a) == path(b));
+        self
+    }
+
+    fn path(&self, place: &Place) -> &[u8] {
+        &self.bytes[place.start..place.end]
     }
 
     /// The names directly in a folder that are tracked or hold something tracked, sorted; of the whole with the
@@ -114,9 +139,9 @@ impl Tracked {
         let mut rest = self.below(folder);
         let skip = if folder.is_empty() { 0 } else { folder.len() + 1 };
         let mut names = Vec::new();
-        while let Some((path, _)) = rest.first() {
-            let name = first(&path[skip..]);
-            rest = &rest[rest.partition_point(|(path, _)| first(&path[skip..]) == name)..];
+        while let Some(place) = rest.first() {
+            let name = first(&self.path(place)[skip..]);
+            rest = &rest[rest.partition_point(|place| first(&self.path(place)[skip..]) == name)..];
             names.push(name.to_vec());
         }
         names
@@ -124,21 +149,21 @@ impl Tracked {
 
     /// What git knows a path as; nothing when it does not track it.
     pub(super) fn known(&self, path: &[u8]) -> Option<Known> {
-        match self.paths.binary_search_by(|(other, _)| order(other, path)) {
-            Ok(at) if self.paths[at].1 => Some(Known::Submodule),
+        match self.paths.binary_search_by(|other| order(self.path(other), path)) {
+            Ok(at) if self.paths[at].submodule => Some(Known::Submodule),
             Ok(_) => Some(Known::File),
             Err(_) => (!self.below(path).is_empty()).then_some(Known::Directory),
         }
     }
 
-    fn below(&self, folder: &[u8]) -> &[(Box<[u8]>, bool)] {
+    fn below(&self, folder: &[u8]) -> &[Place] {
         if folder.is_empty() {
             return &self.paths;
         }
         let inside = |path: &[u8]| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"));
-        let start = self.paths.partition_point(|(path, _)| order(path, folder) != Ordering::Greater);
+        let start = self.paths.partition_point(|path| order(self.path(path), folder) != Ordering::Greater);
         let rest = &self.paths[start..];
-        &rest[..rest.partition_point(|(path, _)| inside(path))]
+        &rest[..rest.partition_point(|path| inside(self.path(path)))]
     }
 }
 
@@ -175,11 +200,12 @@ mod tests {
 
     #[test]
     fn names_and_kinds() {
-        let mut paths: Vec<(Box<[u8]>, bool)> = ["a", "b-c", "b/c", "b/d/e", "b.c", "sub"]
-            .map(|path| (path.as_bytes().into(), path == "sub"))
-            .into();
-        paths.sort_by(|(a, _), (b, _)| order(a, b));
-        let tracked = Tracked { paths };
+        let mut tracked = Tracked::default();
+        for path in ["a", "b-c", "sub", "b/c", "b/d/e", "b.c", "b/c"] {
+            tracked.add(path.as_bytes(), path == "sub");
+        }
+        let tracked = tracked.sorted();
+        assert_eq!(tracked.paths.len(), 6);
         let names = |folder: &str| {
             let names = tracked.names(folder.as_bytes());
             names.into_iter().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>().join(" ")

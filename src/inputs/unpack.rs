@@ -12,6 +12,7 @@ use super::sorter::{Room, Sorter};
 use super::spool::Spooled;
 use super::stored::{self, StoredMember};
 use super::{Content, InputError, Item, Items};
+use crate::limits;
 
 /// A member whose path may still be changed.
 #[derive(Clone, Debug)]
@@ -38,6 +39,9 @@ pub struct Order<'a> {
 /// The members in order, as they are written.
 struct Names {
     out: RecordWriter,
+    size: Size,
+    /// What was written last.
+    last: SafePath,
     /// Where the first name of each file with several is.
     first: HashMap<u64, u64>,
 }
@@ -51,7 +55,12 @@ impl<'a> Order<'a> {
         scratch: &Path,
         room: Room,
     ) -> Result<Order<'a>, InputError> {
-        let names = Names { out: RecordWriter::new(scratch)?, first: HashMap::new() };
+        let names = Names {
+            out: RecordWriter::new(scratch)?,
+            size: Size::default(),
+            last: SafePath::root(),
+            first: HashMap::new(),
+        };
         Ok(Order { archive, spool, sorter: Sorter::new(scratch, room)?, names })
     }
 
@@ -73,7 +82,7 @@ impl<'a> Order<'a> {
             let member: StoredMember = decoded(&records, value)?;
             if let Some((before, held)) = last.take() {
                 if before != path {
-                    self.names.write(&records, &before, held)?;
+                    self.names.write(self.archive, &records, &before, held)?;
                 } else if !held.is_directory() || !member.is_directory() {
                     return Err(error(self.archive, format!("{path} is in it twice")));
                 }
@@ -81,14 +90,24 @@ impl<'a> Order<'a> {
             last = Some((path, member));
         }
         if let Some((path, member)) = last {
-            self.names.write(&records, &path, member)?;
+            self.names.write(self.archive, &records, &path, member)?;
         }
+        self.names.size.check_ratio(self.archive)?;
         Ok(Settled { records: self.names.out.so_far()?, spool: Arc::clone(self.spool) })
     }
 }
 
 impl Names {
-    fn write(&mut self, records: &Records, path: &SafePath, member: StoredMember) -> Result<(), InputError> {
+    fn write(
+        &mut self,
+        archive: &Path,
+        records: &Records,
+        path: &SafePath,
+        member: StoredMember,
+    ) -> Result<(), InputError> {
+        self.size.count(path, &self.last);
+        self.last.clone_from(path);
+        self.size.check_entries(archive)?;
         let file = member.inode.filter(|_| member.is_file());
         let first = file.and_then(|inode| self.first.get(&inode).copied());
         let place = self.out.append(path.as_bytes(), &encoded(records, &(first, member))?)?;
@@ -97,6 +116,50 @@ impl Names {
         }
         Ok(())
     }
+}
+
+/// How much members are, and the directories that they lie in and the archive does not hold.
+#[derive(Default)]
+struct Size {
+    entries: u64,
+    /// Headers and paths of members.
+    own: u64,
+    /// Those of the directories.
+    implied: u64,
+}
+
+impl Size {
+    /// Counts a member and its directories that do not come before it.
+    fn count(&mut self, path: &SafePath, last: &SafePath) {
+        let bytes = |path: &SafePath| 512 + path.as_bytes().len() as u64;
+        for parent in path.parents_after(last) {
+            self.entries += 1;
+            self.implied += bytes(&parent);
+        }
+        self.entries += 1;
+        self.own += bytes(path);
+    }
+
+    /// No layer may hold so many.
+    fn check_entries(&self, archive: &Path) -> Result<(), InputError> {
+        match self.entries > limits::TAR_ENTRIES {
+            true => Err(implied(archive, "more than 10,000,000 members and directories that they lie in")),
+            false => Ok(()),
+        }
+    }
+
+    /// A few bytes of an archive must not become gigabytes of a layer.
+    fn check_ratio(&self, archive: &Path) -> Result<(), InputError> {
+        let most = self.own.saturating_mul(limits::IMPLIED_RATIO).max(limits::IMPLIED_FREE_BYTES);
+        match self.implied > most {
+            true => Err(implied(archive, "too many directories that members lie in and it does not hold")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn implied(archive: &Path, what: &'static str) -> InputError {
+    InputError::Implied { archive: archive.to_owned(), what }
 }
 
 /// Members in the order of a layer, in a nameless file.

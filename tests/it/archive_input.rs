@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 
 use crate::support::layers::listing;
-use crate::support::{Project, Run};
+use crate::support::{Project, Run, dmoci};
 
 fn spec(more: &str) -> String {
     format!(
@@ -322,4 +322,68 @@ fn an_archive_above_a_base_follows_its_links() {
         "d 0755 0:0 usr/\nd 0700 0:0 usr/lib/\n- 0644 0:0 usr/lib/x 1"
     );
     assert!(fs::metadata(project.path("dist/image/index.json")).unwrap().is_file());
+}
+
+/// A tar of empty files with these paths, of any length, compressed.
+fn deep(paths: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for path in paths {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, &b""[..]).unwrap();
+    }
+    let tar = builder.into_inner().unwrap();
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zip.write_all(&tar).unwrap();
+    zip.finish().unwrap()
+}
+
+/// A build with no more than 128 MiB of data in memory, whatever is in files.
+#[track_caller]
+fn built_in_128_mib(project: &Project) -> Run {
+    // The stacks of one thread for each processor count as well.
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let kib = (128 << 10) + threads * (4 << 10);
+    let program = dmoci();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("ulimit -d {kib}; exec \"$0\" build --no-cache")]);
+    shell.arg(program.get_program()).current_dir(project.root());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    Run::of(&mut shell)
+}
+
+/// Directories that only the paths of members tell of take no memory: 150,000 of them, with paths of 108 MB.
+#[test]
+fn directories_that_are_not_in_it() {
+    let name = "n".repeat(240);
+    let paths = (0..30_000).map(|number| format!("{number}-{name}/{name}/{name}/{name}/{name}/f"));
+    let project = Project::with_spec(&spec("")).file("in", deep(paths));
+    built_in_128_mib(&project).ok();
+    let log = fs::read_to_string(project.path("dist/build.log")).unwrap();
+    assert!(log.contains("180001 entries"), "{log}");
+}
+
+/// 400 paths of 4 KB are 800,000 directories and gigabytes of layer.
+#[test]
+fn far_more_directories_than_members() {
+    let paths = (0..400).map(|number| format!("{number}/{}f", "a/".repeat(2040)));
+    let archive = deep(paths);
+    assert!(archive.len() < 100_000);
+    let run = refused(&archive, "", "E-ARCHIVE", 1, "too many directories");
+    assert!(
+        run.stderr.contains("help: leave members out with `exclude`, or pack it again"),
+        "{}",
+        run.stderr
+    );
+    let project = Project::with_spec(&spec("")).file("in", &archive);
+    built_in_128_mib(&project).exits(1);
+    // A few such paths are no matter.
+    let paths = (0..3).map(|number| format!("{number}/{}f", "a/".repeat(2040)));
+    assert_eq!(built(&deep(paths), "").lines().count(), 1 + 3 * 2042);
 }

@@ -1,5 +1,6 @@
 //! `adjust`: things of the layers below, given again with another mode or owner.
 
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -28,18 +29,26 @@ pub(super) struct Below<'a> {
 pub struct Earlier {
     name: String,
     origins: Arc<[Origin]>,
-    wanted: Arc<BTreeMap<SafePath, Entry>>,
+    /// In the order of the layer.
+    wanted: Arc<Vec<Entry>>,
 }
 
 impl Earlier {
     /// The entries, in the order of a layer.
     pub(super) fn items(&self) -> Result<Items<'_>, InputError> {
         let mut merge = Some(Merge::new(&self.name, &self.origins).map_err(|(_, error)| input(error))?);
+        let mut wanted = self.wanted.iter().peekable();
         Ok(Box::new(std::iter::from_fn(move || {
             loop {
                 match merge.as_mut()?.next() {
                     Ok(Some(merged)) => {
-                        if let Some(entry) = self.wanted(&merged.item.entry) {
+                        let entry = &merged.item.entry;
+                        // Whiteouts have another order.
+                        if matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque) {
+                            continue;
+                        }
+                        while wanted.next_if(|wanted| wanted.path < entry.path).is_some() {}
+                        if let Some(entry) = wanted.next_if(|wanted| wanted.path == entry.path) {
                             return Some(Ok(Item { entry: entry.clone(), content: merged.item.content }));
                         }
                     }
@@ -51,12 +60,6 @@ impl Earlier {
                 }
             }
         })))
-    }
-
-    fn wanted(&self, entry: &Entry) -> Option<&Entry> {
-        self.wanted
-            .get(&entry.path)
-            .filter(|_| !matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque))
     }
 }
 
@@ -162,8 +165,9 @@ fn changes(
                 paths.extend(roots.iter().flat_map(|root| tree.below(root)));
             }
             let mut obeyed = false;
-            for path in &paths {
-                let mode = match tree.get(path) {
+            let first = paths.first().cloned();
+            for path in paths {
+                let mode = match tree.get(&path) {
                     Some(Node::Symlink(_)) => None,
                     Some(Node::Other) => adjust.file_mode.or(adjust.mode),
                     Some(Node::Directory(_)) | None => adjust.dir_mode.or(adjust.mode),
@@ -172,11 +176,11 @@ fn changes(
                     continue;
                 }
                 obeyed = true;
-                let change = changes.entry(path.clone()).or_default();
+                let change = changes.entry(path).or_default();
                 change.mode = mode.or(change.mode);
                 change.owner = adjust.owner.or(change.owner);
             }
-            if !obeyed && let Some(path) = paths.into_iter().next() {
+            if !obeyed && let Some(path) = first {
                 let (what, help) = match tree.get(&path) {
                     Some(Node::Symlink(_)) => (
                         "a symbolic link, which has no mode of its own",
@@ -207,7 +211,7 @@ fn own(changes: &mut BTreeMap<SafePath, Change>, layers: &[LayerPlan]) -> Result
         let at = |(origins, error): (Vec<usize>, BuildError)| {
             layer.places(&origins).into_iter().fold(error, BuildError::at)
         };
-        let mut wanted = Vec::new();
+        let (mut wanted, mut names) = (Vec::new(), Names::default());
         let mut merge = Merge::new(&layer.name, &layer.origins).map_err(at)?;
         while let Some(merged) = merge.next().map_err(at)? {
             let mut entry = merged.item.entry;
@@ -215,18 +219,17 @@ fn own(changes: &mut BTreeMap<SafePath, Change>, layers: &[LayerPlan]) -> Result
                 continue;
             }
             let Some(change) = changes.remove(&entry.path) else { continue };
+            let content = &merged.item.content;
             let file = match &entry.kind {
-                EntryKind::HardLink { target } => target.clone(),
-                _ => entry.path.clone(),
+                EntryKind::HardLink { target } => Some(target.clone()),
+                _ => content.may_have_names().then(|| entry.path.clone()),
             };
-            if let (EntryKind::HardLink { .. }, Some(size)) = (&entry.kind, merged.item.content.size()) {
+            if let (EntryKind::HardLink { .. }, Some(size)) = (&entry.kind, content.size()) {
                 entry.kind = EntryKind::File { size };
             }
-            wanted.push((entry, change, file));
+            wanted.extend(names.settle(entry, change, file));
         }
-        let wanted = settle(wanted);
         if !wanted.is_empty() {
-            let wanted = wanted.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
             let origins = layer.origins.clone().into();
             let earlier = Earlier { name: layer.name.clone(), origins, wanted: Arc::new(wanted) };
             sources.push(Source::Earlier(earlier));
@@ -245,10 +248,13 @@ fn of_base(
         return Ok(Vec::new());
     }
     let mut found = base.members(changes.keys().cloned().collect(), site)?;
-    let wanted = found
+    let mut names = Names::default();
+    let settled: Vec<Entry> = found
         .iter()
-        .filter_map(|(path, member)| Some((member.entry.clone(), *changes.get(path)?, member.file.clone())));
-    let settled = settle(wanted.collect());
+        .filter_map(|(path, member)| {
+            names.settle(member.entry.clone(), *changes.get(path)?, Some(member.file.clone()))
+        })
+        .collect();
     let item = |entry: Entry| {
         let content = found.remove(&entry.path).map_or(Content::None, |member| member.content);
         Item { entry, content }
@@ -256,28 +262,32 @@ fn of_base(
     Ok(settled.into_iter().map(item).collect())
 }
 
-/// Entries as they are to be; those that are so already are left out. `file` is what tells one file from another: of several
-/// names of one that become the same, the first is the file and the others are links to it.
-fn settle<F: Clone + Eq + std::hash::Hash>(wanted: Vec<(Entry, Change, F)>) -> Vec<Entry> {
-    type Metadata = (u32, u64, u64);
-    let mut first: HashMap<(F, Metadata), SafePath> = HashMap::new();
-    let mut entries = Vec::new();
-    for (old, change, file) in wanted {
+/// The first names of files, by what tells one file from another and by what the file becomes.
+struct Names<F>(HashMap<(F, (u32, u64, u64)), SafePath>);
+
+impl<F> Default for Names<F> {
+    fn default() -> Names<F> {
+        Names(HashMap::new())
+    }
+}
+
+impl<F: Eq + std::hash::Hash> Names<F> {
+    /// An entry as it is to be; nothing when it is so already. Of several names of one `file` that become the same, the
+    /// first is the file and the others are links to it. What has one name needs no `file`.
+    fn settle(&mut self, old: Entry, change: Change, file: Option<F>) -> Option<Entry> {
         let mut new = old.clone();
         change.apply(&mut new);
         if new == old {
-            continue;
+            return None;
         }
-        if matches!(new.kind, EntryKind::File { .. }) {
-            let key = (file, (new.mode, new.uid, new.gid));
-            match first.get(&key) {
-                Some(target) => new.kind = EntryKind::HardLink { target: target.clone() },
-                None => drop(first.insert(key, new.path.clone())),
+        if let (EntryKind::File { .. }, Some(file)) = (&new.kind, file) {
+            match self.0.entry((file, (new.mode, new.uid, new.gid))) {
+                Occupied(first) => new.kind = EntryKind::HardLink { target: first.get().clone() },
+                Vacant(free) => drop(free.insert(new.path.clone())),
             }
         }
-        entries.push(new);
+        Some(new)
     }
-    entries
 }
 
 /// A thing in a base.
@@ -309,8 +319,15 @@ mod tests {
             (file("c", 0o644), to(0o600), 1),
             (file("d", 0o600), to(0o600), 2),
             (file("e", 0o644), to(0o600), 2),
+            // Known to have one name.
+            (file("f", 0o644), to(0o600), 3),
+            (file("g", 0o644), to(0o600), 3),
         ];
-        let entries = settle(wanted);
+        let mut names = Names::default();
+        let entries = wanted
+            .into_iter()
+            .filter_map(|(entry, change, file)| names.settle(entry, change, (file != 3).then_some(file)));
+        let entries: Vec<Entry> = entries.collect();
         let shown: Vec<String> =
             entries.iter().map(|entry| format!("{} {:o} {:?}", entry.path, entry.mode, entry.kind)).collect();
         assert_eq!(
@@ -320,6 +337,8 @@ mod tests {
                 "/b 755 File { size: 3 }",
                 "/c 600 HardLink { target: /a }",
                 "/e 600 File { size: 3 }",
+                "/f 600 File { size: 3 }",
+                "/g 600 File { size: 3 }",
             ]
         );
     }

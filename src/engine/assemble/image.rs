@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use super::base::BaseImage;
 use super::documents;
 use super::error::{BuildError, BuildErrorKind};
-use super::merge::Merge;
+use super::merge::{Completed, Merge};
 use super::parallel::{self, Turn};
 use super::plan::{ImagePlan, LayerPlan};
 use crate::diagnostic::Place;
@@ -359,7 +359,8 @@ fn write_layer(
     };
     let file = output.begin().map_err(write_error)?;
     let mut writer = LayerWriter::new(file, compression, pool);
-    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
+    let mut merge =
+        Completed::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let item = &merged.item;
         let here = |error: BuildError| at(&[merged.origin], error);

@@ -9,6 +9,7 @@ use dmoci_layers::{Entry, EntryKind, SafePath, layer};
 
 use super::adjust::Earlier;
 use super::error::{BuildError, BuildErrorKind};
+use crate::inputs::base::Directory;
 use crate::inputs::files::CopySource;
 use crate::inputs::unpack::Settled;
 use crate::inputs::{Content, InputError, Item, Items};
@@ -17,7 +18,7 @@ use crate::inputs::{Content, InputError, Item, Items};
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Entries that are known.
-    List(Arc<[Item]>),
+    List(Arc<Vec<Item>>),
     /// A file or folder of the project.
     Copy(Box<CopySource>),
     /// The members of an archive.
@@ -298,6 +299,46 @@ impl<'a> Merge<'a> {
         let (layer, path) = (self.layer.to_owned(), first.item.entry.path.clone());
         let kind = BuildErrorKind::Conflict { layer, path, what };
         (vec![second.origin, first.origin], BuildError::new(kind))
+    }
+}
+
+/// Merged entries, and the directories above them that no source gives: 0755 0:0, each just before the first thing in it.
+///
+/// Of those only the ones above the next entry are held.
+pub(super) struct Completed<'a> {
+    merge: Merge<'a>,
+    /// What was given last.
+    last: SafePath,
+    /// What comes when all its parents were given.
+    next: Option<Merged>,
+    /// Parents of that, the outermost last.
+    parents: Vec<SafePath>,
+}
+
+impl<'a> Completed<'a> {
+    /// Starts to read all sources.
+    pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Completed<'a>, Fault> {
+        let merge = Merge::new(layer, origins)?;
+        Ok(Completed { merge, last: SafePath::root(), next: None, parents: Vec::new() })
+    }
+
+    /// The next path.
+    pub(super) fn next(&mut self) -> Result<Option<Merged>, Fault> {
+        if self.next.is_none() {
+            let Some(merged) = self.merge.next()? else { return Ok(None) };
+            let path = &merged.item.entry.path;
+            self.parents.extend(path.parents_after(&self.last));
+            self.parents.reverse();
+            self.last.clone_from(path);
+            self.next = Some(merged);
+        }
+        match (self.parents.pop(), &self.next) {
+            (Some(parent), Some(next)) => {
+                let item = Item { entry: Directory::default().entry(parent), content: Content::None };
+                Ok(Some(Merged { item, origin: next.origin, rank: Rank::Parent }))
+            }
+            _ => Ok(self.next.take()),
+        }
     }
 }
 

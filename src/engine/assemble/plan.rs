@@ -52,7 +52,7 @@ pub(super) type Substituted = (Arc<Substitution>, Vec<(String, Place)>);
 pub struct LayerPlan {
     /// Its name.
     pub name: String,
-    /// Sources, the parents that they need among them.
+    /// Sources. Parents that they need are among them unless they are 0755 0:0: see `Completed`.
     pub origins: Vec<Origin>,
     /// Where in the spec the inputs are.
     pub places: Vec<Place>,
@@ -260,18 +260,18 @@ impl Context<'_> {
                 let size = file.content.len() as u64;
                 let item =
                     self.item(&file.path, EntryKind::File { size }, file.mode, &file.owner, content)?;
-                vec![origin(Rank::Explicit, Source::List([item].into()))]
+                vec![origin(Rank::Explicit, Source::List(vec![item].into()))]
             }
             Input::Directory(directory) => {
                 let kind = EntryKind::Directory;
                 let item =
                     self.item(&directory.path, kind, directory.mode, &directory.owner, Content::None)?;
-                vec![origin(Rank::Explicit, Source::List([item].into()))]
+                vec![origin(Rank::Explicit, Source::List(vec![item].into()))]
             }
             Input::Symlink(link) => {
                 let kind = EntryKind::Symlink { target: link.target.as_bytes().to_vec() };
                 let item = self.item(&link.path, kind, 0o777, &link.owner, Content::None)?;
-                vec![origin(Rank::Explicit, Source::List([item].into()))]
+                vec![origin(Rank::Explicit, Source::List(vec![item].into()))]
             }
             Input::Archive(archive) => {
                 let settled = self

@@ -15,8 +15,8 @@ use crate::spec::target::{Named, Span};
 /// What a layer has taken out of the tree below it.
 #[derive(Debug, Default)]
 pub(super) struct Removed {
-    /// Each with all that was below it; none lies in another.
-    tops: BTreeMap<SafePath, Tree>,
+    /// Directories with all that was below them, and what is none; none lies in another.
+    tops: BTreeMap<SafePath, Option<Box<Tree>>>,
     /// What the layer gives at, below and above these paths: whether it is a directory.
     given: BTreeMap<SafePath, bool>,
 }
@@ -46,8 +46,9 @@ impl Removed {
         for path in paths {
             let covered = removed.tops.last_key_value().is_some_and(|(top, _)| path.starts_with(top));
             if !covered {
+                let directory = tree.is_directory(&path);
                 let taken = tree.take(&path);
-                removed.tops.insert(path, taken);
+                removed.tops.insert(path, directory.then(|| Box::new(taken)));
             }
         }
         Ok(removed)
@@ -81,7 +82,7 @@ impl Removed {
                 above = directory.parent();
             }
             if !lost {
-                self.hide(top, old, &mut hidden);
+                self.hide(top, old.as_deref(), &mut hidden);
             }
         }
         let mut parents = BTreeSet::new();
@@ -100,14 +101,18 @@ impl Removed {
         entries.into_iter().map(|entry| Item { entry, content: Content::None }).collect()
     }
 
-    fn hide(&self, path: &SafePath, old: &Tree, hidden: &mut Vec<SafePath>) {
+    fn hide(&self, path: &SafePath, old: Option<&Tree>, hidden: &mut Vec<SafePath>) {
         // Directories may be nested deeper than a stack is.
         let mut open = vec![path.clone()];
         while let Some(path) = open.pop() {
             match self.given.get(&path) {
                 None => hidden.push(path),
-                Some(true) if old.is_directory(&path) => open.extend(old.children(&path)),
-                Some(_) => {}
+                Some(true) => {
+                    if let Some(old) = old.filter(|old| old.is_directory(&path)) {
+                        open.extend(old.children(&path));
+                    }
+                }
+                Some(false) => {}
             }
         }
     }

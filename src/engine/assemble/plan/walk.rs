@@ -9,7 +9,7 @@ use crate::engine::assemble::error::{BuildError, BuildErrorKind};
 use crate::engine::assemble::key::LayerKey;
 use crate::engine::assemble::merge::{Merge, Origin, Rank, Source};
 use crate::engine::assemble::remove::Removed;
-use crate::inputs::base::{Node, Tree};
+use crate::inputs::base::{Directory, Node, Tree};
 use crate::inputs::{Content, Item, Site};
 use crate::spec::target::{Compression, Target};
 
@@ -52,7 +52,7 @@ pub(super) fn complete(
 
 /// What is known of the entries of a layer together.
 pub(super) struct Walked {
-    /// The directories that entries need and no input gives.
+    /// The directories that entries need and no input gives, without those that are 0755 0:0.
     parents: Vec<Item>,
     /// Bytes of all contents.
     bytes: u64,
@@ -104,8 +104,11 @@ pub(super) fn walk(
             };
             return Err(at(&[merged.origin, *origin], BuildError::new(kind)));
         }
-        for parent in missing(&above, &entry.path) {
-            let item = Item { entry: tree.directory(&parent).entry(parent.clone()), content: Content::None };
+        let known = above.last().map_or_else(SafePath::root, |(path, ..)| path.clone());
+        for parent in entry.path.parents_after(&known) {
+            let directory = tree.directory(&parent);
+            let plain = directory == Directory::default();
+            let item = Item { entry: directory.entry(parent.clone()), content: Content::None };
             if !way.over.contains(&parent) {
                 check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
             }
@@ -114,7 +117,9 @@ pub(super) fn walk(
             }
             key.add(&item);
             way.removed.give(&item.entry);
-            parents.push(item);
+            if !plain {
+                parents.push(item);
+            }
             above.push((parent, true, merged.origin));
         }
         if !plan.origins[merged.origin].replace {
@@ -133,19 +138,6 @@ pub(super) fn walk(
         }
     }
     Ok(Walked { parents, bytes, deflated, prevailed: merge.prevailed().to_vec() })
-}
-
-/// The directories between the deepest known one and the path, outermost first. The root is never one.
-fn missing(above: &[(SafePath, bool, usize)], path: &SafePath) -> Vec<SafePath> {
-    let known = above.last().map(|(path, ..)| path.clone()).unwrap_or_else(SafePath::root);
-    let mut missing = Vec::new();
-    let mut parent = path.parent();
-    while let Some(directory) = parent.filter(|directory| !directory.is_root() && *directory != known) {
-        parent = directory.parent();
-        missing.push(directory);
-    }
-    missing.reverse();
-    missing
 }
 
 /// Nothing may take the place of something of another kind below: it would be lost without a word.
