@@ -340,6 +340,8 @@ mod tests {
 
         #[test]
         fn canonical_bytes_are_canonical(text in "\\PC*", n in any::<i64>()) {
+            // Keys that differ by case alone are refused.
+            prop_assume!(text != "T");
             let value = serde_json::json!({"t": text, text.clone(): [n]});
             let bytes = canonical(&value);
             prop_assert!(is_canonical(&bytes), "{}", String::from_utf8_lossy(&bytes));
