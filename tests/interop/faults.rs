@@ -59,9 +59,7 @@ file = [{{ path = "/etc/version", content = "{version}" }}]
 
     fn build(&self, dist: &str) -> Command {
         let mut build = dmoci();
-        // git is not asked: its faults are not those of the build.
-        build.args(["build", "--revision=none", "--epoch=0", "-C"]);
-        build.arg(self.place.path("project")).arg("-o").arg(self.dist(dist));
+        build.arg("build").arg("-C").arg(self.place.path("project")).arg("-o").arg(self.dist(dist));
         if dist == "work" {
             build.env("XDG_CACHE_HOME", self.place.path("cache"));
         }
