@@ -87,8 +87,8 @@ pub(crate) fn places(
 pub(crate) struct Faulted {
     pub(crate) code: Option<i32>,
     pub(crate) err: String,
-    /// The file that the failed call was about, when it was about one.
-    pub(crate) file: Option<PathBuf>,
+    /// The files that the failed calls were about, one in each thread and process; an empty path where it was no file.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Runs a command with a fault: `signal=KILL` or `error=ENOSPC`.
@@ -99,12 +99,13 @@ pub(crate) fn with(traced: &mut Command, scratch: &Path, at: At, fault: &str) ->
     let expressions = [format!("trace={call}"), format!("inject={call}:{fault}:when={when}")];
     let said = said(&mut strace(traced, &log, &expressions));
     let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
-    let injected = text.lines().find(|line| line.contains("(INJECTED)"));
-    let file = injected.and_then(|line| line.split('<').nth(1)).and_then(|rest| rest.split('>').next());
-    let file = file
-        .filter(|name| name.starts_with('/'))
-        .map(|name| PathBuf::from(name.trim_end_matches("(deleted)")));
-    Faulted { code: said.code, err: said.err, file }
+    let file = |line: &str| {
+        let name = line.split('<').nth(1).and_then(|rest| rest.split('>').next());
+        let name = name.filter(|name| name.starts_with('/')).unwrap_or_default();
+        PathBuf::from(name.trim_end_matches("(deleted)"))
+    };
+    let files = text.lines().filter(|line| line.contains("(INJECTED)")).map(file).collect();
+    Faulted { code: said.code, err: said.err, files }
 }
 
 /// A command, traced into `log`.
