@@ -71,24 +71,21 @@ impl Cache {
         }
     }
 
-    /// Keeps blobs that this run has made or taken: `files` are complete, synced and nobody's to change. Remembers their
-    /// state. Of blobs that cannot be kept, the last error is given when all others are.
+    /// Keeps blobs that this run has made or taken: `files` are complete, synced and nobody's to change. Remembers their state.
     pub fn keep_blobs(&self, files: &[(Digest, PathBuf)]) -> io::Result<()> {
         let mut seen: Vec<(&Digest, Vec<Stamp>)> = Vec::new();
-        let mut kept_all = Ok(());
         for (digest, path) in files {
             let kept = self.blob(digest);
-            if let Err(error) = self.keep(path, &kept) {
+            if self.keep(path, &kept).is_err() {
                 // A full disk, say. The next run makes it again.
                 let _ = fs::remove_file(&kept);
-                kept_all = Err(error);
             }
             let stamp = |path: &Path| open_regular(path).and_then(|file| Stamp::of_file(&file));
             let mut stamps = vec![stamp(path)?];
             stamps.extend(stamp(&kept).ok().filter(|stamp| stamp.inode != stamps[0].inode));
             seen.push((digest, stamps));
         }
-        let Some((_, first)) = files.first() else { return kept_all };
+        let Some((_, first)) = files.first() else { return Ok(()) };
         let directory = first.parent().unwrap_or(Path::new("."));
         // Whoever changes these files after this moment leaves another stamp.
         if Moment::after(directory, seen.iter().flat_map(|(_, stamps)| stamps))?.is_some() {
@@ -96,7 +93,7 @@ impl Cache {
                 self.saw(digest, &stamps);
             }
         }
-        kept_all
+        Ok(())
     }
 
     fn keep(&self, from: &Path, kept: &Path) -> io::Result<()> {

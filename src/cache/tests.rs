@@ -65,6 +65,22 @@ fn directories_in_the_way_are_replaced() {
 }
 
 #[test]
+fn blobs_that_cannot_be_kept_are_no_error() {
+    let (_dir, cache) = cache();
+    let files = ["one", "two"].map(|text| {
+        let path = cache.directory().join(text);
+        fs::write(&path, text).unwrap();
+        (Digest::sha256(text.as_bytes()), path)
+    });
+    // Nowhere to keep them: no error, or what was learnt of the layers would not be kept either.
+    fs::remove_dir_all(cache.directory().join("blobs")).unwrap();
+    cache.keep_blobs(&files).unwrap();
+    fs::create_dir(cache.directory().join("blobs")).unwrap();
+    cache.keep_blobs(&files).unwrap();
+    assert!(cache.take_blob(&files[1].0, 3, &cache.directory().join("taken")).unwrap());
+}
+
+#[test]
 fn every_damaged_byte_makes_a_record_a_miss() {
     let (_dir, cache) = cache();
     let path = cache.path(Kind::Layer, &key("a"));
