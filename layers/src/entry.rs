@@ -109,7 +109,7 @@ impl SafePath {
     }
 
     /// The bytes of the directory that holds this path; `None` for the root.
-    pub(crate) fn parent_bytes(&self) -> Option<&[u8]> {
+    pub fn parent_bytes(&self) -> Option<&[u8]> {
         let end = || self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
         (!self.is_root()).then(|| &self.0[..end()])
     }

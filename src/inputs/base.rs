@@ -116,16 +116,24 @@ pub enum TreeError {
     },
 }
 
+/// Whether the path comes after every key, as all do that are put in in order: then nothing has to be searched.
+fn is_beyond<T>(map: &BTreeMap<SafePath, T>, path: &SafePath) -> bool {
+    map.last_key_value().is_none_or(|(last, _)| last < path)
+}
+
 impl Tree {
     /// What stands at this path.
     pub fn get(&self, path: &SafePath) -> Option<&Node> {
-        self.nodes.get(path).or_else(|| self.has_other(path).then_some(OTHER))
+        let node = if is_beyond(&self.nodes, path) { None } else { self.nodes.get(path) };
+        node.or_else(|| self.has_other(path).then_some(OTHER))
     }
 
     fn has_other(&self, path: &SafePath) -> bool {
-        path.parent()
-            .and_then(|parent| self.others.get(&parent))
-            .is_some_and(|names| names.contains(path.name()))
+        let names = match self.others.last_key_value() {
+            Some((last, names)) if Some(last.as_bytes()) == path.parent_bytes() => Some(names),
+            _ => path.parent().and_then(|parent| self.others.get(&parent)),
+        };
+        names.is_some_and(|names| names.contains(path.name()))
     }
 
     /// The content of one of [`KEPT`], or of another file that is kept whole, when there is such a file.
@@ -287,19 +295,41 @@ impl Tree {
 
     /// Puts something in the place of whatever was there, with all that was in it.
     fn put(&mut self, path: SafePath, node: Node) {
-        self.remove(&path, true);
+        if self.knows(&path) {
+            self.remove(&path, true);
+        }
         self.set(path, node);
+    }
+
+    /// Whether anything but a name that nothing can be in stands at this path, or is known of what is there or below.
+    fn knows(&self, path: &SafePath) -> bool {
+        fn first<T>(map: &BTreeMap<SafePath, T>, path: &SafePath) -> bool {
+            !is_beyond(map, path)
+                && map.range::<SafePath, _>(path..).next().is_some_and(|(inner, _)| inner.starts_with(path))
+        }
+        let Tree { nodes, others, contents, facts } = self;
+        first(nodes, path) || first(others, path) || first(contents, path) || first(facts, path)
     }
 
     /// Says what stands at a path, and nothing of what is below.
     fn set(&mut self, path: SafePath, node: Node) {
-        let parent = path.parent().unwrap_or_else(SafePath::root);
         match node {
             Node::Other => {
-                self.nodes.remove(&path);
-                self.others.entry(parent).or_default().insert(path.name().into());
+                if !is_beyond(&self.nodes, &path) {
+                    self.nodes.remove(&path);
+                }
+                match self.others.last_entry() {
+                    Some(mut last) if Some(last.key().as_bytes()) == path.parent_bytes() => {
+                        last.get_mut().insert(path.name().into());
+                    }
+                    _ => {
+                        let parent = path.parent().unwrap_or_else(SafePath::root);
+                        self.others.entry(parent).or_default().insert(path.name().into());
+                    }
+                }
             }
             node => {
+                let parent = path.parent().unwrap_or_else(SafePath::root);
                 if let Some(names) = self.others.get_mut(&parent) {
                     names.remove(path.name());
                 }

@@ -3,16 +3,18 @@
 //! Everything is opened relative to the project directory and beneath it; symbolic links inside a copied
 //! folder are entries, never followed.
 
-use std::ffi::{CStr, CString, OsString};
+use std::borrow::Cow;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmoci_layers::{Entry, EntryKind, SafePath};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawDir, RawMode, Stat};
 
 use super::beneath;
 use super::pattern::Patterns;
@@ -200,27 +202,30 @@ impl CopySource {
     }
 
     /// A path below `from` as the patterns see it.
-    fn full(&self, path: &[u8]) -> Vec<u8> {
+    fn full<'a>(&'a self, path: &'a [u8]) -> Cow<'a, [u8]> {
         match (self.below.is_empty(), path.is_empty()) {
-            (true, _) => path.to_vec(),
-            (_, true) => self.below.clone(),
-            _ => [&self.below, &b"/"[..], path].concat(),
+            (true, _) => path.into(),
+            (_, true) => Cow::from(&self.below),
+            _ => [&self.below, &b"/"[..], path].concat().into(),
         }
     }
 
     /// The entries, in the order of a layer.
-    pub fn items(&self) -> Result<Walk<'_>, InputError> {
+    pub fn items(self: &Arc<Self>) -> Result<Walk, InputError> {
         self.walk(false)
     }
 
     /// The same entries with the names in each folder the other way round; a folder still before what it holds.
-    pub fn items_backwards(&self) -> Result<Walk<'_>, InputError> {
+    pub fn items_backwards(self: &Arc<Self>) -> Result<Walk, InputError> {
         self.walk(true)
     }
 
-    fn walk(&self, backwards: bool) -> Result<Walk<'_>, InputError> {
-        let mut walk =
-            Walk { source: self, backwards, levels: Vec::new(), held: Vec::new(), ready: Vec::new() };
+    fn walk(self: &Arc<Self>, backwards: bool) -> Result<Walk, InputError> {
+        let source = Arc::clone(self);
+        let (levels, held, ready) = (Vec::new(), Vec::new(), Vec::new());
+        // Longer than any one name.
+        let buffer = vec![MaybeUninit::uninit(); 32 << 10].into();
+        let mut walk = Walk { source, backwards, levels, held, ready, buffer };
         if self.is_directory()? {
             let fd = self.project.resolve(&self.from, OFlags::RDONLY | OFlags::DIRECTORY)?;
             let included = self.below.is_empty() && self.patterns.includes(b"", true)
@@ -233,21 +238,23 @@ impl CopySource {
         } else {
             let (parent, name) = split(&self.from);
             let directory = Arc::new(self.project.resolve(&parent, OFlags::RDONLY | OFlags::DIRECTORY)?);
-            walk.single(directory, &name)?;
+            walk.single(directory, name)?;
         }
         Ok(walk)
     }
 }
 
 /// One pass over a [`CopySource`].
-pub struct Walk<'a> {
-    source: &'a CopySource,
+pub struct Walk {
+    source: Arc<CopySource>,
     backwards: bool,
     levels: Vec<Level>,
     /// Directories that are given once something in them is.
     held: Vec<(usize, Item)>,
     /// What comes next, last first.
     ready: Vec<Item>,
+    /// For what the system says of a folder.
+    buffer: Box<[MaybeUninit<u8>]>,
 }
 
 /// A folder that is being read. Only its names are held.
@@ -255,12 +262,12 @@ struct Level {
     fd: Arc<OwnedFd>,
     /// Path from `from`.
     path: Vec<u8>,
-    /// Names still to come, the next one last.
-    names: Vec<CString>,
+    /// Names still to come and what the folder says they are, the next one last.
+    names: Vec<(CString, FileType)>,
     included: bool,
 }
 
-impl Walk<'_> {
+impl Walk {
     fn directory(&self, path: SafePath) -> Item {
         let (uid, gid) = self.source.owner;
         let mode = self.source.dir_mode;
@@ -288,23 +295,26 @@ impl Walk<'_> {
         if let Some(tracked) = &self.source.tracked {
             let names = tracked.names(&self.source.full(&path)).into_iter().rev();
             // A path of git holds no NUL.
-            let names = names.map(|name| CString::new(name).unwrap_or_default()).collect();
+            let name = |name| (CString::new(name).unwrap_or_default(), FileType::Unknown);
+            let names = names.map(name).collect();
             self.level(fd, path, names, included);
             return Ok(());
         }
         let mut names = Vec::new();
-        for entry in Dir::read_from(&fd).map_err(|e| failed(&shown, e))? {
+        // The descriptor was opened just now: it is at the beginning.
+        let mut listing = RawDir::new(&fd, &mut self.buffer);
+        while let Some(entry) = listing.next() {
             let entry = entry.map_err(|e| failed(&shown, e))?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                names.push(entry.file_name().to_owned());
+                names.push((entry.file_name().to_owned(), entry.file_type()));
             }
         }
-        names.sort_unstable_by(|a, b| b.as_bytes().cmp(a.as_bytes()));
+        names.sort_unstable_by(|(a, _), (b, _)| b.as_bytes().cmp(a.as_bytes()));
         self.level(fd, path, names, included);
         Ok(())
     }
 
-    fn level(&mut self, fd: OwnedFd, path: Vec<u8>, mut names: Vec<CString>, included: bool) {
+    fn level(&mut self, fd: OwnedFd, path: Vec<u8>, mut names: Vec<(CString, FileType)>, included: bool) {
         if self.backwards {
             names.reverse();
         }
@@ -322,7 +332,7 @@ impl Walk<'_> {
     /// Takes the next name of the deepest folder; `false` when all are done.
     fn step(&mut self) -> Result<bool, InputError> {
         let Some(level) = self.levels.last_mut() else { return Ok(false) };
-        let Some(name) = level.names.pop() else {
+        let Some((name, listed)) = level.names.pop() else {
             self.levels.pop();
             let depth = self.levels.len();
             self.held.retain(|(level, _)| *level < depth);
@@ -333,7 +343,7 @@ impl Walk<'_> {
             false => [&level.path, &b"/"[..], name.as_bytes()].concat(),
         };
         let (fd, included) = (Arc::clone(&level.fd), level.included);
-        let source = self.source;
+        let source = Arc::clone(&self.source);
         let seen = shown(&source.from, &path);
         // What was listed and is gone was changed by somebody.
         let changed = |error| match error {
@@ -346,9 +356,13 @@ impl Walk<'_> {
         };
         let full = source.full(&path);
         let known = source.tracked.as_ref().and_then(|tracked| tracked.known(&full));
-        let stat = rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW);
+        // Of a symbolic link everything is in its target.
+        let stat = match listed {
+            FileType::Symlink => Ok(None),
+            _ => rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map(Some),
+        };
         let is_directory = match &stat {
-            Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            Ok(stat) => kind(stat.as_ref()) == FileType::Directory,
             // What git tracks can be left out even when it is not there.
             Err(_) => matches!(known, Some(Known::Directory | Known::Submodule)),
         };
@@ -380,10 +394,12 @@ impl Walk<'_> {
             self.hold(self.directory(to), included);
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let inner = rustix::fs::openat(&*fd, &*name, flags, Mode::empty()).map_err(changed)?;
-            self.check_output(&stat, &seen)?;
+            if let Some(stat) = &stat {
+                self.check_output(stat, &seen)?;
+            }
             self.enter(inner, path, included)?;
         } else {
-            let item = self.leaf(fd, &name, to, &stat, seen)?;
+            let item = self.leaf(fd, name, to, stat.as_ref(), seen)?;
             self.give(item);
         }
         Ok(true)
@@ -393,43 +409,47 @@ impl Walk<'_> {
     fn leaf(
         &self,
         fd: Arc<OwnedFd>,
-        name: &CStr,
+        name: CString,
         to: SafePath,
-        stat: &Stat,
+        stat: Option<&Stat>,
         shown: PathBuf,
     ) -> Result<Item, InputError> {
         let (uid, gid) = self.source.owner;
         let special = |what| InputError::Special { path: shown.clone(), what };
-        let (kind, mode, content) = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
+        let (kind, mode, content) = match (kind(stat), stat) {
+            (FileType::RegularFile, Some(stat)) => {
                 let executable = stat.st_mode & RawMode::from(Mode::XUSR) != 0;
                 let mode = self.source.file_mode.unwrap_or(if executable { 0o755 } else { 0o644 });
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
-                let handle = Handle { fd, name: name.to_owned(), stamp: Stamp::of(stat), shown };
+                let handle = Handle { fd, name, stamp: Stamp::of(stat), shown };
                 let content = match &self.source.substitution {
                     Some(table) => Content::Substituted(handle, Arc::clone(table)),
                     None => Content::Project(handle),
                 };
                 (EntryKind::File { size }, mode, content)
             }
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&*fd, name, Vec::new()).map_err(|e| failed(&shown, e))?;
+            (FileType::Symlink, _) => {
+                let target = rustix::fs::readlinkat(&*fd, name, Vec::new()).map_err(|error| match error {
+                    // It was one, and is no more.
+                    rustix::io::Errno::NOENT | rustix::io::Errno::INVAL => InputError::Changed(shown.clone()),
+                    error => failed(&shown, error),
+                })?;
                 (EntryKind::Symlink { target: target.into_bytes() }, 0o777, Content::None)
             }
-            FileType::Fifo => return Err(special("a FIFO")),
-            FileType::Socket => return Err(special("a socket")),
-            FileType::CharacterDevice | FileType::BlockDevice => return Err(special("a device")),
+            (FileType::Fifo, _) => return Err(special("a FIFO")),
+            (FileType::Socket, _) => return Err(special("a socket")),
+            (FileType::CharacterDevice | FileType::BlockDevice, _) => return Err(special("a device")),
             _ => return Err(special("of an unknown kind")),
         };
         Ok(Item { entry: Entry { path: to, kind, mode, uid, gid, xattrs: Vec::new() }, content })
     }
 
     /// `from` is one file; a symbolic link to one is followed, since it was named.
-    fn single(&mut self, directory: Arc<OwnedFd>, name: &CStr) -> Result<(), InputError> {
+    fn single(&mut self, directory: Arc<OwnedFd>, name: CString) -> Result<(), InputError> {
         let shown = self.source.from.clone();
         let fd = self.source.project.resolve(&shown, OFlags::PATH)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| failed(&shown, e))?;
-        let mut item = self.leaf(directory, name, self.source.to.clone(), &stat, shown)?;
+        let mut item = self.leaf(directory, name, self.source.to.clone(), Some(&stat), shown)?;
         if let Content::Project(handle) | Content::Substituted(handle, _) = &mut item.content {
             handle.fd = Arc::new(self.source.project.resolve(&self.source.from, OFlags::RDONLY)?);
             handle.name = CString::default();
@@ -439,7 +459,7 @@ impl Walk<'_> {
     }
 }
 
-impl Iterator for Walk<'_> {
+impl Iterator for Walk {
     type Item = Result<Item, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -531,6 +551,11 @@ impl Read for Opened {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.file.read(out)
     }
+}
+
+/// What something is; a symbolic link is not looked at.
+fn kind(stat: Option<&Stat>) -> FileType {
+    stat.map_or(FileType::Symlink, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 fn failed(path: &Path, error: rustix::io::Errno) -> InputError {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink,
 };
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dmoci_layers::{EntryKind, SafePath};
@@ -54,6 +55,7 @@ impl Mirror {
         self.make_directory(&at)?;
         let source =
             CopySource { to: SafePath::root(), file_mode: None, substitution: None, ..source.clone() };
+        let source = Arc::new(source);
         for item in source.items_backwards()? {
             let Item { entry, content } = item?;
             let path = at.join(OsStr::from_bytes(entry.path.as_bytes()));

@@ -3,6 +3,7 @@
 //! Every source gives its entries in the order of a layer and can give them again: once for planning, which
 //! looks at names and metadata, and once for writing, which reads contents.
 
+pub mod ahead;
 pub mod archive;
 pub mod base;
 mod beneath;

@@ -9,6 +9,7 @@ use dmoci_layers::{Entry, EntryKind, SafePath, layer};
 
 use super::adjust::Earlier;
 use super::error::{BuildError, BuildErrorKind};
+use crate::inputs::ahead::{Ahead, Threads};
 use crate::inputs::base::Directory;
 use crate::inputs::files::CopySource;
 use crate::inputs::unpack::Settled;
@@ -20,7 +21,7 @@ pub enum Source {
     /// Entries that are known.
     List(Arc<Vec<Item>>),
     /// A file or folder of the project.
-    Copy(Box<CopySource>),
+    Copy(Arc<CopySource>),
     /// The members of an archive.
     Archive(Settled),
     /// What a layer below has, with other metadata.
@@ -28,10 +29,10 @@ pub enum Source {
 }
 
 impl Source {
-    fn items(&self) -> Result<Items<'_>, InputError> {
+    fn items(&self, threads: &Threads) -> Result<Items<'_>, InputError> {
         Ok(match self {
             Source::List(items) => Box::new(items.iter().cloned().map(Ok)),
-            Source::Copy(copy) => Box::new(copy.items()?),
+            Source::Copy(copy) => Box::new(Ahead::new(copy.items()?, threads)),
             Source::Archive(settled) => settled.items(),
             Source::Earlier(earlier) => earlier.items()?,
         })
@@ -135,6 +136,15 @@ impl Eq for Head {}
 impl<'a> Merge<'a> {
     /// Starts to read all sources.
     pub(super) fn new(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, Fault> {
+        Merge::with(layer, origins, &Threads::none())
+    }
+
+    /// Starts to read all sources, for somebody who waits for nothing but the entries: folders are read ahead.
+    pub(super) fn ahead(layer: &'a str, origins: &'a [Origin]) -> Result<Merge<'a>, Fault> {
+        Merge::with(layer, origins, &Threads::some())
+    }
+
+    fn with(layer: &'a str, origins: &'a [Origin], threads: &Threads) -> Result<Merge<'a>, Fault> {
         let mut merge = Merge {
             layer,
             origins,
@@ -146,7 +156,7 @@ impl<'a> Merge<'a> {
             lost: HashMap::new(),
         };
         for (number, origin) in origins.iter().enumerate() {
-            merge.sources.push(origin.source.items().map_err(|error| (vec![number], error.into()))?);
+            merge.sources.push(origin.source.items(threads).map_err(|error| (vec![number], error.into()))?);
             merge.pull(number)?;
         }
         Ok(merge)

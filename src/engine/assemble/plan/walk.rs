@@ -85,7 +85,8 @@ pub(super) fn walk(
     let mut parents = Vec::new();
     // The chain of entries above the current one, outermost first.
     let mut above: Vec<(SafePath, bool, usize)> = Vec::new();
-    let mut merge = Merge::new(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
+    let mut merge =
+        Merge::ahead(&plan.name, &plan.origins).map_err(|(origins, error)| at(&origins, error))?;
     while let Some(merged) = merge.next().map_err(|(origins, error)| at(&origins, error))? {
         let entry = &merged.item.entry;
         if let EntryKind::File { size } = entry.kind {
