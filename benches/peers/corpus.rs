@@ -35,7 +35,7 @@ const DEPENDENCIES_AND_APP: &[Layer] =
 const FILES: &[Layer] = &[Layer { folder: "files", target: "/srv/files" }];
 
 /// Files of the application.
-const APP_FILES: u64 = 40;
+pub(crate) const APP_FILES: u64 = 40;
 
 impl Tree {
     /// An operating system below a small application.
@@ -116,8 +116,7 @@ entrypoint = ["/opt/app/run"]
 
 /// The tar of a Debian root file system with Python, kept between runs beside that of the tests.
 pub(crate) fn root_file_system() -> Result<PathBuf> {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("dmoci-ci");
+    let cache = cache();
     let tar = cache.join(format!("debian-{SUITE}-python.tar"));
     if !tar.is_file() {
         fs::create_dir_all(&cache)?;
@@ -128,6 +127,12 @@ pub(crate) fn root_file_system() -> Result<PathBuf> {
         fs::rename(&part, &tar)?;
     }
     Ok(tar)
+}
+
+/// What is kept between runs.
+pub(crate) fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("dmoci-ci")
 }
 
 /// The machine's own files of package sources that name the suite; none means the default of mmdebstrap.
@@ -147,7 +152,7 @@ fn sources() -> Result<Vec<PathBuf>> {
 }
 
 /// Small files, a hundred in a directory and a hundred directories in another, of 200 to 2,247 bytes each.
-fn write_files(folder: &Path, files: u64) -> Result<()> {
+pub(crate) fn write_files(folder: &Path, files: u64) -> Result<()> {
     let mut content = Content::new();
     let mut bytes = Vec::new();
     for number in 0..files {
@@ -219,7 +224,7 @@ impl Content {
 }
 
 /// Every regular file below a directory.
-fn walk(directory: &Path, each: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<()> {
+pub(crate) fn walk(directory: &Path, each: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let kind = entry.file_type()?;

@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum as _;
+
 use crate::Result;
+use crate::contender::Situation;
 use crate::machine::{go_sha256, path_of, version};
-use crate::options::{Options, Section};
+use crate::options::{Options, Peer, Section};
 use crate::section::Outcome;
 use crate::table::{compared, mebibytes, megabytes, ratio, seconds};
 use crate::target::Target;
@@ -13,11 +16,17 @@ use crate::target::Target;
 pub(crate) fn programs(options: &Options) -> Result<Vec<(String, String)>> {
     let dmoci = std::path::Path::new(env!("CARGO_BIN_EXE_dmoci"));
     let mut all = vec![("dmoci".to_owned(), format!("{}, {}", version(dmoci)?, compiler()?))];
-    for peer in options.peers().filter(|peer| peer.missing().is_none()) {
-        for program in peer.programs().iter().filter(|program| **program != "setpriv") {
+    let takes =
+        |peer: &Peer| Section::value_variants().iter().any(|part| options.wants(*part) && peer.takes(*part));
+    for peer in options.peers().filter(|peer| takes(peer) && peer.missing().is_none()) {
+        for program in peer.programs().iter().filter(|program| !matches!(**program, "setpriv" | "python3")) {
+            if all.iter().any(|(name, _)| name == program) {
+                continue;
+            }
             let Some(path) = path_of(program) else { continue };
             let how = match *program {
                 "pigz" | "tar" => "computes no SHA-256".to_owned(),
+                "uv" => "written in Rust".to_owned(),
                 _ => go_sha256(&path)?,
             };
             all.push(((*program).to_owned(), format!("{}; {how}", version(&path)?)));
@@ -40,10 +49,16 @@ pub(crate) fn part(outcome: &Outcome) -> String {
         Section::Cold => of("Cold"),
         Section::Changed => of("One file of the small layer changed"),
         Section::Unchanged => of("Nothing changed"),
+        Section::Python if outcome.rows.is_empty() => "Python".to_owned(),
+        Section::Python if outcome.situation == Situation::Cold => of("Python, cold"),
+        Section::Python => of("Python, one file of the application changed"),
         Section::Files => format!("{} small files, {} MB", grouped(outcome.files), megabytes(outcome.bytes)),
         Section::Bytes => format!("One file of {} MB", megabytes(outcome.bytes)),
     };
-    let _ = writeln!(text, "### {heading}\n\n{}", compared(&outcome.rows));
+    let _ = writeln!(text, "### {heading}\n");
+    if !outcome.rows.is_empty() {
+        let _ = writeln!(text, "{}", compared(&outcome.rows));
+    }
     if !outcome.left_out.is_empty() {
         let _ = writeln!(text, "Left out: {}.\n", outcome.left_out.join("; ").replace('|', "\\|"));
     }
@@ -116,8 +131,11 @@ pub(crate) fn document(
     }
     text += "\n## Three situations\n\n";
     let grows = |outcome: &&Outcome| matches!(outcome.section, Section::Files | Section::Bytes);
-    outcomes.iter().filter(|outcome| !grows(outcome)).for_each(|outcome| text += &part(outcome));
-    let _ = writeln!(text, "{}", relations(outcomes));
+    let python = |outcome: &&Outcome| outcome.section == Section::Python;
+    let others = outcomes.iter().filter(|outcome| !grows(outcome) && !python(outcome));
+    others.for_each(|outcome| text += &part(outcome));
+    let _ = writeln!(text, "{}\n{PYTHON}", relations(outcomes));
+    outcomes.iter().filter(python).for_each(|outcome| text += &part(outcome));
     text += "## Growth\n\n";
     text += &growth(outcomes);
     outcomes.iter().filter(grows).for_each(|outcome| text += &part(outcome));
@@ -161,4 +179,20 @@ cache, no storage, no output. In the other situations each keeps what it has. dm
 told which layer to redo, and redoes that one alone; they cannot tell that nothing has changed.
 
 dmoci hashes with the processor's SHA instructions where it has them. Where that would be an advantage that others do not have, the row `dmoci, SHA-NI masked` says what it takes without; the targets are judged by that row.
+";
+
+const PYTHON: &str = "\
+## Python
+
+A Python application with its dependencies in one layer or several, and files of its own in the last. All install the same wheels by the same hashes, from a local folder and without network; before each round
+wheels and application are in memory.
+
+* dmoci reads a `pylock.toml` whose entries have a `path`, on no base: the spec says which Python there will be. It checks the hash of every wheel, and of every file against RECORD. By default
+  it takes over what the wheels have compressed already; `splice = false` compresses everything anew. When the application has changed, a build in which another layer's digest is not what it was before ends
+  this program with an error.
+* uv installs with `--target` and `--require-hashes`, its cache empty and on the same disk, so that it links files and does not copy them; then `tar` and `pigz -6` make a layer of that and one of the application. That is no image yet: nothing
+  is hashed. When the application has changed, a script that is told so redoes the last step alone.
+* docker runs `pip install` in a container on Debian bookworm with its Python and pip, with its classic builder. The wheels are in the base, so that nothing has to be sent; pip makes no byte code and keeps no
+  cache, as the others do. Its layers stay in its storage and are not compressed. `docker save` comes in addition; the archive holds the operating system and the wheels too.
+
 ";

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Result;
+use crate::corpus::cache;
 
 /// What decides how fast everything is.
 pub(crate) fn facts(work: &Path) -> Vec<(&'static str, String)> {
@@ -57,10 +58,15 @@ fn file_system(directory: &Path) -> Option<String> {
     mounts.lines().filter_map(mount).max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
 }
 
-/// Where a program is; system folders are searched too, which an ordinary user's path lacks.
+/// Where a program is; what `.ci/peers` puts into an environment of its own comes first, and system folders are searched
+/// too, which an ordinary user's path lacks.
 pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/bin", "/usr/sbin", "/sbin"].map(PathBuf::from));
+    let own = (program == "uv").then(|| cache().join("python/bin"));
+    let folders = own
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .chain(["/usr/bin", "/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 

@@ -10,9 +10,13 @@ mod document;
 mod launcher;
 mod machine;
 mod options;
+mod python;
 mod section;
 mod table;
 mod target;
+#[allow(clippy::unwrap_used, unreachable_pub, reason = "what the tests use, from files that are made here")]
+#[path = "../../tests/it/support/wheel.rs"]
+mod wheel;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use crate::machine::path_of;
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench peers --", disable_version_flag = true)]
 pub(crate) struct Options {
-    /// Rounds; medians are told. Large trees of `files` and `bytes` get fewer
+    /// Rounds; medians are told. Large trees of `files` and `bytes`, and `python`, get fewer
     #[arg(long, default_value = "5", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
     /// Only these parts; nothing is written then, only printed
@@ -42,6 +42,8 @@ pub(crate) enum Section {
     Changed,
     /// Nothing changed
     Unchanged,
+    /// An application of Python with its dependencies, by their lock file: cold, and one file of its own changed
+    Python,
     /// From 1,000 to 1,000,000 small files
     Files,
     /// One file from 1 MB to 10 GB
@@ -56,6 +58,7 @@ pub(crate) enum Peer {
     Buildah,
     Docker,
     Pipe,
+    Uv,
 }
 
 impl Options {
@@ -99,6 +102,7 @@ impl Options {
             Section::Files if size >= 100_000 => 3,
             Section::Bytes if size >= 10_000_000_000 => 1,
             Section::Bytes if size >= 1_000_000_000 => 3,
+            Section::Python => 3,
             _ => usize::MAX,
         };
         self.rounds().min(most)
@@ -113,6 +117,7 @@ impl Peer {
             Peer::Buildah => "buildah",
             Peer::Docker => "docker",
             Peer::Pipe => "pipe",
+            Peer::Uv => "uv",
         }
     }
 
@@ -124,6 +129,15 @@ impl Peer {
             Peer::Buildah => &["buildah"],
             Peer::Docker => &["dockerd", "docker", "containerd", "setpriv"],
             Peer::Pipe => &["pigz", "tar"],
+            Peer::Uv => &["uv", "python3", "pigz", "tar"],
+        }
+    }
+
+    /// Whether it has a part in this.
+    pub(crate) fn takes(self, section: Section) -> bool {
+        match section {
+            Section::Python => matches!(self, Peer::Dmoci | Peer::Docker | Peer::Uv),
+            _ => self != Peer::Uv,
         }
     }
 
@@ -137,7 +151,7 @@ impl Peer {
     /// The largest tree of the growing ones that it takes a reasonable time for.
     pub(crate) fn limit(self, section: Section) -> u64 {
         match (self, section) {
-            (Peer::Dmoci | Peer::Pipe, _) => u64::MAX,
+            (Peer::Dmoci | Peer::Pipe | Peer::Uv, _) => u64::MAX,
             (Peer::Umoci, Section::Files) => 100_000,
             (Peer::Umoci, _) => 1_000_000_000,
             (_, Section::Files) => 10_000,

@@ -7,16 +7,19 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Result;
-use crate::contender::{Buildah, Contender, Dmoci, Docker, Pipe, Situation, Umoci};
+use crate::contender::{Buildah, Contender, Dmoci, Docker, Pip, Pipe, Situation, Umoci, Uv};
 use crate::corpus::{Tree, root_file_system};
 use crate::machine::has_sha_ni;
 use crate::options::{Options, Peer, Section};
+use crate::python;
 use crate::table::Row;
 
 /// What came of one situation, or of one size.
 pub(crate) struct Outcome {
     /// The part of the run.
     pub(crate) section: Section,
+    /// What happened before.
+    pub(crate) situation: Situation,
     /// What the tree is.
     pub(crate) tree: String,
     /// Files in the tree.
@@ -47,14 +50,19 @@ pub(crate) fn run(options: &Options, work: &Path, told: &mut dyn FnMut(&Outcome)
                 ("Debian with Python".to_owned(), Tree::debian(work.join("tree"), &root_file_system()?)?)
             }
         };
-        add(situation_outcomes(options, work, &name, &tree, &first)?);
+        let all = contenders(options, work, Section::Cold, |_| true)?;
+        add(situation_outcomes(options, all, &name, &tree, &first)?);
         fs::remove_dir_all(&tree.project)?;
     }
     let last = situations(&[(Section::Unchanged, Situation::Unchanged)]);
     if !last.is_empty() {
         let tree = Tree::generated(work.join("tree"), if options.smoke { 200 } else { 10_000 })?;
-        add(situation_outcomes(options, work, "small files", &tree, &last)?);
+        let all = contenders(options, work, Section::Unchanged, |_| true)?;
+        add(situation_outcomes(options, all, "small files", &tree, &last)?);
         fs::remove_dir_all(&tree.project)?;
+    }
+    if options.wants(Section::Python) {
+        add(python_outcomes(options, work)?);
     }
     for (section, sizes) in options.growth() {
         for size in sizes {
@@ -71,26 +79,45 @@ pub(crate) fn run(options: &Options, work: &Path, told: &mut dyn FnMut(&Outcome)
 
 type Contenders = Vec<Box<dyn Contender>>;
 
-/// The contenders that are asked for and are here, dmoci first, and why others are not.
-fn contenders(
+/// The peers that are asked for and are here, dmoci first, and why others are not.
+fn peers(
     options: &Options,
-    work: &Path,
+    section: Section,
     fits: impl Fn(Peer) -> bool,
-) -> Result<(Contenders, Vec<String>)> {
-    let mut all = Contenders::new();
-    let mut left_out = Vec::new();
-    for peer in options.peers() {
+) -> Result<(Vec<Peer>, Vec<String>)> {
+    let (mut here, mut left_out) = (Vec::new(), Vec::new());
+    for peer in options.peers().filter(|peer| peer.takes(section)) {
         if !fits(peer) {
             left_out.push(format!("{} (would take too long)", peer.name()));
             continue;
         }
         if let Some(missing) = peer.missing() {
-            if std::env::var_os("DMOCI_REQUIRE_PEERS").is_some() {
+            if nothing_may_lack() {
                 return Err(format!("{} needs {missing}, which is not here", peer.name()).into());
             }
             left_out.push(format!("{} ({missing} is not here)", peer.name()));
             continue;
         }
+        here.push(peer);
+    }
+    Ok((here, left_out))
+}
+
+/// Whether it is an error when something cannot be measured here.
+fn nothing_may_lack() -> bool {
+    std::env::var_os("DMOCI_REQUIRE_PEERS").is_some()
+}
+
+/// The contenders, and why others are not among them.
+fn contenders(
+    options: &Options,
+    work: &Path,
+    section: Section,
+    fits: impl Fn(Peer) -> bool,
+) -> Result<(Contenders, Vec<String>)> {
+    let mut all = Contenders::new();
+    let (here, mut left_out) = peers(options, section, fits)?;
+    for peer in here {
         let place = work.join(peer.name());
         match peer {
             Peer::Dmoci => {
@@ -110,6 +137,67 @@ fn contenders(
             Peer::Buildah => all.push(Box::new(Buildah::new(place)?)),
             Peer::Docker => all.push(Box::new(Docker::new(place)?)),
             Peer::Pipe => all.push(Box::new(Pipe::new(place))),
+            // For Python alone.
+            Peer::Uv => {}
+        }
+    }
+    Ok((all, left_out))
+}
+
+/// An application of Python: cold, and changed alone. What it needs is fetched once, and where that cannot be it is told.
+fn python_outcomes(options: &Options, work: &Path) -> Result<Vec<Outcome>> {
+    let project = work.join("tree");
+    let made = match options.smoke {
+        true => python::generated(project.clone(), &work.join("wheels")),
+        false => python::litellm(project.clone()),
+    };
+    let made = made.and_then(|(name, tree)| Ok((python_contenders(options, work, &tree)?, name, tree)));
+    let (section, situation) = (Section::Python, Situation::Cold);
+    match made {
+        Ok((all, name, tree)) => {
+            let situations = [(section, situation), (section, Situation::Changed)];
+            let outcomes = situation_outcomes(options, all, &name, &tree, &situations)?;
+            fs::remove_dir_all(project)?;
+            Ok(outcomes)
+        }
+        Err(error) if nothing_may_lack() => Err(error),
+        Err(error) => {
+            let left_out = vec![format!("everything ({error})")];
+            let _ = fs::remove_dir_all(project);
+            Ok(vec![Outcome {
+                section,
+                situation,
+                tree: String::new(),
+                files: 0,
+                bytes: 0,
+                rows: vec![],
+                left_out,
+            }])
+        }
+    }
+}
+
+/// dmoci as it is and with everything compressed anew, and those who install by the same lock.
+fn python_contenders(options: &Options, work: &Path, tree: &Tree) -> Result<(Contenders, Vec<String>)> {
+    let mut all = Contenders::new();
+    let (here, left_out) = peers(options, Section::Python, |_| true)?;
+    for peer in here {
+        let place = work.join(peer.name());
+        match peer {
+            Peer::Dmoci => {
+                fs::create_dir_all(&place)?;
+                let masked = options.without_sha_ni && has_sha_ni() && Dmoci::can_be_masked(&place)?;
+                all.push(Box::new(Dmoci::new(place, masked).by(python::SPEC, "")));
+                let plain = Dmoci::new(work.join("dmoci-plain"), masked);
+                all.push(Box::new(plain.by(python::PLAIN_SPEC, ", splice = false")));
+            }
+            Peer::Uv => all.push(Box::new(Uv::new(place)?)),
+            Peer::Docker => {
+                let (pip, save) = Pip::new(place, tree)?;
+                all.push(Box::new(pip));
+                all.push(Box::new(save));
+            }
+            Peer::Umoci | Peer::Buildah | Peer::Pipe => {}
         }
     }
     Ok((all, left_out))
@@ -118,12 +206,11 @@ fn contenders(
 /// Round after round, each of the contenders in turn, in each of the situations.
 fn situation_outcomes(
     options: &Options,
-    work: &Path,
+    (mut all, left_out): (Contenders, Vec<String>),
     name: &str,
     tree: &Tree,
     situations: &[(Section, Situation)],
 ) -> Result<Vec<Outcome>> {
-    let (mut all, left_out) = contenders(options, work, |_| true)?;
     let mut outcomes = Vec::new();
     for &(section, situation) in situations {
         let mut left_out = left_out.clone();
@@ -133,9 +220,9 @@ fn situation_outcomes(
             settle(&mut all, tree)?;
         }
         let mut taking: Vec<_> = all.iter_mut().filter(|one| one.knows(situation)).collect();
-        let rows = rounds(options.rounds(), &mut taking, tree, situation)?;
+        let rows = rounds(options.runs_at(section, tree.files), &mut taking, tree, situation)?;
         let (files, bytes) = (tree.files, tree.bytes);
-        outcomes.push(Outcome { section, tree: name.to_owned(), files, bytes, rows, left_out });
+        outcomes.push(Outcome { section, situation, tree: name.to_owned(), files, bytes, rows, left_out });
     }
     Ok(outcomes)
 }
@@ -171,7 +258,7 @@ fn rounds(
             eprintln!("  {round}/{runs} {}", row.who);
             row.samples.push(one.build(tree, situation)?);
             if situation == Situation::Cold {
-                row.size = Some(one.size()?);
+                row.size = one.size()?;
             }
         }
     }
@@ -180,7 +267,7 @@ fn rounds(
 
 /// One size of the trees that grow.
 fn growth(options: &Options, work: &Path, section: Section, tree: &Tree, size: u64) -> Result<Outcome> {
-    let (mut all, left_out) = contenders(options, work, |peer| size <= peer.limit(section))?;
+    let (mut all, left_out) = contenders(options, work, section, |peer| size <= peer.limit(section))?;
     let mut taking: Vec<_> = all.iter_mut().collect();
     let rows = rounds(options.runs_at(section, size), &mut taking, tree, Situation::Cold)?;
     drop(all);
@@ -192,5 +279,6 @@ fn growth(options: &Options, work: &Path, section: Section, tree: &Tree, size: u
         }
     }
     let (files, bytes) = (tree.files, tree.bytes);
-    Ok(Outcome { section, tree: String::new(), files, bytes, rows, left_out })
+    let situation = Situation::Cold;
+    Ok(Outcome { section, situation, tree: String::new(), files, bytes, rows, left_out })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::contender::Situation;
 use crate::options::Section;
 use crate::section::Outcome;
 use crate::table::{Row, mebibytes, megabytes, ratio};
@@ -42,6 +43,7 @@ pub(crate) fn targets(outcomes: &[Outcome]) -> Vec<Target> {
         let met = measured < Duration::from_millis(100);
         targets.push(Target { wanted, measured: format!("{:.1} ms", measured.as_secs_f64() * 1e3), met });
     }
+    targets.extend(python(&of(Section::Python).collect::<Vec<_>>()));
     targets.extend(peak(outcomes));
     targets.extend(flat(&of(Section::Files).collect::<Vec<_>>()));
     targets
@@ -62,6 +64,32 @@ fn against_umoci(own: &Row, umoci: &Row) -> Vec<Target> {
             met: size <= theirs,
         },
     ]
+}
+
+/// A Python application by its lock file.
+fn python(outcomes: &[&Outcome]) -> Vec<Target> {
+    let of =
+        |situation: Situation| outcomes.iter().copied().find(move |outcome| outcome.situation == situation);
+    let mut targets = Vec::new();
+    if let Some((cold, own)) = of(Situation::Cold).and_then(|cold| Some((cold, plain(cold)?))) {
+        let mut faster = |peer: &str, least: f64, wanted: &'static str| {
+            let Some(theirs) = named(cold, peer) else { return };
+            let measured = ratio(theirs.wall(), own.wall());
+            targets.push(Target { wanted, measured: format!("{measured:.2}"), met: measured >= least });
+        };
+        faster("uv", 5.0, "Python, cold: at least 5 times as fast as uv pip install and tar \\| pigz -6");
+        faster("docker build", 15.0, "Python, cold: at least 15 times as fast as docker build with pip");
+    }
+    if let Some(changed) = of(Situation::Changed).and_then(plain) {
+        let measured = changed.wall();
+        targets.push(Target {
+            wanted: "Python, the application changed: under 300 ms, other layers with the same digests",
+            // With others the build would have failed.
+            measured: format!("{:.1} ms, the same", measured.as_secs_f64() * 1e3),
+            met: measured < Duration::from_millis(300),
+        });
+    }
+    targets
 }
 
 /// At any size.

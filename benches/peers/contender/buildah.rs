@@ -64,8 +64,8 @@ impl Contender for Buildah {
         measure(&mut script(&text, tree), &self.place)
     }
 
-    fn size(&self) -> Result<u64> {
-        size_of(&self.place.join("image/blobs"))
+    fn size(&self) -> Result<Option<u64>> {
+        size_of(&self.place.join("image/blobs")).map(Some)
     }
 }
 

@@ -30,12 +30,21 @@ copy = [{ from = ["zeros"], to = "/zeros" }]
 pub(crate) struct Dmoci {
     place: PathBuf,
     masked: bool,
+    /// The spec, and what sets it apart.
+    spec: (&'static str, &'static str),
+    /// The layers of the last build.
+    layers: Vec<String>,
 }
 
 impl Dmoci {
     /// In a directory of its own.
     pub(crate) fn new(place: PathBuf, masked: bool) -> Dmoci {
-        Dmoci { place, masked }
+        Dmoci { place, masked, spec: ("dmoci.toml", ""), layers: Vec::new() }
+    }
+
+    /// By another spec of the project.
+    pub(crate) fn by(self, spec: &'static str, apart: &'static str) -> Dmoci {
+        Dmoci { spec: (spec, apart), ..self }
     }
 
     /// True when the variable takes the SHA instructions away from this program: hashing a large file, and little else,
@@ -68,9 +77,21 @@ fn command(place: &Path, masked: bool) -> Command {
     command
 }
 
+impl Dmoci {
+    /// Those of the layers that the last build made, the lowest first.
+    fn digests(&self) -> Result<Vec<String>> {
+        let text = fs::read(self.place.join("dist/digests.json"))?;
+        let said: serde_json::Value = serde_json::from_slice(&text)?;
+        let layers = said["platforms"][0]["layers"].as_array().ok_or("digests.json names no layers")?;
+        let digest = |layer: &serde_json::Value| layer["digest"].as_str().map(str::to_owned);
+        layers.iter().map(digest).collect::<Option<_>>().ok_or_else(|| "a layer without digest".into())
+    }
+}
+
 impl Contender for Dmoci {
     fn name(&self) -> String {
-        if self.masked { "dmoci, SHA-NI masked" } else { "dmoci" }.to_owned()
+        let masked = if self.masked { ", SHA-NI masked" } else { "" };
+        format!("dmoci{masked}{}", self.spec.1)
     }
 
     fn build(&mut self, tree: &Tree, situation: Situation) -> Result<Sample> {
@@ -78,13 +99,29 @@ impl Contender for Dmoci {
             emptied(self.place.clone())?;
         }
         let mut build = command(&self.place, self.masked);
-        build.args(["build", "--quiet", "-o"]).arg(self.place.join("dist"));
+        build.args(["build", "--quiet", "-f", self.spec.0, "-o"]).arg(self.place.join("dist"));
         // The trees lie in a build directory, which may lie in a repository that is not theirs.
         build.env("GIT_CEILING_DIRECTORIES", tree.project.parent().unwrap_or(&tree.project));
-        measure(build.current_dir(&tree.project), &self.place)
+        let sample = measure(build.current_dir(&tree.project), &self.place)?;
+        let before = std::mem::take(&mut self.layers);
+        self.layers = self.digests()?;
+        match situation == Situation::Changed {
+            true => only_last_differs(&before, &self.layers).map(|()| sample),
+            false => Ok(sample),
+        }
     }
 
-    fn size(&self) -> Result<u64> {
-        size_of(&self.place.join("dist/image/blobs"))
+    fn size(&self) -> Result<Option<u64>> {
+        size_of(&self.place.join("dist/image/blobs")).map(Some)
+    }
+}
+
+/// What a change of the last layer may change: its digest, and no other.
+fn only_last_differs(before: &[String], after: &[String]) -> Result<()> {
+    let last = after.len().saturating_sub(1);
+    let same = |number: usize| before[number] == after[number];
+    match last > 0 && before.len() == after.len() && (0..last).all(same) && !same(last) {
+        true => Ok(()),
+        false => Err(format!("not the last layer alone has changed: {before:?}, {after:?}").into()),
     }
 }

@@ -1,10 +1,13 @@
 //! Who is measured. Each makes an image, or what comes nearest to one, of the same folders.
 
 mod buildah;
+mod daemon;
 mod dmoci;
 mod docker;
+mod pip;
 mod pipe;
 mod umoci;
+mod uv;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +16,10 @@ use std::process::Command;
 pub(crate) use buildah::Buildah;
 pub(crate) use dmoci::Dmoci;
 pub(crate) use docker::Docker;
+pub(crate) use pip::Pip;
 pub(crate) use pipe::Pipe;
 pub(crate) use umoci::Umoci;
+pub(crate) use uv::Uv;
 
 use crate::Result;
 use crate::corpus::{Layer, Tree};
@@ -45,8 +50,8 @@ pub(crate) trait Contender {
     /// own last build is kept.
     fn build(&mut self, tree: &Tree, situation: Situation) -> Result<Sample>;
 
-    /// Bytes of what the last build made.
-    fn size(&self) -> Result<u64>;
+    /// Bytes of what the last build made, where that says something.
+    fn size(&self) -> Result<Option<u64>>;
 }
 
 /// An empty directory of this name.

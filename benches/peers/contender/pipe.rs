@@ -41,7 +41,7 @@ impl Contender for Pipe {
         measure(&mut script(&text, tree), &self.place)
     }
 
-    fn size(&self) -> Result<u64> {
-        size_of(&self.place.join("layers"))
+    fn size(&self) -> Result<Option<u64>> {
+        size_of(&self.place.join("layers")).map(Some)
     }
 }

@@ -46,7 +46,7 @@ impl Contender for Umoci {
         measure(&mut script(&text, tree), &self.place)
     }
 
-    fn size(&self) -> Result<u64> {
-        size_of(&self.place.join("image/blobs"))
+    fn size(&self) -> Result<Option<u64>> {
+        size_of(&self.place.join("image/blobs")).map(Some)
     }
 }
