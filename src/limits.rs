@@ -119,6 +119,15 @@ pub const WHEEL_INFO_BYTES: u64 = 1 << 20;
 /// The largest script of a wheel whose interpreter is written in: 16 MiB.
 pub const WHEEL_SCRIPT_BYTES: u64 = 16 << 20;
 
+/// The largest file of a wheel that is written anew: 2 GiB. It is held in memory with what it is compressed to.
+pub const WHEEL_MEMBER_BYTES: u64 = 2 << 30;
+
+/// The most that a source distribution may unpack to: 1 GiB. It is held in memory.
+pub const SDIST_BYTES: u64 = 1 << 30;
+
+/// The most entries of a source distribution.
+pub const SDIST_ENTRIES: u64 = 1_000_000;
+
 /// The longest URL: 8 KiB, the least that servers should read (RFC 9110, section 4.1).
 pub const URL_BYTES: usize = 8 << 10;
 

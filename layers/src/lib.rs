@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! layer > tar, compress > pool > encode, inflate > entry, digest  (writing)
+//! zip, tgz > tar, encode                         > entry          (writing, for wheels and source distributions)
 //! untar > decompress                             > entry, digest  (reading, bounded, for outside bytes)
 //! ```
 //!
@@ -20,7 +21,9 @@ pub mod inflate;
 pub mod layer;
 pub mod pool;
 pub mod tar;
+pub mod tgz;
 pub mod untar;
+pub mod zip;
 
 pub use decompress::Compression;
 pub use digest::{Algorithm, Digest, DigestError, Hasher, ProviderError, Sha256, provide_sha256};

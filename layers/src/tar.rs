@@ -70,6 +70,12 @@ pub enum TarError {
 ///
 /// The content of a file, padded by [`padding`], is to follow.
 pub fn write_header(entry: &Entry, out: &mut Vec<u8>) -> Result<(), TarError> {
+    write_header_at(entry, MTIME, out)
+}
+
+/// The same with another time, in seconds since 1970-01-01T00:00:00Z; what does not fit is the largest that does.
+pub(crate) fn write_header_at(entry: &Entry, time: u64, out: &mut Vec<u8>) -> Result<(), TarError> {
+    let time = time.min(OCTAL_11);
     let fields = Fields::new(entry)?;
     let mut pax = Pax::default();
     let mut block = [0u8; BLOCK];
@@ -85,7 +91,7 @@ pub fn write_header(entry: &Entry, out: &mut Vec<u8>) -> Result<(), TarError> {
     put_octal(&mut block, 108, 7, pax.number("uid", fields.uid, OCTAL_7));
     put_octal(&mut block, 116, 7, pax.number("gid", fields.gid, OCTAL_7));
     put_octal(&mut block, 124, 11, pax.number("size", fields.size, OCTAL_11));
-    put_octal(&mut block, 136, 11, MTIME);
+    put_octal(&mut block, 136, 11, time);
     block[156] = fields.typeflag;
     put_octal(&mut block, 329, 7, fields.major.into());
     put_octal(&mut block, 337, 7, fields.minor.into());
@@ -101,7 +107,7 @@ pub fn write_header(entry: &Entry, out: &mut Vec<u8>) -> Result<(), TarError> {
             return Err(error());
         }
     }
-    pax.write(out);
+    pax.write(time, out);
     out.extend_from_slice(&block);
     Ok(())
 }
@@ -221,7 +227,7 @@ impl Pax {
         0
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, time: u64, out: &mut Vec<u8>) {
         if self.0.is_empty() {
             return;
         }
@@ -243,7 +249,7 @@ impl Pax {
         put_octal(&mut block, 108, 7, 0);
         put_octal(&mut block, 116, 7, 0);
         put_octal(&mut block, 124, 11, records.len() as u64);
-        put_octal(&mut block, 136, 11, MTIME);
+        put_octal(&mut block, 136, 11, time);
         block[156] = b'x';
         put_octal(&mut block, 329, 7, 0);
         put_octal(&mut block, 337, 7, 0);

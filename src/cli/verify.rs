@@ -15,25 +15,25 @@ use crate::oci::Severity;
 use crate::ops::verify::{self, Request};
 use crate::store::Subject;
 
-/// Say whether an image is sound and authentic, and why
+/// Say whether an image, wheel or source distribution is sound and authentic, and why
 ///
-/// SUBJECT is oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
+/// SUBJECT is a path of a wheel (.whl) or source distribution (.tar.gz), or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
 /// @sha256:DIGEST if you hold one: of a manifest, of an index, or of the whole archive file; never the image ID. With a tag or a digest the
 /// verdict is about that image alone. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
 /// reported. Exit codes: 0 verified, 1 damaged, malformed or another image than asked for, 2 wrong usage, 3 sound but
 /// not authenticated, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Layouts, archives or images of a Docker daemon
+    /// Layouts, archives, images of a Docker daemon, wheels or source distributions
     #[arg(required = true, value_name = "SUBJECT")]
     subjects: Vec<Subject>,
     /// Ask only whether the image is sound: exit 0 when nothing says who made it
     #[arg(long)]
     integrity_only: bool,
-    /// A list of digests that you trust, as sha256sum writes it: of manifests, indexes or archive files
+    /// A list of digests that you trust, as sha256sum writes it: of manifests, indexes or files
     #[arg(long, value_name = "SHA256SUMS")]
     against: Option<PathBuf>,
-    /// The version that every image must say it is
+    /// The version that every subject must say it is
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<String>,
     /// Print the whole report as JSON (docs/verify.schema.json, dmoci schema --of verify)
@@ -110,6 +110,14 @@ fn lines(report: &VerifyReport) -> Vec<String> {
         lines.push(format!("  image {}: {layers}{version}", image.platform));
         lines.push(format!("    manifest {}", image.manifest));
         lines.push(format!("    config   {} (the image ID of Docker's classic store)", image.config));
+    }
+    if let Some(it) = &report.distribution {
+        let unknown = || "?".to_owned();
+        let name = it.name.clone().unwrap_or_else(unknown);
+        let version = it.version.clone().unwrap_or_else(unknown);
+        let tags = it.tags.as_ref().map(|tags| format!(" for {tags}")).unwrap_or_default();
+        lines.push(format!("  {} {name} {version}{tags}", it.kind));
+        lines.push(format!("    file     {}", it.digest));
     }
     for finding in &report.findings {
         lines.extend(told(finding));

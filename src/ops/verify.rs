@@ -9,8 +9,9 @@ use dmoci_layers::Digest;
 
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::verify::{self, Against, Options, VerifyReport, Watch};
+use crate::inputs::python::dist::{self, DistKind};
 use crate::limits;
-use crate::store::{ImageStore, Subject};
+use crate::store::{ImageStore, StoreError, Subject, Transport};
 
 /// What to verify, and against what.
 #[derive(Clone, Debug)]
@@ -91,13 +92,23 @@ pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
 pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyReport, Failure> {
     crate::sha256::provide();
     let against = request.against.as_deref().map(read_list).transpose()?;
+    if let Some((kind, file)) = distribution(&request.subject)? {
+        let path = request.subject.path();
+        let io = |source| StoreError::Io { path: path.to_owned(), source };
+        let report = verify::verify_distribution(kind, file, path, &options(request, against), watch);
+        return Ok(report.map_err(io)?);
+    }
     let store = ImageStore::open(&request.subject)?;
     if let Some(tag) = request.subject.tag()
         && store.roots().is_ok_and(|roots| !roots.is_empty())
     {
         store.select(Some(tag), None)?;
     }
-    let options = Options {
+    Ok(verify::verify(&store, &options(request, against), watch))
+}
+
+fn options(request: &Request, against: Option<Against>) -> Options {
+    Options {
         subject: request.subject.to_string(),
         tag: request.subject.tag().map(str::to_owned),
         digest: request.subject.digest().cloned(),
@@ -105,8 +116,19 @@ pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyRepo
         expect_version: request.expect_version.clone(),
         integrity_only: request.integrity_only,
         threads: request.threads,
-    };
-    Ok(verify::verify(&store, &options, watch))
+    }
+}
+
+/// The wheel or source distribution that a path alone leads to.
+fn distribution(subject: &Subject) -> Result<Option<(DistKind, File)>, StoreError> {
+    let path = subject.path();
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if subject.transport() != Transport::Bare || !is_file {
+        return Ok(None);
+    }
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    Ok(dist::recognise(&file, path).map_err(io)?.map(|kind| (kind, file)))
 }
 
 /// Reads a list as `sha256sum` writes it.

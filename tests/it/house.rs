@@ -35,6 +35,8 @@ const PROGRAM: &[(&str, &[&str])] = &[
 
 /// The parts of `dmoci-layers`.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("zip", &[]),
+    ("tgz", &["tar", "encode", "entry"]),
     ("layer", &["tar", "compress", "pool", "decompress", "inflate", "entry", "digest"]),
     ("untar", &["tar", "decompress", "entry", "digest"]),
     ("tar", &["entry"]),

@@ -1,5 +1,6 @@
 //! `verify` on layouts and archives, sound and damaged.
 
+mod distributions;
 mod flips;
 mod hostile;
 mod raw;

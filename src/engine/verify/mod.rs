@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! graph (documents) > layer, tree, cut (blobs) > container (archive bytes, views) > report
+//! distribution (wheels, source distributions)                                     > report
 //! ```
 //!
 //! Every finding is collected; nothing is written or unpacked. Memory does not grow with the size of layers; blobs
@@ -11,6 +12,7 @@
 mod authentic;
 mod container;
 mod cut;
+mod distribution;
 mod graph;
 mod layer;
 mod report;
@@ -23,7 +25,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dmoci_layers::Digest;
 
 pub use super::reader::Watch;
-pub use report::{Canonical, Check, CheckId, Finding, ImageSummary, Outcome, Verdict, VerifyReport};
+pub use distribution::verify as verify_distribution;
+pub use report::{
+    Canonical, Check, CheckId, DistributionSummary, Finding, ImageSummary, Outcome, Verdict, VerifyReport,
+};
 
 use crate::diagnostic::Diagnostic as _;
 use crate::oci::Problem;
@@ -88,7 +93,7 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
     if store.form() == Form::LegacyArchive {
         findings.skip(CheckId::Blobs, "the archive names no digests of its layers, only their diff_ids");
     }
-    let checks = findings.checks();
+    let checks = findings.checks(&CheckId::IMAGE);
     let mut canonical = findings.canonical.clone();
     match verdict {
         Verdict::NotSound => canonical.reasons.insert(0, "it is damaged or malformed".into()),
@@ -100,6 +105,7 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
         verdict,
         authenticated_by,
         images: graph.images,
+        distribution: None,
         checks,
         findings: findings.sorted(),
         canonical,

@@ -26,6 +26,12 @@ pub enum CheckId {
     ArchiveBytes,
     /// Blobs that nothing names.
     Unreferenced,
+    /// RECORD of a wheel against its files.
+    Record,
+    /// Metadata of a distribution.
+    Metadata,
+    /// The file name of a distribution against what is inside.
+    Names,
     /// The version asked for.
     Version,
     /// Something that the operator holds.
@@ -33,8 +39,18 @@ pub enum CheckId {
 }
 
 impl CheckId {
-    /// All checks, in the order they are reported in.
-    pub const ALL: [CheckId; 11] = [
+    /// The checks of a distribution of Python, in the order they are reported in.
+    pub const DISTRIBUTION: [CheckId; 6] = [
+        CheckId::Container,
+        CheckId::Record,
+        CheckId::Metadata,
+        CheckId::Names,
+        CheckId::Version,
+        CheckId::Authenticity,
+    ];
+
+    /// The checks of an image, in the order they are reported in.
+    pub const IMAGE: [CheckId; 11] = [
         CheckId::Container,
         CheckId::Documents,
         CheckId::Blobs,
@@ -60,6 +76,9 @@ impl CheckId {
             CheckId::IndexDigest => "index-digest",
             CheckId::ArchiveBytes => "archive-bytes",
             CheckId::Unreferenced => "unreferenced",
+            CheckId::Record => "record",
+            CheckId::Metadata => "metadata",
+            CheckId::Names => "names",
             CheckId::Version => "version",
             CheckId::Authenticity => "authenticity",
         }
@@ -163,6 +182,23 @@ pub struct ImageSummary {
     pub version: Option<String>,
 }
 
+/// A distribution of a Python project, as far as it is what its file name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistributionSummary {
+    /// `wheel` or `sdist`.
+    pub kind: &'static str,
+    /// The project, normalised; nothing when something in it denies the file name.
+    pub name: Option<String>,
+    /// Its version, normalised; nothing when something in it denies the file name.
+    pub version: Option<String>,
+    /// The tags of a wheel.
+    pub tags: Option<String>,
+    /// The sha256 of the whole file.
+    pub digest: String,
+    /// Number of files in it.
+    pub files: u64,
+}
+
 /// Whether every byte is as dmoci would have written it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Canonical {
@@ -181,6 +217,8 @@ pub struct VerifyReport {
     pub authenticated_by: Vec<String>,
     /// The images that were found.
     pub images: Vec<ImageSummary>,
+    /// The distribution, when the subject is one.
+    pub distribution: Option<DistributionSummary>,
     /// Every check.
     pub checks: Vec<Check>,
     /// Every finding, errors first.
@@ -214,12 +252,17 @@ impl VerifyReport {
                 "place": finding.place, "message": finding.message, "expected": finding.expected,
                 "found": finding.found})
         });
+        let distribution = self.distribution.as_ref().map(|it| {
+            json!({"kind": it.kind, "name": it.name, "version": it.version, "tags": it.tags,
+                "digest": it.digest, "files": it.files})
+        });
         json!({
             "subject": self.subject,
             "verdict": self.verdict.words(),
             "exit": self.verdict.exit() as i32,
             "authenticatedBy": self.authenticated_by,
             "images": images.collect::<Vec<_>>(),
+            "distribution": distribution,
             "checks": checks.collect::<Vec<_>>(),
             "findings": findings.collect::<Vec<_>>(),
             "canonical": {"yes": self.canonical.reasons.is_empty(), "reasons": self.canonical.reasons},
@@ -294,8 +337,8 @@ impl Findings {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// The checks with their outcomes.
-    pub(super) fn checks(&self) -> Vec<Check> {
+    /// These checks with their outcomes.
+    pub(super) fn checks(&self, ids: &[CheckId]) -> Vec<Check> {
         let outcome = |id| {
             let failed = |finding: &Finding| finding.check == id && finding.severity == Severity::Error;
             match self.skipped.iter().find(|(skipped, _)| *skipped == id) {
@@ -309,7 +352,7 @@ impl Findings {
                 self.details.iter().filter(|(own, _)| *own == id).map(|(_, text)| text.as_str()).collect();
             details.join("; ")
         };
-        CheckId::ALL.into_iter().map(|id| Check { id, outcome: outcome(id), detail: detail(id) }).collect()
+        ids.iter().map(|&id| Check { id, outcome: outcome(id), detail: detail(id) }).collect()
     }
 
     /// The answer as far as soundness goes: `None` when sound.
@@ -334,8 +377,8 @@ impl Findings {
             self.list.push(Finding {
                 code: "E-MORE",
                 severity: Severity::Note,
-                check: CheckId::Documents,
-                place: "the whole image".into(),
+                check: self.list.last().map_or(CheckId::Documents, |finding| finding.check),
+                place: "all of it".into(),
                 message,
                 expected: String::new(),
                 found: String::new(),

@@ -1,11 +1,13 @@
 //! Python for an image, without Python: which wheels a target needs by its lock files, and what wheels become.
 //!
 //! ```text
+//! dist > wheel, and what is below it
 //! install > launcher, venv > wheel > wheel_zip, wheel_member, wheel_scripts > record
 //! pylock, uv, requirements, settings > simple, lockfile, source > plan > document > tag, marker, requirement
 //! interpreter, filename, tag, marker > target > version, name, error
 //! ```
 
+pub mod dist;
 mod document;
 pub mod error;
 pub mod filename;

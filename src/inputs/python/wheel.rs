@@ -263,7 +263,7 @@ fn recorded(
 }
 
 /// Checks WHEEL against the file name; whether the files are for every platform.
-fn check_wheel(text: &str, name: &WheelName) -> Result<bool, Fault> {
+pub(super) fn check_wheel(text: &str, name: &WheelName) -> Result<bool, Fault> {
     let wrong = |why: String| fault(format!("its WHEEL {why}"));
     let fields: Vec<(&str, &str)> = headers(text).collect();
     let only = |wanted: &str| one(&fields, wanted).map_err(wrong);

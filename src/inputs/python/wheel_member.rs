@@ -188,7 +188,7 @@ impl MemberReader {
     }
 
     /// Reads some bytes; none at the end, when all is well.
-    fn fill(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
+    pub(super) fn fill(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
         if out.is_empty() || self.ended {
             return Ok(0);
         }

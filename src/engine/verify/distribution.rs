@@ -1,0 +1,142 @@
+//! Wheels and source distributions: whether one is what it says, in all its parts, and what the operator holds about it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use dmoci_layers::{Digest, Hasher};
+
+use super::report::{CheckId, Findings};
+use super::{Canonical, DistributionSummary, Options, Verdict, VerifyReport, Watch};
+use crate::inputs::python::dist::{DistKind, Part, examine};
+use crate::oci::Problem;
+
+/// Verifies a distribution that is open. An error means that it could not be read.
+pub fn verify(
+    kind: DistKind,
+    file: File,
+    path: &Path,
+    options: &Options,
+    watch: &dyn Watch,
+) -> io::Result<VerifyReport> {
+    let digest = whole(&file, watch)?;
+    let found = examine(kind, file, path, digest.clone());
+    let mut findings = Findings::default();
+    for remark in found.remarks {
+        let check = match remark.part {
+            Part::Container => CheckId::Container,
+            Part::Record => CheckId::Record,
+            Part::Metadata => CheckId::Metadata,
+            Part::Names => CheckId::Names,
+        };
+        findings.add(check, &remark.place, remark.problem);
+    }
+    found.reasons.iter().for_each(|reason| findings.not_canonical(reason));
+    findings.detail(CheckId::Container, format!("{} files, {} bytes", found.files, found.bytes));
+    if kind == DistKind::Sdist {
+        findings.skip(CheckId::Record, "source distributions have none");
+    }
+    let (name, version) = found.project.unzip();
+    match (&options.expect_version, &version) {
+        (None, _) => findings.skip(CheckId::Version, "no version was asked for"),
+        (Some(expected), Some(version)) if expected == version => {}
+        (Some(expected), version) => {
+            let problem = Problem::error("E-VERSION", "", "it is not the version that was asked for");
+            let version = version.clone().unwrap_or_else(|| "nothing".into());
+            findings.add(CheckId::Version, &options.subject, problem.but(expected.clone(), version));
+        }
+    }
+    let authenticated_by = held(path, &digest, options, &mut findings);
+    let asked = options.digest.is_some() || options.against.is_some();
+    let verdict = match findings.unsound() {
+        Some(verdict) => verdict,
+        None if !authenticated_by.is_empty() => Verdict::Verified,
+        None if options.integrity_only && !asked => Verdict::Sound,
+        None => Verdict::NotAuthenticated,
+    };
+    let checks = findings.checks(&CheckId::DISTRIBUTION);
+    let canonical = match verdict {
+        Verdict::NotSound => Canonical { reasons: vec!["it is damaged or malformed".into()] },
+        Verdict::Undecided => Canonical { reasons: vec!["not all of it could be read".into()] },
+        _ => findings.canonical.clone(),
+    };
+    Ok(VerifyReport {
+        subject: options.subject.clone(),
+        verdict,
+        authenticated_by,
+        images: Vec::new(),
+        distribution: Some(DistributionSummary {
+            kind: kind.name(),
+            name,
+            version,
+            tags: found.tags,
+            digest: digest.to_string(),
+            files: found.files,
+        }),
+        checks,
+        findings: findings.sorted(),
+        canonical,
+    })
+}
+
+/// What the operator holds that names the file.
+fn held(path: &Path, digest: &Digest, options: &Options, findings: &mut Findings) -> Vec<String> {
+    const CHECK: CheckId = CheckId::Authenticity;
+    let mut by = Vec::new();
+    if let Some(expected) = &options.digest {
+        match expected == digest {
+            true => by.push(format!("the digest {digest} that was given")),
+            false => {
+                let problem = Problem::error("E-SELECT", "", "the file has another digest");
+                findings.add(CHECK, &options.subject, problem.but(expected.to_string(), digest.to_string()));
+            }
+        }
+    }
+    if let Some(against) = &options.against {
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let mine = |(_, name): &&(Digest, String)| name.rsplit('/').next() == file.as_deref();
+        if against.entries.iter().any(|(listed, _)| listed == digest) {
+            let name = &against.name;
+            by.push(format!("the digest {digest} in {name}, a list that is itself not signed or checked"));
+        } else if let Some((expected, _)) = against.entries.iter().find(mine) {
+            let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
+            findings.add(CHECK, &options.subject, problem.but(expected.to_string(), digest.to_string()));
+            by.clear();
+        } else {
+            let problem = Problem::warning("E-UNCOVERED", "", format!("{} does not cover it", against.name));
+            findings.add(CHECK, &options.subject, problem);
+            by.clear();
+        }
+    }
+    let asked = options.digest.is_some() || options.against.is_some();
+    match (by.is_empty(), asked) {
+        (false, _) => findings.detail(CHECK, by.join("; ")),
+        (true, true) => findings.skip(CHECK, "what was given does not cover it"),
+        (true, false) if options.integrity_only => findings.skip(CHECK, "only integrity was asked for"),
+        (true, false) => {
+            findings.skip(CHECK, "no digest or list was given: anyone could have made this file")
+        }
+    }
+    by
+}
+
+/// The digest of the whole file.
+fn whole(file: &File, watch: &dyn Watch) -> io::Result<Digest> {
+    watch.total(file.metadata()?.len());
+    let mut hasher = Hasher::sha256();
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut buffer, at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) => return Ok(hasher.finish()),
+            count => {
+                let count = count?;
+                hasher.update(&buffer[..count]);
+                at += count as u64;
+                watch.read(count as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! A wheel as a whole: all that is wrong with it, and its normal form.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dmoci_layers::Digest;
+use dmoci_layers::zip::{ZipTime, ZipWriter};
+use rawzip::{CreatorSystem, RECOMMENDED_BUFFER_SIZE, ZipArchive};
+
+use super::same::Same;
+use super::{DistKind, Examined, Part, metadata};
+use crate::inputs::InputError;
+use crate::inputs::python::filename::WheelName;
+use crate::inputs::python::name::Name;
+use crate::inputs::python::record::{self, Line, Sum};
+use crate::inputs::python::version::version;
+use crate::inputs::python::wheel::{Fault, RECORDS, Wheel, check_wheel, fault};
+use crate::inputs::python::wheel_member::{self, Opened};
+use crate::inputs::python::wheel_scripts;
+use crate::inputs::python::wheel_zip::{self, Member, MemberKind};
+use crate::limits;
+
+const RECORD: &str = "E-RECORD";
+const NAME: &str = "E-DIST-NAME";
+const WHEEL: &str = "E-WHEEL";
+
+/// The folders that `.data` may hold (binary distribution format, "The .data directory").
+const DATA: [&str; 5] = ["purelib", "platlib", "headers", "scripts", "data"];
+
+/// Looks at all of a wheel.
+pub(super) fn examine(file: File, path: &Path, digest: Digest) -> Examined {
+    let mut found = Examined::new(DistKind::Wheel);
+    let shown = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file_name(&shown, &mut found);
+    let members = match wheel_zip::members(&file) {
+        Ok(members) => members,
+        Err(Fault::Read(error)) => {
+            found.error(Part::Container, &shown, "E-IO", format!("it cannot be read: {error}"));
+            return found;
+        }
+        Err(wrong) => {
+            found.error(Part::Container, &shown, "E-ZIP", text(wrong));
+            return found;
+        }
+    };
+    let opened = Arc::new(Opened { file, path: path.to_owned(), digest });
+    let Some(info) = info(&members, name.as_ref(), &shown, &mut found) else { return found };
+    let look = Look { opened: &opened, members: &members, info: &info };
+    look.contents(&look.record(&mut found), &mut found);
+    if let Some(name) = &name {
+        look.wheel(name, &mut found);
+    }
+    look.metadata(name.as_ref(), &mut found);
+    look.scripts(&mut found);
+    look.data(&mut found);
+    if !found.has_errors() {
+        if let Some(name) = &name {
+            found.project = Some((name.name.to_string(), name.version.to_string()));
+            found.tags = Some(name.tags.to_string());
+        }
+        if let Err(error) = form(&opened, path, &mut found) {
+            found.reason(format!("its normal form cannot be made: {error}"));
+        }
+    }
+    found
+}
+
+/// What the file name says, when it is one.
+fn file_name(shown: &str, found: &mut Examined) -> Option<WheelName> {
+    let name = match WheelName::parse(shown) {
+        Ok(name) => name,
+        Err(why) => {
+            found.error(Part::Names, shown, NAME, format!("the file name is not that of a wheel: {why}"));
+            return None;
+        }
+    };
+    let mut parts = shown.split('-');
+    let (project, number) = (name.name.as_str().replace('-', "_"), name.version.to_string());
+    for (written, expected, what) in [(parts.next(), project, "name"), (parts.next(), number, "version")] {
+        let written = written.unwrap_or_default();
+        if written != expected {
+            let message =
+                format!("the {what} in the file name is not normalised: {written}, expected {expected}");
+            found.warning(Part::Names, shown, NAME, message);
+        }
+    }
+    Some(name)
+}
+
+/// The only `.dist-info` at the top, with a slash behind it.
+fn info(members: &[Member], name: Option<&WheelName>, shown: &str, found: &mut Examined) -> Option<String> {
+    let top = |member: &Member| member.name.split_once('/').map(|(top, _)| top.to_owned());
+    let is_info = |top: &String| top.to_ascii_lowercase().ends_with(".dist-info");
+    let mut tops: Vec<String> = members.iter().filter_map(top).filter(is_info).collect();
+    tops.sort();
+    tops.dedup();
+    let [info] = &tops[..] else {
+        let message = match tops.is_empty() {
+            true => "there is no .dist-info directory".to_owned(),
+            false => format!("there are several .dist-info directories: {}", tops.join(", ")),
+        };
+        found.error(Part::Container, shown, WHEEL, message);
+        return None;
+    };
+    if let Some(name) = name {
+        let stem = info.strip_suffix(".dist-info").unwrap_or_default();
+        let same = stem.split_once('-').is_some_and(|(other, number)| {
+            Name::parse(other).as_ref() == Some(&name.name) && version(number).as_ref() == Some(&name.version)
+        });
+        if !same {
+            let message = format!("the file name says {}-{}, but this is inside", name.name, name.version);
+            found.error(Part::Names, info, NAME, message);
+        }
+    }
+    Some(format!("{info}/"))
+}
+
+fn text(wrong: Fault) -> String {
+    match wrong {
+        Fault::Read(error) => error.to_string(),
+        Fault::Wrong { message, source: None } => message,
+        Fault::Wrong { message, source: Some(source) } => format!("{message}: {source}"),
+    }
+}
+
+/// A wheel that is looked at.
+struct Look<'a> {
+    opened: &'a Arc<Opened>,
+    members: &'a [Member],
+    /// The `.dist-info` directory, with its slash.
+    info: &'a str,
+}
+
+impl Look<'_> {
+    /// A file of `.dist-info`, of at most so many bytes.
+    fn part(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Fault> {
+        let path = format!("{}{name}", self.info);
+        let Some(member) = self.members.iter().find(|member| *member.name == *path) else { return Ok(None) };
+        wheel_member::Member::new(self.opened, &path, member.place, None).read(most).map(Some)
+    }
+
+    /// The same as text; what is wrong is told, also that it is not there when it must be.
+    fn text(
+        &self,
+        (part, code): (Part, &'static str),
+        name: &str,
+        most: u64,
+        found: &mut Examined,
+    ) -> Option<String> {
+        let place = format!("{}{name}", self.info);
+        match self.part(name, most) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => String::from_utf8(bytes)
+                .inspect_err(|_| found.error(part, &place, code, "it is not UTF-8"))
+                .ok(),
+            // The pass over all contents tells of damage.
+            Err(wrong @ Fault::Wrong { source: None, .. }) => {
+                found.error(part, &place, code, text(wrong));
+                None
+            }
+            Err(wrong) => {
+                found.error(part, &place, "E-IO", text(wrong));
+                None
+            }
+        }
+    }
+
+    fn is_unrecorded(&self, path: &str) -> bool {
+        path.strip_prefix(self.info).is_some_and(|name| RECORDS.contains(&name))
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| matches!(member.kind, MemberKind::File { .. }))
+    }
+
+    /// What RECORD says of each file; whatever is wrong with it is told.
+    fn record(&self, found: &mut Examined) -> BTreeMap<String, Sum> {
+        let place = format!("{}RECORD", self.info);
+        let mut sums = BTreeMap::new();
+        if !self.members.iter().any(|member| *member.name == *place) {
+            found.error(Part::Record, &place, RECORD, "it is not there");
+            return sums;
+        }
+        let about = (Part::Record, RECORD);
+        let Some(text) = self.text(about, "RECORD", limits::WHEEL_RECORD_BYTES, found) else { return sums };
+        let lines = match record::parse(&text) {
+            Ok(lines) => lines,
+            Err(why) => {
+                found.error(Part::Record, &place, RECORD, format!("it is malformed: {why}"));
+                return sums;
+            }
+        };
+        let mut seen: BTreeMap<String, Option<Sum>> = BTreeMap::new();
+        for Line { path, content } in lines {
+            if seen.contains_key(&path) {
+                found.error(Part::Record, &place, RECORD, format!("{path:?} stands there twice"));
+            }
+            seen.insert(path, content);
+        }
+        for member in self.files() {
+            let path = &*member.name;
+            let line = seen.remove(path);
+            if self.is_unrecorded(path) {
+                continue;
+            }
+            match line {
+                None => found.error(Part::Record, path, RECORD, "RECORD does not name it"),
+                Some(None) => found.error(Part::Record, path, RECORD, "RECORD gives it no hash"),
+                Some(Some(sum)) => {
+                    if sum.size != member.place.size {
+                        let problem =
+                            crate::oci::Problem::error(RECORD, "", "it has another size than RECORD says");
+                        let (expected, size) = (sum.size.to_string(), member.place.size.to_string());
+                        found.add(Part::Record, path, problem.but(expected, size));
+                    }
+                    sums.insert(path.to_owned(), sum);
+                }
+            }
+        }
+        for path in seen.keys().filter(|path| !self.is_unrecorded(path)) {
+            found.error(Part::Record, path, RECORD, "RECORD names it, and it is not there");
+        }
+        sums
+    }
+
+    /// Reads every content to its end.
+    fn contents(&self, sums: &BTreeMap<String, Sum>, found: &mut Examined) {
+        let mut buffer = vec![0; 256 << 10];
+        for member in self.files() {
+            let sum = sums.get(&*member.name);
+            let content = wheel_member::Member::new(self.opened, &member.name, member.place, sum);
+            found.files += 1;
+            let mut reader = content.open();
+            loop {
+                match reader.fill(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => found.bytes += count as u64,
+                    Err(Fault::Read(error)) => {
+                        let message = format!("it cannot be read: {error}");
+                        found.error(Part::Container, &member.name, "E-IO", message);
+                        break;
+                    }
+                    Err(wrong) => {
+                        let message = text(wrong);
+                        let (part, code) = match message.contains("but RECORD says") {
+                            true => (Part::Record, RECORD),
+                            false => (Part::Container, "E-ZIP"),
+                        };
+                        found.error(part, &member.name, code, message);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn wheel(&self, name: &WheelName, found: &mut Examined) {
+        let place = format!("{}WHEEL", self.info);
+        let about = (Part::Metadata, WHEEL);
+        if !self.members.iter().any(|member| *member.name == *place) {
+            return found.error(Part::Metadata, &place, WHEEL, "it is not there");
+        }
+        let Some(content) = self.text(about, "WHEEL", limits::WHEEL_INFO_BYTES, found) else { return };
+        if let Err(wrong) = check_wheel(&content, name) {
+            let message = text(wrong);
+            let part = if message.contains("file name") { Part::Names } else { Part::Metadata };
+            found.error(part, &place, WHEEL, message);
+        }
+    }
+
+    fn metadata(&self, name: Option<&WheelName>, found: &mut Examined) {
+        let place = format!("{}METADATA", self.info);
+        let bytes = match self.part("METADATA", limits::WHEEL_METADATA_BYTES) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return found.error(Part::Metadata, &place, "E-METADATA", "it is not there"),
+            Err(wrong) => return found.error(Part::Metadata, &place, "E-METADATA", text(wrong)),
+        };
+        let said = metadata::read(&bytes);
+        for problem in said.problems {
+            found.add(Part::Metadata, &place, problem);
+        }
+        if let Some(name) = name {
+            for (other, expected, what) in [
+                (said.name.map(|name| name.to_string()), name.name.to_string(), "name"),
+                (said.version.map(|version| version.to_string()), name.version.to_string(), "version"),
+            ] {
+                if let Some(other) = other.filter(|other| *other != expected) {
+                    let message = format!("it says another {what} than the file name");
+                    let problem = crate::oci::Problem::error(NAME, "", message);
+                    found.add(Part::Names, &place, problem.but(expected, other));
+                }
+            }
+        }
+        if said.format.is_some_and(|format| format >= "2.4") {
+            for licence in said.licences {
+                let path = format!("{}licenses/{licence}", self.info);
+                if !self.members.iter().any(|member| *member.name == *path) {
+                    let message = format!("METADATA names the licence file {licence:?}, which is not there");
+                    found.error(Part::Metadata, &path, "E-METADATA", message);
+                }
+            }
+        }
+    }
+
+    fn scripts(&self, found: &mut Examined) {
+        let about = (Part::Metadata, WHEEL);
+        let text = self.text(about, "entry_points.txt", limits::WHEEL_INFO_BYTES, found);
+        if let Err(why) = wheel_scripts::parse(text.as_deref().unwrap_or_default()) {
+            let place = format!("{}entry_points.txt", self.info);
+            found.error(Part::Metadata, &place, WHEEL, format!("it {why}"));
+        }
+    }
+
+    fn data(&self, found: &mut Examined) {
+        let stem = self.info.strip_suffix(".dist-info/").unwrap_or_default();
+        for member in self.files() {
+            let Some((top, rest)) = member.name.split_once('/') else { continue };
+            let Some(other) = top.strip_suffix(".data") else { continue };
+            let folder = rest.split_once('/').map(|(folder, _)| folder);
+            if other != stem {
+                found.warning(Part::Container, &member.name, WHEEL, format!("it is not in {stem}.data"));
+            } else if !folder.is_some_and(|folder| DATA.contains(&folder)) {
+                found.error(
+                    Part::Container,
+                    &member.name,
+                    WHEEL,
+                    "no installer knows where in .data it belongs",
+                );
+            }
+        }
+    }
+}
+
+/// Writes the normal form of a wheel, which must be sound: `.dist-info` behind everything else and RECORD last, each part in the
+/// order of the bytes of its names; one time; modes 0644 and 0755; a RECORD of its own with sha256, sorted by the bytes of
+/// paths; see [`dmoci_layers::zip`] for the rest. Directories are left out.
+///
+/// The contents of all files but RECORD are what they were.
+pub fn normalise<W: Write>(
+    file: File,
+    path: &Path,
+    digest: Digest,
+    time: ZipTime,
+    out: W,
+) -> Result<W, InputError> {
+    let signature = match wheel_zip::members(&file) {
+        Ok(members) => members
+            .iter()
+            .find(|member| {
+                RECORDS[1..].iter().any(|name| member.name.ends_with(&format!(".dist-info/{name}")))
+            })
+            .map(|member| member.name.to_string()),
+        Err(wrong) => return Err(wrong.of(path)),
+    };
+    if let Some(name) = signature {
+        let message = format!(
+            "{name:?} signs its RECORD, and would sign the new one no more; keep the bytes as they are"
+        );
+        return Err(fault(message).of(path));
+    }
+    let wheel = Wheel::read(file, path.to_owned(), digest)?;
+    let write = |source| InputError::Scratch { path: PathBuf::from("the normal form of the wheel"), source };
+    let zip_error = |error: dmoci_layers::zip::ZipError| match error {
+        dmoci_layers::zip::ZipError::Io(source) => write(source),
+        error => Fault::caused("it has no normal form", error).of(path),
+    };
+    let info = format!("{}.dist-info/", wheel.stem);
+    let (last, first): (Vec<_>, Vec<_>) = wheel.files.iter().partition(|(name, _)| name.starts_with(&info));
+    let mut zip = ZipWriter::new(out, time).map_err(write)?;
+    let mut lines = Vec::with_capacity(wheel.files.len() + 1);
+    for (name, file) in first.into_iter().chain(last) {
+        let content = wheel.member(name, file).read(limits::WHEEL_MEMBER_BYTES);
+        let content = content.map_err(|wrong| wrong.of(path))?;
+        zip.add(name, file.executable, &content).map_err(zip_error)?;
+        lines.push(Line { path: name.clone(), content: Some(Sum::of(&content)) });
+    }
+    let name = format!("{info}RECORD");
+    lines.push(Line { path: name.clone(), content: None });
+    zip.add(&name, false, record::write(lines).as_bytes()).map_err(zip_error)?;
+    zip.finish().map_err(write)
+}
+
+/// Finds out whether a sound wheel has its normal form, and in what it differs.
+fn form(opened: &Arc<Opened>, path: &Path, found: &mut Examined) -> Result<(), InputError> {
+    let io = |source| InputError::Io { path: path.to_owned(), source };
+    let time = fields(&opened.file, found).map_err(io)?;
+    let file = opened.file.try_clone().map_err(io)?;
+    let same = normalise(file, path, opened.digest.clone(), time, Same::new(&opened.file))?;
+    if !same.finish().map_err(io)? && found.reasons.is_empty() {
+        found.reason("a content is compressed by another encoder, or RECORD is written otherwise");
+    }
+    Ok(())
+}
+
+/// What stands otherwise in the headers than in the normal form; the time of the first member.
+fn fields(file: &File, found: &mut Examined) -> io::Result<ZipTime> {
+    let damaged = |error: rawzip::Error| io::Error::other(error);
+    let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+    let archive = ZipArchive::from_file(file.try_clone()?, &mut buffer).map_err(damaged)?;
+    let mut entries = archive.entries(&mut buffer);
+    let mut time: Option<(u16, u16)> = None;
+    let mut before: Option<(u8, Vec<u8>)> = None;
+    while let Some(entry) = entries.next_entry().map_err(damaged)? {
+        let name = entry.file_path().as_bytes().to_vec();
+        if entry.is_dir() {
+            found.reason("there are directories in it");
+            continue;
+        }
+        let mut own = [0; 4];
+        file.read_exact_at(&mut own, entry.central_directory_offset() + 12)?;
+        let own = (u16::from_le_bytes([own[2], own[3]]), u16::from_le_bytes([own[0], own[1]]));
+        if *time.get_or_insert(own) != own {
+            found.reason("its members have several times");
+        }
+        let inside = name.iter().position(|&b| b == b'/').map_or(&name[..0], |end| &name[..end]);
+        let part = match inside.ends_with(b".dist-info") {
+            false => 0,
+            true if name.ends_with(b"/RECORD") && name.len() == inside.len() + 7 => 2,
+            true => 1,
+        };
+        let now = (part, name.clone());
+        if before.as_ref().is_some_and(|before| *before > now) {
+            found.reason(
+                "its members are in another order: by the bytes of names, .dist-info and then RECORD last",
+            );
+        }
+        before = Some(now);
+        let mode = entry.external_attributes() >> 16;
+        if entry.version_made_by().creator_system() != CreatorSystem::UNIX
+            || !matches!(mode, 0o100_644 | 0o100_755)
+        {
+            found.reason("a member has another mode than a file with 0644 or 0755");
+        }
+        if !entry.extra_fields().remaining_bytes().is_empty() {
+            found.reason("there are extra fields in it");
+        }
+        if !entry.comment().as_bytes().is_empty() {
+            found.reason("there are comments in it");
+        }
+        let utf8 = if name.is_ascii() { 0 } else { 1 << 11 };
+        if entry.flags().bits() != utf8 {
+            found.reason("a member has other flags: sizes behind the data, say");
+        }
+    }
+    if archive.end_offset() > archive.eocd_offset() + 22 {
+        found.reason("there are comments in it");
+    }
+    let (date, time) = time.unwrap_or_default();
+    Ok(ZipTime::from_fields(date, time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::wheel::tests::wheel;
+    use super::super::super::wheel_zip::tests::file;
+    use super::*;
+
+    const FILE: &str = "demo_app-1.0-py3-none-any.whl";
+    const METADATA: &str = "Metadata-Version: 2.1\nName: demo-app\nVersion: 1.0\n";
+    const WHEEL_TEXT: &str =
+        "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+
+    fn files() -> Vec<(&'static str, &'static [u8])> {
+        vec![
+            ("demo_app-1.0.dist-info/METADATA", METADATA.as_bytes()),
+            ("demo/data.txt", b"a text that is long enough to be deflated, a text that is long enough\n"),
+            ("demo_app-1.0.dist-info/WHEEL", WHEEL_TEXT.as_bytes()),
+            ("demo/__init__.py", b"print('demo')\n"),
+        ]
+    }
+
+    fn looked(name: &str, bytes: &[u8]) -> Examined {
+        examine(file(bytes), Path::new(name), Digest::sha256(bytes))
+    }
+
+    fn told(name: &str, bytes: &[u8]) -> Vec<String> {
+        let remarks = looked(name, bytes).remarks;
+        remarks
+            .into_iter()
+            .map(|r| format!("{} {}: {}", r.problem.code, r.place, r.problem.message))
+            .collect()
+    }
+
+    fn normal(bytes: &[u8], seconds: u64) -> Vec<u8> {
+        let digest = Digest::sha256(bytes);
+        normalise(file(bytes), Path::new(FILE), digest, ZipTime::of(seconds), Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn a_good_one() {
+        let bytes = wheel(&files(), |text| text);
+        let found = looked(FILE, &bytes);
+        assert_eq!(told(FILE, &bytes), Vec::<String>::new());
+        assert_eq!(found.project, Some(("demo-app".into(), "1.0".into())));
+        assert_eq!((found.files, found.tags.as_deref()), (5, Some("py3-none-any")));
+        assert!(!found.reasons.is_empty());
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let mut files = files();
+        files[0].1 = b"Metadata-Version: 2.1\nName: other\nVersion: 1.0\nVersion: 2.0\n";
+        let bytes =
+            wheel(&files, |text| text.replace("demo/data.txt", "demo/date.txt").replace(",14\n", ",15\n"));
+        let found = told("Demo_App-1.0-cp39-none-any.whl", &bytes).join("\n");
+        for expected in [
+            "E-DIST-NAME Demo_App-1.0-cp39-none-any.whl: the name in the file name is not normalised: Demo_App, expected demo_app",
+            "E-RECORD demo/data.txt: RECORD does not name it",
+            "E-RECORD demo/date.txt: RECORD names it, and it is not there",
+            "E-RECORD demo/__init__.py: it has another size than RECORD says",
+            "E-METADATA demo_app-1.0.dist-info/METADATA: the field Version stands there 2 times",
+            "E-DIST-NAME demo_app-1.0.dist-info/METADATA: it says another name than the file name",
+            "E-WHEEL demo_app-1.0.dist-info/WHEEL: its WHEEL has the tags py3-none-any, but the file name says cp39-none-any",
+        ] {
+            assert!(found.contains(expected), "{expected}\nin\n{found}");
+        }
+    }
+
+    #[test]
+    fn contents_are_those_of_record() {
+        let bytes = wheel(&files(), |text| {
+            let forged =
+                record::write(vec![Line { path: "x".into(), content: Some(Sum::of(b"print('DEMO')\n")) }]);
+            let real =
+                record::write(vec![Line { path: "x".into(), content: Some(Sum::of(b"print('demo')\n")) }]);
+            text.replace(&real[2..], &forged[2..])
+        });
+        let found = told(FILE, &bytes);
+        assert!(found.len() == 1 && found[0].contains("but RECORD says"), "{found:?}");
+        let mut damaged = wheel(&files(), |text| text);
+        let at = damaged.windows(5).position(|part| part == b"'demo").unwrap();
+        damaged[at + 1] = b'D';
+        let found = told(FILE, &damaged);
+        assert!(found.len() == 1 && found[0].starts_with("E-ZIP demo/__init__.py: "), "{found:?}");
+    }
+
+    /// The bytes of rules 1. Do not touch them: a change is a new number.
+    #[test]
+    fn golden() {
+        let bytes = normal(&wheel(&files(), |text| text), 1_700_000_001);
+        assert_eq!(
+            Digest::sha256(&bytes).to_string(),
+            "sha256:68f97cd245cd2bd93b71c29357339069262adea753d855e15ed7bb3cab00bac5"
+        );
+    }
+
+    #[test]
+    fn one_form_whatever_came() {
+        let sorted = {
+            let mut files = files();
+            files.sort();
+            files
+        };
+        let bytes = normal(&wheel(&files(), |text| text), 1_700_000_000);
+        assert_eq!(normal(&wheel(&sorted, |text| text.replace('\n', "\r\n")), 1_700_000_000), bytes);
+        assert_eq!(normal(&bytes, 1_700_000_000), bytes);
+        let found = looked(FILE, &bytes);
+        assert_eq!((found.remarks.len(), found.reasons), (0, Vec::<String>::new()));
+        let before = wheel_zip::members(&file(&bytes)).unwrap();
+        let names: Vec<&str> = before.iter().map(|member| &*member.name).collect();
+        let last = "demo_app-1.0.dist-info/";
+        let expected = ["demo/__init__.py", "demo/data.txt"].map(str::to_owned).into_iter();
+        let expected: Vec<String> =
+            expected.chain(["METADATA", "WHEEL", "RECORD"].map(|name| format!("{last}{name}"))).collect();
+        assert_eq!(names, expected);
+        let other = normal(&bytes, 1_800_000_000);
+        assert_ne!(other, bytes);
+        assert_eq!(looked(FILE, &other).reasons, Vec::<String>::new());
+    }
+
+    #[test]
+    fn signed_records_are_kept() {
+        let mut files = files();
+        files.push(("demo_app-1.0.dist-info/RECORD.jws", b"{}"));
+        let bytes = wheel(&files, |text| text);
+        let digest = Digest::sha256(&bytes);
+        let error = normalise(file(&bytes), Path::new(FILE), digest, ZipTime::of(0), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("signs its RECORD"), "{error}");
+    }
+
+    proptest::proptest! {
+        /// Whatever the members are called and hold, the form is stable and the contents stay.
+        #[test]
+        fn normalising_twice_changes_nothing(
+            contents in proptest::collection::btree_map("[a-z]{1,4}(/[a-z]{1,4}){0,2}\\.py", proptest::collection::vec(0u8..4, 0..300), 0..8),
+            seconds in 0u64..5_000_000_000,
+        ) {
+            let mut files: Vec<(&str, &[u8])> = files();
+            files.extend(contents.iter().map(|(name, content)| (name.as_str(), &content[..])));
+            let once = normal(&wheel(&files, |text| text), seconds);
+            proptest::prop_assert_eq!(&normal(&once, seconds), &once);
+            let found = looked(FILE, &once);
+            proptest::prop_assert_eq!((found.remarks.len(), found.reasons), (0, vec![]));
+            let opened = Wheel::read(file(&once), FILE.into(), Digest::sha256(&once)).unwrap();
+            for (name, content) in &files {
+                let read = opened.member(name, &opened.files[*name]).read(1 << 20).unwrap();
+                proptest::prop_assert_eq!(&read[..], *content);
+            }
+        }
+    }
+}
