@@ -224,7 +224,7 @@ impl CopySource {
         let source = Arc::clone(self);
         let (levels, held, ready) = (Vec::new(), Vec::new(), Vec::new());
         // Longer than any one name.
-        let buffer = vec![MaybeUninit::uninit(); 32 << 10].into();
+        let buffer = Box::new_uninit_slice(32 << 10);
         let mut walk = Walk { source, backwards, levels, held, ready, buffer };
         if self.is_directory()? {
             let fd = self.project.resolve(&self.from, OFlags::RDONLY | OFlags::DIRECTORY)?;
