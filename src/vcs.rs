@@ -55,57 +55,72 @@ impl Diagnostic for VcsError {
     }
 }
 
-/// The commit of the work tree that `directory` lies in. `None` outside a work tree, and before the first commit; a
-/// work tree that git cannot be asked about is an error, for the image would be another one with git.
-///
-/// Files that are new and not ignored make the tree dirty, those in the directory `output` do not. Of a directory that the
-/// project itself lies in, only what has one of `names` is left out.
-pub fn commit(directory: &Path, output: &Path, names: &[&str]) -> Result<Option<Commit>, VcsError> {
-    let Some(inside) = git(directory, &["rev-parse", "--is-inside-work-tree", "--show-toplevel"])? else {
-        let absolute = std::path::absolute(directory).map_err(VcsError::Run)?;
-        return match absolute.ancestors().find(|path| path.join(".git").exists()) {
-            Some(tree) => Err(VcsError::Missing(tree.to_owned())),
-            None => Ok(None),
-        };
-    };
-    if !inside.status.success() {
-        let message = String::from_utf8_lossy(&inside.stderr);
-        return match is_outside(&message) && !directory.join(".git").exists() {
-            true => Ok(None),
-            false => Err(failed(directory, message.trim())),
-        };
-    }
-    let top = inside.stdout.strip_prefix(b"true\n").and_then(|top| top.strip_suffix(b"\n"));
-    let Some(top) = top else { return Ok(None) };
-    let Some(head) = git(directory, &["log", "-1", "--no-show-signature", "--format=%H %ct"])? else {
-        return Ok(None);
-    };
-    if !head.status.success() {
-        let message = String::from_utf8_lossy(&head.stderr).trim().to_owned();
-        return match message.contains("does not have any commits yet") {
-            true => Ok(None),
-            false => Err(VcsError::Failed { directory: directory.to_owned(), message }),
-        };
-    }
-    let failed = |message: &str| failed(directory, message);
-    let line = text(&head);
-    let (revision, time) = line.split_once(' ').ok_or_else(|| failed("it gave no commit"))?;
-    let time = time.parse().map_err(|_| failed("it gave no time of the commit"))?;
+/// A work tree of git, and the directory in it that is asked about.
+#[derive(Clone, Debug)]
+pub struct WorkTree {
+    directory: PathBuf,
+    top: PathBuf,
+}
 
-    let mut arguments: Vec<OsString> = vec![
-        "status".into(),
-        "--porcelain".into(),
-        "--untracked-files=normal".into(),
-        "--".into(),
-        ".".into(),
-    ];
-    arguments.extend(left_out(Path::new(OsStr::from_bytes(top)), directory, output, names)?);
-    let Some(status) = git(directory, &arguments)? else { return Ok(None) };
-    if !status.status.success() {
-        return Err(failed(String::from_utf8_lossy(&status.stderr).trim()));
+impl WorkTree {
+    /// The work tree that `directory` lies in. `None` outside one; a work tree that git cannot be asked about is an error,
+    /// for the image would be another one with git.
+    pub fn around(directory: &Path) -> Result<Option<WorkTree>, VcsError> {
+        let Some(inside) = git(directory, &["rev-parse", "--is-inside-work-tree", "--show-toplevel"])? else {
+            let absolute = std::path::absolute(directory).map_err(VcsError::Run)?;
+            return match absolute.ancestors().find(|path| path.join(".git").exists()) {
+                Some(tree) => Err(VcsError::Missing(tree.to_owned())),
+                None => Ok(None),
+            };
+        };
+        if !inside.status.success() {
+            let message = String::from_utf8_lossy(&inside.stderr);
+            return match is_outside(&message) && !directory.join(".git").exists() {
+                true => Ok(None),
+                false => Err(failed(directory, message.trim())),
+            };
+        }
+        let top = inside.stdout.strip_prefix(b"true\n").and_then(|top| top.strip_suffix(b"\n"));
+        let top = top.map(|top| PathBuf::from(OsStr::from_bytes(top)));
+        Ok(top.map(|top| WorkTree { directory: directory.to_owned(), top }))
     }
-    let dirty = if status.stdout.is_empty() { "" } else { "-dirty" };
-    Ok(Some(Commit { revision: format!("{revision}{dirty}"), time }))
+
+    /// The commit, and whether the tree is as committed. `None` before the first commit.
+    ///
+    /// Files that are new and not ignored make the tree dirty, those in the directory `output` do not. Of a directory that
+    /// the project itself lies in, only what has one of `names` is left out.
+    pub fn commit(&self, output: &Path, names: &[&str]) -> Result<Option<Commit>, VcsError> {
+        let directory = &self.directory;
+        let Some(head) = git(directory, &["log", "-1", "--no-show-signature", "--format=%H %ct"])? else {
+            return Ok(None);
+        };
+        if !head.status.success() {
+            let message = String::from_utf8_lossy(&head.stderr).trim().to_owned();
+            return match message.contains("does not have any commits yet") {
+                true => Ok(None),
+                false => Err(VcsError::Failed { directory: directory.to_owned(), message }),
+            };
+        }
+        let failed = |message: &str| failed(directory, message);
+        let line = text(&head);
+        let (revision, time) = line.split_once(' ').ok_or_else(|| failed("it gave no commit"))?;
+        let time = time.parse().map_err(|_| failed("it gave no time of the commit"))?;
+
+        let mut arguments: Vec<OsString> = vec![
+            "status".into(),
+            "--porcelain".into(),
+            "--untracked-files=normal".into(),
+            "--".into(),
+            ".".into(),
+        ];
+        arguments.extend(left_out(&self.top, directory, output, names)?);
+        let Some(status) = git(directory, &arguments)? else { return Ok(None) };
+        if !status.status.success() {
+            return Err(failed(String::from_utf8_lossy(&status.stderr).trim()));
+        }
+        let dirty = if status.stdout.is_empty() { "" } else { "-dirty" };
+        Ok(Some(Commit { revision: format!("{revision}{dirty}"), time }))
+    }
 }
 
 /// Pathspecs that leave out what is written to `output`, in the work tree `top` that the project lies in.

@@ -351,18 +351,21 @@ impl Walk {
                 let folder = shown(&source.project.path_of(&source.from), &path);
                 tracked::missing(folder.parent().unwrap_or(&folder), name.as_bytes(), seen.clone())
             }
-            rustix::io::Errno::NOENT => InputError::Changed(seen.clone()),
+            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP => {
+                InputError::Changed(seen.clone())
+            }
             error => failed(&seen, error),
         };
         let full = source.full(&path);
         let known = source.tracked.as_ref().and_then(|tracked| tracked.known(&full));
-        // Of a symbolic link everything is in its target.
+        // What is asked for anyway tells whether these two still are what the folder says.
         let stat = match listed {
-            FileType::Symlink => Ok(None),
+            FileType::Symlink | FileType::Directory => Ok(None),
             _ => rustix::fs::statat(&*fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map(Some),
         };
         let is_directory = match &stat {
-            Ok(stat) => kind(stat.as_ref()) == FileType::Directory,
+            Ok(Some(stat)) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            Ok(None) => listed == FileType::Directory,
             // What git tracks can be left out even when it is not there.
             Err(_) => matches!(known, Some(Known::Directory | Known::Submodule)),
         };
@@ -394,9 +397,7 @@ impl Walk {
             self.hold(self.directory(to), included);
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let inner = rustix::fs::openat(&*fd, &*name, flags, Mode::empty()).map_err(changed)?;
-            if let Some(stat) = &stat {
-                self.check_output(stat, &seen)?;
-            }
+            self.check_output(&rustix::fs::fstat(&inner).map_err(changed)?, &seen)?;
             self.enter(inner, path, included)?;
         } else {
             let item = self.leaf(fd, name, to, stat.as_ref(), seen)?;
@@ -405,7 +406,7 @@ impl Walk {
         Ok(true)
     }
 
-    /// A file or symbolic link.
+    /// A file, or a symbolic link, which has no `stat`.
     fn leaf(
         &self,
         fd: Arc<OwnedFd>,
@@ -416,7 +417,8 @@ impl Walk {
     ) -> Result<Item, InputError> {
         let (uid, gid) = self.source.owner;
         let special = |what| InputError::Special { path: shown.clone(), what };
-        let (kind, mode, content) = match (kind(stat), stat) {
+        let kind = stat.map_or(FileType::Symlink, |stat| FileType::from_raw_mode(stat.st_mode));
+        let (kind, mode, content) = match (kind, stat) {
             (FileType::RegularFile, Some(stat)) => {
                 let executable = stat.st_mode & RawMode::from(Mode::XUSR) != 0;
                 let mode = self.source.file_mode.unwrap_or(if executable { 0o755 } else { 0o644 });
@@ -551,11 +553,6 @@ impl Read for Opened {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.file.read(out)
     }
-}
-
-/// What something is; a symbolic link is not looked at.
-fn kind(stat: Option<&Stat>) -> FileType {
-    stat.map_or(FileType::Symlink, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 fn failed(path: &Path, error: rustix::io::Errno) -> InputError {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use dmoci_layers::{MTIME, Pool, RULES};
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ use crate::oci::{Descriptor, index, timestamp};
 use crate::spec::target::Target;
 use crate::spec::{self, Overrides, Spec};
 use crate::store::layout::write::{IMAGE, LayoutWriter, SCRATCH};
-use crate::vcs;
+use crate::vcs::{VcsError, WorkTree};
 
 /// What a build writes beside the image.
 const DIGESTS: &str = "digests.json";
@@ -182,35 +183,38 @@ pub(super) fn made(
     let dist = Dist::new(writer, cache, watch);
     let told = lock::Told(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
-    let written =
-        planned(&spec, targets.clone(), request, (&settled, &online), &dist, watch).and_then(|plans| {
-            let renewed = settled.with(online.pins());
-            lock::write(&settled, &renewed, watch)?;
-            // Now that the lock file is as it will be: it is part of the tree.
-            let (facts, epoch) = facts(request, python.source)?;
-            let (image, log) = write(&spec, plans, request, &facts, &dist, watch)?;
-            let digests = digests(&image, &spec, &names, &facts);
-            let index = index::author(&roots(&image, &names));
-            if let Some(look) = look {
-                let layout = dist.preview(&index)?;
-                let (scratch, digests) = (dist.scratch(), &crate::oci::json::canonical(&digests));
-                let (spec, targets, facts, image) = (&spec, &targets, &facts, &image);
-                look(&First {
-                    spec,
-                    targets,
-                    reads: &online.reads(),
-                    facts,
-                    epoch,
-                    image,
-                    digests,
-                    lock: &renewed.lock,
-                    layout,
-                    scratch,
-                })?;
-            }
-            let log = log.finish(&image, &names.full());
-            Ok((image, digests, index, log))
-        });
+    let (plans, tree) = meanwhile(
+        || planned(&spec, targets.clone(), request, (&settled, &online), &dist, watch),
+        || work_tree(request),
+    );
+    let written = plans.and_then(|plans| {
+        let renewed = settled.with(online.pins());
+        lock::write(&settled, &renewed, watch)?;
+        // Now that the lock file is as it will be: it is part of the tree.
+        let (facts, epoch) = facts(request, tree?, python.source)?;
+        let (image, log) = write(&spec, plans, request, &facts, &dist, watch)?;
+        let digests = digests(&image, &spec, &names, &facts);
+        let index = index::author(&roots(&image, &names));
+        if let Some(look) = look {
+            let layout = dist.preview(&index)?;
+            let (scratch, digests) = (dist.scratch(), &crate::oci::json::canonical(&digests));
+            let (spec, targets, facts, image) = (&spec, &targets, &facts, &image);
+            look(&First {
+                spec,
+                targets,
+                reads: &online.reads(),
+                facts,
+                epoch,
+                image,
+                digests,
+                lock: &renewed.lock,
+                layout,
+                scratch,
+            })?;
+        }
+        let log = log.finish(&image, &names.full());
+        Ok((image, digests, index, log))
+    });
     match written {
         Ok((image, digests, index, log)) => {
             let list = crate::oci::json::canonical(&digests);
@@ -307,11 +311,32 @@ fn chosen(spec: &Spec, wanted: &[Platform]) -> Result<Vec<Platform>, RequestErro
     Ok(all.iter().filter(|platform| wanted.is_empty() || wanted.contains(platform)).cloned().collect())
 }
 
+/// The work tree that the project lies in, when anything has to be asked of it.
+fn work_tree(request: &Request) -> Result<Option<WorkTree>, VcsError> {
+    match (&request.epoch, &request.revision) {
+        (Some(_), Some(_)) => Ok(None),
+        _ => WorkTree::around(&request.project),
+    }
+}
+
+/// Does both, at the same time where there can be a thread for it.
+fn meanwhile<T, U: Send>(own: impl FnOnce() -> T, other: impl Fn() -> U + Sync) -> (T, U) {
+    thread::scope(|scope| {
+        let handle = thread::Builder::new().name("git".into()).spawn_scoped(scope, &other);
+        let own = own();
+        let other = match handle {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => other(),
+        };
+        (own, other)
+    })
+}
+
 /// What is known beside the spec, and `created` in seconds.
-fn facts(request: &Request, source: Option<String>) -> Result<(Facts, u64), Failure> {
-    let commit = match (&request.epoch, &request.revision) {
-        (Some(_), Some(_)) => None,
-        _ => vcs::commit(&request.project, &request.outputs, &WRITTEN)?,
+fn facts(request: &Request, tree: Option<WorkTree>, source: Option<String>) -> Result<(Facts, u64), Failure> {
+    let commit = match tree {
+        Some(tree) => tree.commit(&request.outputs, &WRITTEN)?,
+        None => None,
     };
     let epoch = request.epoch.or(commit.as_ref().map(|commit| commit.time)).unwrap_or(MTIME);
     let facts = Facts {
