@@ -1,4 +1,4 @@
-//! The example of the README: both platforms of it, chosen by skopeo and run.
+//! The example of the README's tour: both platforms of it, chosen by skopeo and run.
 
 use std::path::Path;
 
