@@ -7,7 +7,7 @@ use super::plan::{Context, LARGE, numbers};
 use super::python::{self, Environments};
 use crate::diagnostic::Place;
 use crate::inputs::Item;
-use crate::inputs::python::wheel::Wheel;
+use crate::inputs::python::wheel::{Shelf, Wheel};
 use crate::spec::target;
 
 /// What is worth saying, and where in the spec.
@@ -62,7 +62,7 @@ impl Context<'_> {
         environments: &mut Environments,
     ) -> Result<Vec<Vec<Item>>, BuildError> {
         let path = wheel.source.path.as_path();
-        let read = Wheel::of_project(self.site, path)?;
+        let read = Wheel::of_project(Shelf::of(self.site), path)?;
         let asked = python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)) };
         let place = python::Place {
             environment: &wheel.environment,

@@ -1,18 +1,21 @@
 //! From a Python lock file to the wheels of a target: files are read, pages asked for, wheels fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use dmoci_layers::Digest;
 
+use super::parallel;
 use super::python::file_url;
 use crate::diagnostic::{Failure, Place};
 use crate::inputs::python::error::Kind;
 use crate::inputs::python::lockfile::Form;
 use crate::inputs::python::requirements::{self, Ask};
 use crate::inputs::python::simple::{self, Link};
-use crate::inputs::python::wheel::Wheel;
+use crate::inputs::python::wheel::{Shelf, Wheel};
 use crate::inputs::python::{
     BuiltWheel, Document, Location, Options, PlannedWheel, PythonError, PythonPlan, PythonTarget,
     filename::WheelName, name::Name, pylock, uv,
@@ -23,6 +26,9 @@ use crate::limits;
 use crate::oci::platform::Platform;
 use crate::spec::target;
 use crate::url::Url;
+
+/// How many wheels are opened, hashed and looked into, or installed, at the same time.
+pub(super) const WHEELS_AT_ONCE: usize = 4;
 
 /// A wheel, opened, and what is known of why it is there.
 pub(super) struct Locked {
@@ -63,18 +69,35 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<(Vec<Locked>,
     if site.supply.only_pins() {
         return Ok((Vec::new(), plan.notes));
     }
-    let mut locked = Vec::with_capacity(plan.wheels.len());
+    let mut pieces = Vec::with_capacity(plan.wheels.len());
     for planned in plan.wheels {
-        let wheel = match &planned.location {
-            Location::Path(path) => of_project(site, path, &planned)?,
-            Location::Url(_) => {
-                let file = fetched.next().ok_or_else(|| lost(&planned))?;
-                Wheel::read(file, PathBuf::from(planned.file.as_str()), planned.digest.clone())?
+        let file = match &planned.location {
+            Location::Path(path) => {
+                site.supply.reads(path);
+                None
             }
+            Location::Url(_) => Some(fetched.next().ok_or_else(|| lost(&planned))?),
         };
-        locked.push(Locked { wheel, planned });
+        pieces.push((planned, Mutex::new(file)));
     }
-    Ok((locked, plan.notes))
+    let shelf = Shelf::of(site);
+    let wheels = parallel::run(&pieces, WHEELS_AT_ONCE, |(planned, file), _| {
+        let file = file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        opened(shelf, planned, file)
+    })?;
+    let locked = pieces.into_iter().zip(wheels).map(|((planned, _), wheel)| Locked { wheel, planned });
+    Ok((locked.collect(), plan.notes))
+}
+
+/// The wheel that is planned; `file` when it was fetched.
+fn opened(shelf: Shelf<'_>, planned: &PlannedWheel, file: Option<File>) -> Result<Wheel, Failure> {
+    match (&planned.location, file) {
+        (Location::Path(path), _) => of_project(shelf, path, planned),
+        (Location::Url(_), Some(file)) => {
+            Ok(Wheel::read(file, PathBuf::from(planned.file.as_str()), planned.digest.clone())?)
+        }
+        (Location::Url(_), None) => Err(lost(planned)),
+    }
 }
 
 /// The URL that `direct_url.json` names: nothing of the building machine stands in it.
@@ -91,11 +114,10 @@ fn lost(planned: &PlannedWheel) -> Failure {
 }
 
 /// A wheel of the project that a lock file names must be the one that was locked.
-fn of_project(site: &Site<'_>, path: &Path, planned: &PlannedWheel) -> Result<Wheel, Failure> {
-    site.supply.reads(path);
-    let wheel = Wheel::of_project(site, path).map_err(|error| at(error.into(), planned.place.as_ref()))?;
+fn of_project(shelf: Shelf<'_>, path: &Path, planned: &PlannedWheel) -> Result<Wheel, Failure> {
+    let wheel = Wheel::of_project(shelf, path).map_err(|error| at(error.into(), planned.place.as_ref()))?;
     let io = |source| InputError::Io { path: path.to_owned(), source };
-    let mut file = site.project.open_wheel(path)?;
+    let mut file = shelf.open(path)?;
     let size = file.metadata().map_err(io)?.len();
     let found = match planned.digest.algorithm() == wheel.digest().algorithm() {
         true => wheel.digest().clone(),
@@ -186,7 +208,7 @@ fn built(site: &Site<'_>, python: &target::Python) -> Result<Vec<BuiltWheel>, Fa
         let Ok(file) = WheelName::parse(&name) else { continue };
         let path = folder.path.as_path().join(&name);
         site.supply.reads(&path);
-        let wheel = Wheel::of_project(site, &path)?;
+        let wheel = Wheel::of_project(Shelf::of(site), &path)?;
         let size = size(site, &path)?;
         built.push(BuiltWheel { path, file, digest: wheel.digest().clone(), size });
     }
@@ -250,7 +272,7 @@ fn in_folder(site: &Site<'_>, folder: &Path) -> Result<Vec<Link>, Failure> {
         }
         let path = folder.join(&filename);
         site.supply.reads(&path);
-        let wheel = Wheel::of_project(site, &path)?;
+        let wheel = Wheel::of_project(Shelf::of(site), &path)?;
         let (hashes, size) = (vec![wheel.digest().clone()], Some(size(site, &path)?));
         links.push(Link { filename, location: Location::Path(path), hashes, size });
     }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
 use dmoci_layers::{Digest, EntryKind, SafePath, layer};
 
 use super::error::BuildError;
+use super::locked::WHEELS_AT_ONCE;
 use super::merge;
+use super::parallel;
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::python::error::Kind;
 use crate::inputs::python::install::{Installed, Options, install};
@@ -18,7 +21,7 @@ use crate::inputs::python::tag::TargetTags;
 use crate::inputs::python::venv::{Scheme, skeleton};
 use crate::inputs::python::wheel::Wheel;
 use crate::inputs::python::{Libc, PythonError, PythonTarget, version};
-use crate::inputs::{Content, Item};
+use crate::inputs::{Content, InputError, Item};
 use crate::oci::platform::Platform;
 use crate::spec::target;
 
@@ -82,8 +85,14 @@ impl Environments {
         if !skeleton.is_empty() {
             lists.push(settled(skeleton, place.tree)?);
         }
-        for asked in wheels {
-            lists.push(settled(environment.install(place, &asked)?, place.tree)?);
+        let known = &*environment;
+        // Whichever comes first is told of in its turn.
+        let made = parallel::run(&wheels, WHEELS_AT_ONCE, |asked, _| {
+            Ok::<_, Infallible>(known.made(place.owner, asked))
+        });
+        let Ok(made) = made;
+        for (asked, made) in wheels.iter().zip(made) {
+            lists.push(settled(environment.install(place, asked, made)?, place.tree)?);
         }
         Ok(lists)
     }
@@ -157,9 +166,22 @@ impl Environment {
         }
     }
 
-    fn install(&mut self, place: Place<'_>, asked: &Asked) -> Result<Vec<Item>, BuildError> {
+    /// What a wheel becomes here, when it is for this Python.
+    fn made(&self, owner: (u64, u64), asked: &Asked) -> Result<Result<Installed, InputError>, PythonError> {
+        self.check(&asked.wheel)?;
+        let options =
+            Options { scheme: &self.scheme, owner, requested: asked.requested, url: asked.url.as_deref() };
+        Ok(install(&asked.wheel, &options))
+    }
+
+    fn install(
+        &mut self,
+        place: Place<'_>,
+        asked: &Asked,
+        made: Result<Result<Installed, InputError>, PythonError>,
+    ) -> Result<Vec<Item>, BuildError> {
         let wheel = &asked.wheel;
-        self.check(wheel)?;
+        let made = made?;
         let project = wheel.name.name.clone();
         let name: Arc<str> = wheel.name.as_str().into();
         if let Some(folder) = self.installed(place.tree, &project) {
@@ -168,13 +190,7 @@ impl Environment {
         if let Some(other) = self.projects.insert(project.clone(), name.clone()) {
             return Err(self.twice(&project, &other, &name).into());
         }
-        let options = Options {
-            scheme: &self.scheme,
-            owner: place.owner,
-            requested: asked.requested,
-            url: asked.url.as_deref(),
-        };
-        let Installed { items, shell } = install(wheel, &options)?;
+        let Installed { items, shell } = made?;
         if let Some(program) = shell {
             check_shell(place.tree, &program)?;
         }

@@ -94,13 +94,27 @@ fn digest(text: &str) -> Result<Digest, String> {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/// The value of each letter; of other bytes one that none has.
+const VALUES: [u8; 256] = {
+    let mut values = [64; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
 /// URL-safe base64 without padding, as hexadecimal digits. Only the one form of each value is read.
 fn decode(text: &str) -> Option<String> {
     let mut hex = String::with_capacity(text.len() * 3 / 2);
     let (mut bits, mut count) = (0u32, 0);
     for byte in text.bytes() {
-        let value = ALPHABET.iter().position(|&b| b == byte)?;
-        bits = (bits << 6 | value as u32) & 0xfff;
+        let value = VALUES[usize::from(byte)];
+        if value >= 64 {
+            return None;
+        }
+        bits = (bits << 6 | u32::from(value)) & 0xfff;
         count += 6;
         while count >= 4 {
             count -= 4;

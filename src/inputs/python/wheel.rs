@@ -20,8 +20,9 @@ use super::version::{VersionSpecifiers, specifiers, version};
 use super::wheel_member::{Member, Opened};
 use super::wheel_scripts::{self, Script};
 use super::wheel_zip::{self, MemberKind, Place};
-use crate::cache::{KeyWriter, Kind};
-use crate::files::Stamp;
+use crate::cache::{Cache, KeyWriter, Kind};
+use crate::files::{Moment, Stamp};
+use crate::inputs::files::Project;
 use crate::inputs::{InputError, Site};
 use crate::limits;
 
@@ -88,16 +89,36 @@ pub(super) const INSTALLED: [&str; 3] = ["INSTALLER", "REQUESTED", "direct_url.j
 /// RECORD and its signatures, which stand in no RECORD. Signatures are of the wheel's own RECORD, not of the installed one.
 pub(super) const RECORDS: [&str; 3] = ["RECORD", "RECORD.jws", "RECORD.p7s"];
 
+/// Where wheels of the project are, for any number of threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Shelf<'a> {
+    project: &'a Project,
+    cache: Option<&'a Cache>,
+    since: Moment,
+}
+
+impl<'a> Shelf<'a> {
+    /// That of a site.
+    pub fn of(site: &Site<'a>) -> Shelf<'a> {
+        Shelf { project: site.project, cache: site.cache, since: site.since }
+    }
+
+    /// Opens a wheel to read all of it.
+    pub fn open(&self, path: &Path) -> Result<File, InputError> {
+        self.project.open_wheel(path)
+    }
+}
+
 impl Wheel {
     /// Reads a wheel of the project. Its digest is remembered from an earlier run when it did not change.
-    pub fn of_project(site: &Site<'_>, path: &Path) -> Result<Wheel, InputError> {
-        let file = site.project.open_wheel(path)?;
+    pub fn of_project(shelf: Shelf<'_>, path: &Path) -> Result<Wheel, InputError> {
+        let file = shelf.open(path)?;
         let io = |source| InputError::Io { path: path.to_owned(), source };
         let stamp = Stamp::of_file(&file).map_err(io)?;
-        let mut key = KeyWriter::new(Kind::Archive, site.since);
+        let mut key = KeyWriter::new(Kind::Archive, shelf.since);
         key.bytes(b"digest of a wheel");
         key.stamp(&stamp);
-        let memory = key.finish().zip(site.cache);
+        let memory = key.finish().zip(shelf.cache);
         let known = memory.as_ref().and_then(|(key, cache)| cache.get::<String>(Kind::Archive, key));
         let digest = match known.and_then(|text| text.parse().ok()) {
             Some(digest) => digest,
