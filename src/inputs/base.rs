@@ -9,6 +9,7 @@ mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::sync::Arc;
 
 use dmoci_layers::{Entry, EntryKind, SafePath};
 use serde::{Deserialize, Serialize};
@@ -26,15 +27,15 @@ const LINKS: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Node {
     /// A directory, and the metadata that it is given again with when a layer has something in it.
-    Directory(Directory),
+    Directory(Arc<Directory>),
     /// A symbolic link and its target.
-    Symlink(Vec<u8>),
+    Symlink(Box<[u8]>),
     /// A file, device or anything else that nothing can be in.
     Other,
 }
 
 /// The metadata of a directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Directory {
     /// Permission bits.
     pub mode: u32,
@@ -80,6 +81,8 @@ fn keep(path: &SafePath, size: u64) -> Option<Keep> {
 pub struct Tree {
     /// Directories and symbolic links.
     nodes: BTreeMap<SafePath, Node>,
+    /// The metadata of directories, once each: most have the same.
+    kinds: BTreeSet<Arc<Directory>>,
     /// The names of everything else, by the directory that holds them.
     others: BTreeMap<SafePath, BTreeSet<Box<[u8]>>>,
     contents: BTreeMap<SafePath, Content>,
@@ -172,7 +175,7 @@ impl Tree {
     /// The metadata that a directory is given again with.
     pub fn directory(&self, path: &SafePath) -> Directory {
         match self.nodes.get(path) {
-            Some(Node::Directory(directory)) => directory.clone(),
+            Some(Node::Directory(directory)) => Directory::clone(directory),
             _ => Directory::default(),
         }
     }
@@ -249,7 +252,9 @@ impl Tree {
             EntryKind::Whiteout => self.remove(&entry.path, true),
             EntryKind::Opaque => self.remove(&entry.path, false),
             EntryKind::Directory => self.put_directory(entry),
-            EntryKind::Symlink { target } => self.put(entry.path.clone(), Node::Symlink(target.clone())),
+            EntryKind::Symlink { target } => {
+                self.put(entry.path.clone(), Node::Symlink(target.as_slice().into()));
+            }
             _ => self.put(entry.path.clone(), Node::Other),
         }
         if let EntryKind::File { size } = entry.kind
@@ -285,12 +290,22 @@ impl Tree {
 
     fn put_directory(&mut self, entry: &Entry) {
         let (mode, uid, gid, xattrs) = (entry.mode, entry.uid, entry.gid, entry.xattrs.clone());
-        let node = Node::Directory(Directory { mode, uid, gid, xattrs });
+        let node = Node::Directory(self.kind(Directory { mode, uid, gid, xattrs }));
         match self.get(&entry.path) {
             // A directory over a directory keeps what is in it.
             Some(Node::Directory(_)) | None => self.set(entry.path.clone(), node),
             Some(_) => self.put(entry.path.clone(), node),
         }
+    }
+
+    /// The metadata of a directory, which is there once.
+    fn kind(&mut self, directory: Directory) -> Arc<Directory> {
+        if let Some(kind) = self.kinds.get(&directory) {
+            return Arc::clone(kind);
+        }
+        let kind = Arc::new(directory);
+        self.kinds.insert(Arc::clone(&kind));
+        kind
     }
 
     /// Puts something in the place of whatever was there, with all that was in it.
@@ -307,7 +322,7 @@ impl Tree {
             !is_beyond(map, path)
                 && map.range::<SafePath, _>(path..).next().is_some_and(|(inner, _)| inner.starts_with(path))
         }
-        let Tree { nodes, others, contents, facts } = self;
+        let Tree { nodes, others, contents, facts, .. } = self;
         first(nodes, path) || first(others, path) || first(contents, path) || first(facts, path)
     }
 

@@ -139,7 +139,7 @@ mod tests {
         let mut tree = LayerTree::default().own;
         for name in names {
             match name.split_once("->") {
-                Some((name, target)) => tree.set(path(name), Node::Symlink(target.into())),
+                Some((name, target)) => tree.set(path(name), Node::Symlink(target.as_bytes().into())),
                 None if name.ends_with('/') => tree.set(path(name), Node::Directory(Default::default())),
                 None => tree.set(path(name), Node::Other),
             }

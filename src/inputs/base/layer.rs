@@ -1,6 +1,7 @@
 //! What one layer of a base image does to the tree below it.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use dmoci_layers::SafePath;
 use dmoci_layers::untar::{Member, MemberKind, TarLimits, TarReader};
@@ -97,6 +98,12 @@ impl StoredTree {
             layer.hidden.push((path(&hidden)?, whole));
         }
         for (at, node) in self.nodes {
+            let node = match node {
+                Node::Directory(directory) => {
+                    Node::Directory(layer.own.kind(Arc::unwrap_or_clone(directory)))
+                }
+                node => node,
+            };
             layer.own.nodes.insert(path(&at)?, node);
         }
         for (at, names) in self.others {
@@ -115,13 +122,13 @@ impl StoredTree {
 impl Tree {
     fn put_member(&mut self, path: SafePath, member: &mut Member<'_>) -> io::Result<()> {
         let node = match &member.kind {
-            MemberKind::Directory => Node::Directory(Directory {
+            MemberKind::Directory => Node::Directory(self.kind(Directory {
                 mode: member.mode & 0o7777,
                 uid: member.uid,
                 gid: member.gid,
                 xattrs: member.xattrs.clone(),
-            }),
-            MemberKind::Symlink { target } => Node::Symlink(target.clone()),
+            })),
+            MemberKind::Symlink { target } => Node::Symlink(target.as_slice().into()),
             _ => Node::Other,
         };
         self.contents.remove(&path);
