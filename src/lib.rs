@@ -3,7 +3,7 @@
 //! ```text
 //! cli      one file per command: arguments → ops → print.  The only place that prints, reads the
 //!                                                          environment or the clock, or exits
-//! ops      build export inspect verify …                   (joins what is below)
+//! ops      build wheel export inspect verify …             (joins what is below)
 //! engine   assemble   verify   diff                        (may use every column)
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! columns  spec lock       inputs                store
@@ -11,7 +11,7 @@
 //!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! base     diagnostic   limits   sha256   url   files   cache   daemon   fetch (HTTP, proxies, retries)   vcs
-//!          oci (descriptor manifest index config reference platform)
+//!          oci (descriptor manifest index config reference platform)   sandbox (namespaces)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
 //! ```
@@ -30,6 +30,7 @@ pub mod limits;
 pub mod lock;
 pub mod oci;
 pub mod ops;
+pub mod sandbox;
 pub mod sha256;
 pub mod spec;
 pub mod store;

@@ -128,6 +128,12 @@ pub const SDIST_BYTES: u64 = 1 << 30;
 /// The most entries of a source distribution.
 pub const SDIST_ENTRIES: u64 = 1_000_000;
 
+/// How much is kept of what a build backend says, the last of it: 64 KiB.
+pub const BACKEND_SAID_BYTES: usize = 64 << 10;
+
+/// The most that a build backend's answer, or what a resolver finds, may have: 64 MiB.
+pub const BACKEND_ANSWER_BYTES: u64 = 64 << 20;
+
 /// The longest URL: 8 KiB, the least that servers should read (RFC 9110, section 4.1).
 pub const URL_BYTES: usize = 8 << 10;
 

@@ -208,6 +208,33 @@ pub fn copy_index(from: &Path, to: &Path, prefix: &[u8]) -> Result<(), VcsError>
     written.transpose().map(|_| ()).map_err(VcsError::Run)
 }
 
+/// Gives a copy `to` of the files of the work tree `from` its history: commits and tags, and an index of what is committed. Nothing
+/// of the clone's own settings comes along, nor where it came from. Does nothing before the first commit.
+pub fn copy_history(from: &Path, to: &Path) -> Result<(), VcsError> {
+    let run = |command: &mut Command| match command.output().map_err(VcsError::Run)? {
+        output if output.status.success() => Ok(()),
+        output => Err(failed(to, String::from_utf8_lossy(&output.stderr).trim())),
+    };
+    let head = command(from).args(["rev-parse", "--verify", "--quiet", "HEAD"]).output();
+    if !head.map_err(VcsError::Run)?.status.success() {
+        return Ok(());
+    }
+    let at = to.join(".git");
+    let mut clone = command(from);
+    clone.args(["clone", "--quiet", "--bare", "--template=", "--no-local", "."]).arg(&at);
+    run(clone.env("GIT_ALLOW_PROTOCOL", "file"))?;
+    let mut git = command(to);
+    run(git.args(["--git-dir=.git", "config", "core.bare", "false"]))?;
+    run(command(to).args(["config", "--remove-section", "remote.origin"]))?;
+    run(command(to).args(["reset", "--quiet"])).or_else(|error| {
+        // Files that differ from what is committed are told, and no failure.
+        match error {
+            VcsError::Failed { message, .. } if message.is_empty() => Ok(()),
+            error => Err(error),
+        }
+    })
+}
+
 /// Visits what `git ls-files --stage -z` says: mode, object and stage of each file, and its path.
 fn stage(
     directory: &Path,

@@ -171,7 +171,7 @@ fn to_load(asked: &[Platform]) -> Result<Platform, Failure> {
 }
 
 /// SOURCE_DATE_EPOCH, when it is set (<https://reproducible-builds.org/specs/source-date-epoch/>).
-fn epoch() -> Result<Option<u64>, Failure> {
+pub(super) fn epoch() -> Result<Option<u64>, Failure> {
     let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     match value.to_str().and_then(|text| text.parse().ok()) {
         Some(seconds) => Ok(Some(seconds)),

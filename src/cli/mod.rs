@@ -21,6 +21,7 @@ mod schema;
 mod twice;
 mod verify;
 mod watcher;
+mod wheel;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
@@ -66,6 +67,7 @@ enum Command {
     Check(check::Args),
     Lock(lock::Args),
     Build(build::Args),
+    Wheel(wheel::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Diff(diff::Args),
@@ -82,6 +84,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(args, report),
         Command::Lock(args) => lock::run(args, report),
         Command::Build(args) => build::run(args, report),
+        Command::Wheel(args) => wheel::run(args, report),
         Command::Inspect(args) => inspect::run(args, report),
         Command::Verify(args) => verify::run(args, report),
         Command::Diff(args) => diff::run(args, report),
@@ -97,6 +100,9 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
 
 /// Runs the program with the arguments of this process and returns what it must exit with.
 pub fn main() -> i32 {
+    if let Some(code) = wheel::enter() {
+        return code;
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let color = early_color(&arguments);
     let parsed = parse(arguments, color).and_then(|cli| match cli.command {

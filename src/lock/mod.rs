@@ -48,11 +48,13 @@ pub enum Kind {
     Download,
     /// A wheel that a Python lock file names.
     Wheel,
+    /// A wheel that the build backend of the project needs.
+    Build,
 }
 
 impl Kind {
     /// All of them, in the order of the file.
-    pub const ALL: [Kind; 3] = [Kind::Archive, Kind::Download, Kind::Wheel];
+    pub const ALL: [Kind; 4] = [Kind::Archive, Kind::Download, Kind::Wheel, Kind::Build];
 
     /// What it is called in the lock file, and in the spec when it is named there.
     pub fn name(self) -> &'static str {
@@ -60,6 +62,7 @@ impl Kind {
             Kind::Archive => "archive",
             Kind::Download => "download",
             Kind::Wheel => "wheel",
+            Kind::Build => "build",
         }
     }
 }
@@ -95,18 +98,22 @@ pub enum Authenticated {
     Spec,
     /// The lock file of another tool.
     LockFile,
+    /// The index that lists it.
+    Index,
     /// Nobody: it is what came the first time.
     FirstUse,
 }
 
 impl Authenticated {
-    const ALL: [Authenticated; 3] = [Authenticated::Spec, Authenticated::LockFile, Authenticated::FirstUse];
+    const ALL: [Authenticated; 4] =
+        [Authenticated::Spec, Authenticated::LockFile, Authenticated::Index, Authenticated::FirstUse];
 
     /// As the lock file calls it.
     pub fn name(self) -> &'static str {
         match self {
             Authenticated::Spec => "spec",
             Authenticated::LockFile => "lock file",
+            Authenticated::Index => "index",
             Authenticated::FirstUse => "first use",
         }
     }

@@ -100,7 +100,7 @@ impl Reader {
         let table = self.table(entry, "an entry")?;
         const REQUIRED: [&str; 6] = ["url", "size", "sha256", "authenticated", "fields", "file"];
         let (required, optional): (&[&str], &[&str]) = match kind {
-            Kind::Wheel => (&REQUIRED, &["sha512"]),
+            Kind::Wheel | Kind::Build => (&REQUIRED, &["sha512"]),
             Kind::Archive | Kind::Download => (&REQUIRED[..5], &[]),
         };
         self.keys(table, &entry.span(), required, optional)?;
@@ -121,7 +121,7 @@ impl Reader {
             })?;
         let (span, found) = self.text(table, "fields")?;
         let wheel = match kind {
-            Kind::Wheel => Some(self.wheel(table)?),
+            Kind::Wheel | Kind::Build => Some(self.wheel(table)?),
             Kind::Archive | Kind::Download => None,
         };
         let pin = Pin { url, size, digest, authenticated, wheel };

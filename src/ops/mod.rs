@@ -15,3 +15,4 @@ pub mod plan;
 mod supply;
 pub mod twice;
 pub mod verify;
+pub mod wheel;

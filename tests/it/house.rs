@@ -25,6 +25,7 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("daemon", &["limits", "diagnostic"]),
     ("cache", &["files", "limits", "diagnostic"]),
     ("vcs", &["files", "limits", "diagnostic"]),
+    ("sandbox", &["limits"]),
     ("files", &["limits", "diagnostic"]),
     ("oci", &["limits", "diagnostic"]),
     ("url", &["limits"]),
@@ -189,7 +190,9 @@ fn every_code_is_explained() {
         used.extend(codes(&text, "\"E-").filter(|code| text.contains(&format!("\"{code}\""))));
     }
     let mut explained = BTreeSet::new();
-    for path in ["docs/dmoci-toml.md", "docs/verify.md", "docs/archives.md", "docs/diff.md", "docs/lock.md"] {
+    for path in
+        ["dmoci-toml", "verify", "archives", "diff", "lock", "wheel"].map(|name| format!("docs/{name}.md"))
+    {
         let text = fs::read_to_string(repository().join(path)).unwrap();
         explained.extend(codes(&text, "E-"));
     }

@@ -1,9 +1,10 @@
 //! `dmoci lock`, and what every command does with inputs from elsewhere: pin them, and fetch what is pinned.
 //!
 //! ```text
-//! mod > settle, wheels > write > error
+//! mod > settle, wheels, build > write > error
 //! ```
 
+mod build;
 mod error;
 mod settle;
 mod wheels;
@@ -22,6 +23,7 @@ use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
 use crate::spec::{self, Overrides, Spec, Target};
 use crate::url::Url;
+pub(super) use build::BuildPins;
 use error::PinError;
 pub(super) use settle::{Mode, Settled, settle};
 pub(super) use wheels::Wheels;

@@ -57,6 +57,23 @@ impl Settled {
         self.written.as_ref().map_or(&NONE, |written| &written.lock)
     }
 
+    /// A lock file as it is.
+    pub(super) fn unchanged(file: PathBuf, written: Option<Written>, mode: Mode) -> Settled {
+        let lock = written.as_ref().map(|written| written.lock.clone()).unwrap_or_default();
+        Settled { file, written, mode, locked: false, lock, fetched: Fetched::default() }
+    }
+
+    /// What is to be in the lock file when these take the place of all others of their kind and platform.
+    pub(super) fn with_only(&self, platform: &Platform, kind: Kind, pins: Pins) -> Renewed {
+        let mut lock = self.lock.clone();
+        let own = lock.platforms.entry(platform.clone()).or_default();
+        own.retain(|(other, _), _| *other != kind);
+        own.extend(pins);
+        lock.platforms.retain(|_, pins| !pins.is_empty());
+        let changes = changes(self.old(), &lock);
+        Renewed { lock, changes }
+    }
+
     /// What is to be in the lock file, now that all wheels are known.
     pub(in crate::ops) fn with(&self, wheels: BTreeMap<Platform, Pins>) -> Renewed {
         let mut lock = self.lock.clone();
@@ -222,8 +239,9 @@ impl Job<'_> {
     fn check_names(&self) -> Result<(), PinError> {
         let Mode::Lock(Update::Names(names)) = self.mode else { return Ok(()) };
         let layers = wheels::layers(self.targets);
-        let pins = self.old.platforms.values().flat_map(BTreeMap::values);
-        let pins: Vec<&Pin> = pins.filter(|pin| pin.wheel.is_some()).collect();
+        let pins = self.old.platforms.values().flatten();
+        let pins: Vec<&Pin> =
+            pins.filter(|((kind, _), _)| *kind == Kind::Wheel).map(|(_, pin)| pin).collect();
         let is_known = |name: &&String| {
             layers.contains(name.as_str())
                 || self.needs.iter().any(|need| need.is_called(name))
@@ -245,8 +263,11 @@ impl Job<'_> {
     fn check_edits(&self) -> Result<(), Failure> {
         let Some(written) = self.written else { return Ok(()) };
         written.check(|platform, kind, url| {
-            if kind == Kind::Wheel {
-                return self.is_anew(platform, url);
+            match kind {
+                Kind::Wheel => return self.is_anew(platform, url),
+                // `dmoci wheel` makes these.
+                Kind::Build => return false,
+                Kind::Archive | Kind::Download => {}
             }
             let mut same = self.needs.iter().filter(|need| {
                 need.platform == platform && need.kind == kind && need.remote.url.bare() == url
@@ -383,7 +404,11 @@ impl Job<'_> {
     fn lock(&self, fetched: &Fetched, locked: bool) -> Lock {
         let mut lock = match self.mode {
             Mode::Use => self.old.clone(),
-            Mode::Lock(_) => Lock::default(),
+            Mode::Lock(_) => {
+                let mut kept = self.old.clone();
+                kept.platforms.values_mut().for_each(|pins| pins.retain(|(kind, _), _| *kind == Kind::Build));
+                kept
+            }
         };
         for need in self.needs {
             let pins: &mut Pins = lock.platforms.entry(need.platform.clone()).or_default();

@@ -101,7 +101,9 @@ fn say(changes: &[Change], watch: &dyn Watch) {
         let platforms = platforms.join(", ");
         match kind {
             Kind::Wheel => wheels.entry((verb, platforms)).or_default().push(line),
-            Kind::Archive | Kind::Download => watch.status(verb, &format!("{line} for {platforms}")),
+            Kind::Archive | Kind::Download | Kind::Build => {
+                watch.status(verb, &format!("{line} for {platforms}"))
+            }
         }
     }
     for ((verb, platforms), lines) in wheels {

@@ -405,7 +405,7 @@ impl LayoutWriter {
 
 /// Makes the directory and locks it. A writer that gives up may remove it while others wait for it; these make
 /// it again.
-fn lock(root: &Path, on_wait: impl FnOnce()) -> io::Result<OwnedFd> {
+pub fn lock(root: &Path, on_wait: impl FnOnce()) -> io::Result<OwnedFd> {
     let mut on_wait = Some(on_wait);
     loop {
         fs::create_dir_all(root)?;

@@ -10,6 +10,7 @@ use dmoci_layers::untar::{TarLimits, TarReader};
 use dmoci_layers::{Compression, SafePath};
 
 use super::DistKind;
+use super::same::At;
 use crate::limits;
 
 /// What stands at the top of an image archive.
@@ -37,7 +38,7 @@ fn is_image(file: File) -> bool {
         max_ratio: limits::COMPRESSION_RATIO,
         ratio_free: limits::RATIO_FREE_BYTES,
     };
-    let Ok(decoder) = Decoder::new(At { file, at: 0 }, Compression::Gzip, bounds) else { return false };
+    let Ok(decoder) = Decoder::new(At::beginning(file), Compression::Gzip, bounds) else { return false };
     let bounds = TarLimits { max_entries: 16, max_extension_bytes: limits::ARCHIVE_EXTENSION_BYTES };
     let mut tar = TarReader::new(decoder, bounds);
     let Ok(Some(member)) = tar.next() else { return false };
@@ -46,18 +47,4 @@ fn is_image(file: File) -> bool {
     // The archives of an older `docker save` begin with an ID.
     let is_id = top.len() >= 64 && top[..64].iter().all(u8::is_ascii_hexdigit);
     is_id || IMAGE.contains(&top)
-}
-
-/// Reads from the beginning, wherever the file stands.
-struct At {
-    file: File,
-    at: u64,
-}
-
-impl io::Read for At {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(out, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
 }

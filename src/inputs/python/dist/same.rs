@@ -1,7 +1,7 @@
-//! Comparing a file with what would be written, without writing it.
+//! Reading a file from its beginning, wherever it stands, and comparing it with what would be written.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
 
 /// Takes what would be written, and compares.
@@ -39,5 +39,25 @@ impl Write for Same<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Reads from the beginning.
+pub(super) struct At {
+    file: File,
+    at: u64,
+}
+
+impl At {
+    pub(super) fn beginning(file: File) -> At {
+        At { file, at: 0 }
+    }
+}
+
+impl Read for At {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(out, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }

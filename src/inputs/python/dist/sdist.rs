@@ -11,6 +11,7 @@ use dmoci_layers::tgz::TgzWriter;
 use dmoci_layers::untar::{Member, MemberKind, TarError, TarLimits, TarReader};
 use dmoci_layers::{Compression, Entry, EntryKind, SafePath};
 
+use super::same::At;
 use super::{DistKind, Examined, Part, metadata};
 use crate::inputs::InputError;
 use crate::inputs::python::name::Name;
@@ -220,8 +221,11 @@ fn entries(file: File, shown: &str, name: Option<&SdistName>, found: &mut Examin
     };
     let mut reading = Reading { sdist: Sdist::default(), time: None, last: None, top: None, found };
     reading.top = name.map(|name| name.stem.clone().into_bytes());
-    let mut decoder = match Decoder::new(BufReader::with_capacity(128 << 10, file), Compression::Gzip, limits)
-    {
+    let mut decoder = match Decoder::new(
+        BufReader::with_capacity(128 << 10, At::beginning(file)),
+        Compression::Gzip,
+        limits,
+    ) {
         Ok(decoder) => decoder,
         Err(error) => {
             reading.broken(shown, &error);

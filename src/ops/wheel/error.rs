@@ -1,0 +1,123 @@
+//! Why distributions cannot be built.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::diagnostic::{Diagnostic, Exit};
+
+/// What went wrong, and whose fault it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WheelError {
+    /// The project does not say how it is built, or not in a way that is one.
+    #[error("{}: {message}", file.display())]
+    Project { file: PathBuf, message: String },
+    /// The source is not what can be built from.
+    #[error("{}: {message}", source_tree.display())]
+    Source { source_tree: PathBuf, message: String },
+    /// A program that is needed is not there or cannot be run.
+    #[error("{message}")]
+    Tools {
+        message: String,
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// The build requirements cannot be found.
+    #[error("the build requirements cannot be resolved by {tool}")]
+    Resolve {
+        tool: String,
+        #[source]
+        said: Said,
+    },
+    /// What is pinned is not what is required.
+    #[error("what {} pins does not satisfy the build requirements {}", lock.display(), wanted.join(", "))]
+    Unsatisfied {
+        lock: PathBuf,
+        wanted: Vec<String>,
+        #[source]
+        said: Said,
+    },
+    /// Something is pinned that cannot be fetched again.
+    #[error("the build requirement {name} {why}")]
+    Requirement { name: String, why: String },
+    /// The lock file has no build requirements and may not be added to.
+    #[error("{} lacks the build requirements {}", lock.display(), wanted.join(", "))]
+    Unlocked { lock: PathBuf, wanted: Vec<String> },
+    /// The backend failed.
+    #[error("the build backend {backend} {what}")]
+    Backend {
+        backend: String,
+        what: String,
+        #[source]
+        said: Said,
+    },
+    /// The scratch or output directory cannot be used.
+    #[error("cannot write {}", path.display())]
+    Output {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Something of somebody else is in the way.
+    #[error("{} holds {name:?}, which is no distribution", path.display())]
+    Foreign { path: PathBuf, name: String },
+    /// A time that no calendar here has.
+    #[error("the time {0} is after the year 2107, which zip archives cannot hold")]
+    Epoch(u64),
+}
+
+/// What a program said.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", if .0.trim().is_empty() { "it said nothing" } else { .0.trim() })]
+pub(super) struct Said(pub(super) String);
+
+impl Diagnostic for WheelError {
+    fn code(&self) -> &'static str {
+        match self {
+            WheelError::Project { .. } => "E-WHEEL-PROJECT",
+            WheelError::Source { .. } => "E-WHEEL-SOURCE",
+            WheelError::Tools { .. } => "E-WHEEL-TOOLS",
+            WheelError::Resolve { .. } | WheelError::Requirement { .. } => "E-WHEEL-REQUIRES",
+            WheelError::Unsatisfied { .. } => "E-LOCK-STALE",
+            WheelError::Unlocked { .. } => "E-LOCK-MISSING",
+            WheelError::Backend { .. } => "E-WHEEL-BACKEND",
+            WheelError::Output { .. } => "E-OUTPUT",
+            WheelError::Foreign { .. } => "E-OUTPUT-FOREIGN",
+            WheelError::Epoch(_) => "E-EPOCH",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            WheelError::Project { .. }
+            | WheelError::Source { .. }
+            | WheelError::Unsatisfied { .. }
+            | WheelError::Unlocked { .. }
+            | WheelError::Requirement { .. }
+            | WheelError::Foreign { .. }
+            | WheelError::Epoch(_) => Exit::Usage,
+            _ => Exit::Undecided,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            WheelError::Project { .. } => {
+                "write [build-system] as the packaging specifications have it: requires, build-backend".into()
+            }
+            WheelError::Tools { .. } => {
+                "install Python 3.9 or later with uv or pip, or name the interpreter with --python".into()
+            }
+            WheelError::Unsatisfied { .. } => "when that is meant: dmoci wheel --update".into(),
+            WheelError::Unlocked { .. } => {
+                "run `dmoci wheel` without --locked, look at what it adds, and commit the file".into()
+            }
+            WheelError::Requirement { .. } => {
+                "only wheels that an index serves by https can be pinned: look into the configuration of uv or pip".into()
+            }
+            WheelError::Foreign { .. } => "move it away: uploaders take the whole folder".into(),
+            WheelError::Source { .. } | WheelError::Resolve { .. } | WheelError::Backend { .. } | WheelError::Output { .. } | WheelError::Epoch(_) => {
+                return None;
+            }
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! In the namespaces that `unshare` made: mounts, and no way back.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, remove_capability_from_bounding_set, set_capabilities_secure_bits,
+    set_no_new_privs,
+};
+
+use super::PLACE;
+
+/// The variable that says that this process is to run another program, in the namespaces that it finds itself in.
+pub const ENTER: &str = "DMOCI_CELL";
+
+/// What the process ends with when that cannot be.
+pub const BROKEN: i32 = 125;
+
+/// The most that the list of mounts may have: 16 MiB.
+const MOUNTS: u64 = 16 << 20;
+
+/// Makes everything read-only but the current directory, which becomes [`PLACE`], and runs another program there; gives what to end
+/// with: what that ended with, or 128 and the number of the signal.
+///
+/// This process stays the first one of its namespace: the first one is spared by signals, which no program expects. When it ends,
+/// all others there do.
+pub fn enter(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
+    let about = |what: &str| {
+        let what = what.to_owned();
+        move |error: Errno| {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("{what}: {error}"))
+        }
+    };
+    let quiet = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", quiet).map_err(about("mounts cannot be made private"))?;
+    // The current directory is known by itself, whatever is put over the path to it.
+    let plain = MountFlags::NOSUID | MountFlags::NODEV;
+    let all = c"mode=1777,size=64m";
+    mount("tmpfs", "/tmp", "tmpfs", plain, Some(all)).map_err(about("/tmp cannot be made anew"))?;
+    fs::create_dir(PLACE)?;
+    mount_bind(".", PLACE).map_err(about("the directory cannot be mounted"))?;
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() {
+        mount("tmpfs", shared, "tmpfs", plain, Some(all)).map_err(about("/dev/shm cannot be made anew"))?;
+    }
+    let kept = [Path::new("/tmp"), Path::new(PLACE), shared];
+    for (path, flags) in mounts()?.into_iter().filter(|(path, _)| !kept.contains(&path.as_path())) {
+        match mount_remount(&path, MountFlags::BIND | MountFlags::RDONLY | flags, c"") {
+            Ok(()) => {}
+            // Nobody can get there: something else lies over it, or it is behind what may not be read.
+            Err(Errno::NOENT | Errno::ACCESS | Errno::INVAL | Errno::NOTDIR) => {}
+            Err(error) => return Err(about(&format!("{} cannot be made read-only", path.display()))(error)),
+        }
+    }
+    rustix::process::chdir(PLACE)?;
+    powerless()?;
+    let status = Command::new(program).args(arguments).env_remove(ENTER).status()?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}
+
+/// Gives up all that the first user of a user namespace may do, also for programs to come.
+fn powerless() -> io::Result<()> {
+    set_no_new_privs(true)?;
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    set_capabilities_secure_bits(bits)?;
+    for number in 0..64 {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) => {}
+            // The kernel knows no more.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The places of all mounts, with the flags that must stay.
+fn mounts() -> io::Result<Vec<(PathBuf, MountFlags)>> {
+    let mut text = Vec::new();
+    fs::File::open("/proc/self/mountinfo")?.take(MOUNTS).read_to_end(&mut text)?;
+    let line = |line: &[u8]| {
+        let mut fields = line.split(|&b| b == b' ');
+        let path = PathBuf::from(OsString::from_vec(unescaped(fields.nth(4)?)));
+        let mut flags = MountFlags::empty();
+        for option in fields.next()?.split(|&b| b == b',') {
+            flags |= match option {
+                b"nosuid" => MountFlags::NOSUID,
+                b"nodev" => MountFlags::NODEV,
+                b"noexec" => MountFlags::NOEXEC,
+                b"noatime" => MountFlags::NOATIME,
+                b"nodiratime" => MountFlags::NODIRATIME,
+                b"relatime" => MountFlags::RELATIME,
+                _ => MountFlags::empty(),
+            };
+        }
+        Some((path, flags))
+    };
+    Ok(text.split(|&b| b == b'\n').filter_map(line).collect())
+}
+
+/// A path of mountinfo, where spaces and their like are octal numbers.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let digits = text.get(at + 1..at + 4).filter(|_| text[at] == b'\\');
+        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        path.push(byte.unwrap_or(text[at]));
+        at += if byte.is_some() { 4 } else { 1 };
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_mountinfo() {
+        assert_eq!(unescaped(br"/a\040b\134c\0"), br"/a b\c\0");
+        assert!(mounts().unwrap().iter().any(|(path, _)| path == Path::new("/")));
+    }
+}

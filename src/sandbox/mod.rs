@@ -1,0 +1,198 @@
+//! Running a program of somebody else: without network and with one directory to write to where the system has
+//! namespaces for that, and with a time limit and bounded output everywhere.
+//!
+//! `unshare` of util-linux makes the namespaces; this program, started in them again, mounts ([`inside`]) and runs the other
+//! one.
+//!
+//! ```text
+//! mod > inside
+//! ```
+
+mod inside;
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, PipeReader, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+pub use inside::{BROKEN, ENTER, enter};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::limits;
+
+/// Where the directory of a [`Cell`] is for the programs in it, on every machine.
+pub const PLACE: &str = "/tmp/dmoci";
+
+/// What keeps a program in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Namespaces: no network, no way to write anywhere else, nothing left running.
+    Namespaces,
+    /// Nothing but the time limit, and why.
+    Nothing(String),
+}
+
+/// A directory that programs run in.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    work: PathBuf,
+    dmoci: PathBuf,
+    isolation: Isolation,
+}
+
+/// How a program ended, and the last of what it said.
+#[derive(Debug)]
+pub struct Ended {
+    /// Nothing when it took too long.
+    pub status: Option<ExitStatus>,
+    /// Both outputs as they came, at most [`limits::BACKEND_SAID_BYTES`].
+    pub said: String,
+}
+
+/// How long the pipes of a program that ended stay open at most: somebody else may have them.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long it may take to make the namespaces.
+const TRIAL: Duration = Duration::from_secs(60);
+
+impl Cell {
+    /// A cell in this absolute directory; `dmoci` is this program. Finds out what the system has for it.
+    pub fn new(work: &Path, dmoci: &Path) -> io::Result<Cell> {
+        let mut cell =
+            Cell { work: work.to_owned(), dmoci: dmoci.to_owned(), isolation: Isolation::Namespaces };
+        let trial = cell.run(OsStr::new("true"), &[], &[], TRIAL);
+        match trial {
+            Ok(ended) if ended.status.is_some_and(|status| status.success()) => {}
+            Ok(ended) => {
+                let said = ended.said.trim();
+                let why = if said.is_empty() { "the namespaces cannot be made" } else { said };
+                cell.isolation = Isolation::Nothing(why.replace('\n', "; "));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                cell.isolation = Isolation::Nothing("there is no `unshare` (util-linux)".into());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(cell)
+    }
+
+    /// What keeps programs in.
+    pub fn isolation(&self) -> &Isolation {
+        &self.isolation
+    }
+
+    /// Where the directory is for programs in the cell.
+    pub fn place(&self) -> &Path {
+        match self.isolation {
+            Isolation::Namespaces => Path::new(PLACE),
+            Isolation::Nothing(_) => &self.work,
+        }
+    }
+
+    /// Runs a program with only these variables, in the directory, for at most this time.
+    pub fn run(
+        &self,
+        program: &OsStr,
+        arguments: &[OsString],
+        environment: &[(&str, OsString)],
+        limit: Duration,
+    ) -> io::Result<Ended> {
+        let mut command = match self.isolation {
+            Isolation::Namespaces => {
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid"]);
+                command.args(["--fork", "--kill-child", "--"]);
+                command.arg(&self.dmoci).arg(program);
+                command
+            }
+            Isolation::Nothing(_) => Command::new(program),
+        };
+        command.args(arguments);
+        if self.isolation == Isolation::Namespaces {
+            // `unshare` itself is found by the path of this process.
+            let unset = std::iter::once((ENTER, OsString::from("1")));
+            let own = environment.iter().map(|(name, value)| (*name, value.clone()));
+            command.env_clear().envs(unset.chain(own));
+        } else {
+            command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        }
+        command.current_dir(&self.work).stdin(Stdio::null()).process_group(0);
+        bounded(command, limit)
+    }
+}
+
+/// Runs a command to its end or to the end of its time, and keeps the last of what it says.
+pub fn bounded(mut command: Command, limit: Duration) -> io::Result<Ended> {
+    let (reader, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn()?;
+    // It holds the writing ends.
+    drop(command);
+    let pid = Pid::from_child(&child);
+    let (heard, hearing) = mpsc::channel();
+    thread::spawn(move || heard.send(last(reader)));
+    let (ended, ending) = mpsc::channel();
+    thread::spawn(move || ended.send(child.wait()));
+    let status = match ending.recv_timeout(limit) {
+        Ok(status) => Some(status?),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("its end was not heard of")),
+    };
+    if status.is_none() {
+        // With the program, `unshare` ends all that runs in its namespaces.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    // Whatever it left behind in its group; there may be nothing.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let said = hearing.recv_timeout(LINGER).unwrap_or_default();
+    Ok(Ended { status, said: String::from_utf8_lossy(&said).into_owned() })
+}
+
+/// Reads to the end, and keeps the last bytes.
+fn last(mut reader: PipeReader) -> Vec<u8> {
+    let mut kept: VecDeque<u8> = VecDeque::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                kept.extend(&buffer[..count]);
+                let over = kept.len().saturating_sub(limits::BACKEND_SAID_BYTES);
+                kept.drain(..over);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    kept.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(text: &str, limit: Duration) -> Ended {
+        let mut command = Command::new("sh");
+        command.args(["-c", text]).process_group(0).stdin(Stdio::null());
+        bounded(command, limit).unwrap()
+    }
+
+    #[test]
+    fn the_last_of_what_is_said() {
+        let ended = sh("echo first; yes | head -c 300000; echo last >&2; exit 3", Duration::from_secs(60));
+        assert_eq!(ended.status.unwrap().code(), Some(3));
+        assert!(ended.said.ends_with("y\nlast\n") && !ended.said.contains("first"));
+        assert_eq!(ended.said.len(), limits::BACKEND_SAID_BYTES);
+    }
+
+    #[test]
+    fn time_is_limited() {
+        let ended = sh("echo begun; sleep 1000 & sleep 1000", Duration::from_millis(300));
+        assert_eq!((ended.status.is_none(), ended.said.as_str()), (true, "begun\n"));
+    }
+}
