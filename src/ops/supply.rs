@@ -109,7 +109,8 @@ impl Supply for Online<'_> {
             let wheel = pin.wheel.as_ref()?;
             let hashes = wheel.sha512.iter().chain([&pin.digest]).cloned().collect();
             let (filename, location) = (wheel.file.clone(), Location::Url(pin.url.clone()));
-            Some(Link { filename, location, hashes, size: Some(pin.size) })
+            // What it asks for is read in the wheel.
+            Some(Link { filename, location, hashes, size: Some(pin.size), requires_python: None })
         };
         self.wheels.pinned(platform, layer).into_iter().filter_map(link).collect()
     }

@@ -270,6 +270,15 @@ fn what_cannot_be_installed_says_what_to_do() {
     project.dmoci(&["build"]).ok();
     assert_eq!(installed(&project), ["a 1.0", "requested a-1.0"]);
 
+    // Some lock files do not say for which Python they are; their wheels do.
+    let picky = wheel("b", "1.0").metadata("Requires-Python: >=3.13");
+    let text = pylock(&[("b", "1.0", &[&picky])]);
+    project.write(&format!("wheels/{}", picky.file_name()), picky.bytes());
+    project.write("pylock.toml", &text);
+    std::fs::remove_dir_all(project.path("dist")).unwrap();
+    let why = "b-1.0-py3-none-any.whl asks for Python >=3.13, and there is CPython 3.12.4";
+    refused(&project, 2, "E-PYTHON-TARGET", &[why, "pylock.toml:", "lock for the Python that the image has"]);
+
     for (lock, there, words) in [
         ("uv.lock", "pyproject.toml", "make it with `uv lock`"),
         (

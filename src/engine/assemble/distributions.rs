@@ -46,6 +46,7 @@ impl Context<'_> {
             wheel: locked.wheel,
             requested: locked.planned.requested,
             url: locked.planned.direct.then(|| locked::direct_url(&locked.planned.location)),
+            at: locked.planned.place,
         });
         let asked: Vec<python::Asked> = asked.collect();
         let apart = apart(&asked, entry.own_layers);
@@ -63,7 +64,8 @@ impl Context<'_> {
     ) -> Result<Vec<Vec<Item>>, BuildError> {
         let path = wheel.source.path.as_path();
         let read = Wheel::of_project(Shelf::of(self.site), path)?;
-        let asked = python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)) };
+        let asked =
+            python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)), at: None };
         let place = python::Place {
             environment: &wheel.environment,
             owner: numbers(&wheel.owner),

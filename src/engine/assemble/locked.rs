@@ -274,7 +274,13 @@ fn in_folder(site: &Site<'_>, folder: &Path) -> Result<Vec<Link>, Failure> {
         site.supply.reads(&path);
         let wheel = Wheel::of_project(Shelf::of(site), &path)?;
         let (hashes, size) = (vec![wheel.digest().clone()], Some(size(site, &path)?));
-        links.push(Link { filename, location: Location::Path(path), hashes, size });
+        links.push(Link {
+            filename,
+            location: Location::Path(path),
+            hashes,
+            size,
+            requires_python: wheel.requires_python.clone(),
+        });
     }
     Ok(links)
 }

@@ -17,6 +17,7 @@ use crate::inputs::python::error::Kind;
 use crate::inputs::python::install::{Installed, Options, install};
 use crate::inputs::python::interpreter::{self, Wanted};
 use crate::inputs::python::name::Name;
+use crate::inputs::python::plan::other_python;
 use crate::inputs::python::tag::TargetTags;
 use crate::inputs::python::venv::{Scheme, skeleton};
 use crate::inputs::python::wheel::Wheel;
@@ -33,6 +34,8 @@ pub(super) struct Asked {
     pub(super) requested: bool,
     /// The URL that it came from when that is no index.
     pub(super) url: Option<String>,
+    /// Where a lock file names it.
+    pub(super) at: Option<crate::diagnostic::Place>,
 }
 
 /// The environments of an image, by the folder of a virtual one, else by the interpreter.
@@ -181,7 +184,10 @@ impl Environment {
         made: Result<Result<Installed, InputError>, PythonError>,
     ) -> Result<Vec<Item>, BuildError> {
         let wheel = &asked.wheel;
-        let made = made?;
+        let made = made.map_err(|error| match &asked.at {
+            Some(place) => error.at(place.clone()),
+            None => error,
+        })?;
         let project = wheel.name.name.clone();
         let name: Arc<str> = wheel.name.as_str().into();
         if let Some(folder) = self.installed(place.tree, &project) {
@@ -213,10 +219,7 @@ impl Environment {
         if let Some(wanted) = &wheel.requires_python
             && !version::contains(wanted, &python.version())
         {
-            return Err(error(
-                Kind::Target,
-                format!("{name} asks for Python {wanted}, and there is {python}"),
-            ));
+            return Err(other_python(name.as_str(), wanted, python));
         }
         if self.tags.rank(&name.tags).is_some() {
             return Ok(());

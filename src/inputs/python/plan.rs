@@ -13,7 +13,7 @@ use super::marker::{Environment, Undecided};
 use super::name::Name;
 use super::tag::TargetTags;
 use super::target::PythonTarget;
-use super::version::Version;
+use super::version::{Version, VersionSpecifiers};
 use crate::diagnostic::Place;
 use crate::url::Url;
 
@@ -227,6 +227,12 @@ pub(super) fn no_wheel(asked: &Asked<'_>, what: &str, files: &[&WheelName], plac
     PythonError::new(Kind::Wheel, format!("{what} has no wheel for {}", asked.target))
         .at(place)
         .with_help(format!("looked for {}\nthere are {found}", asked.tags.summary()))
+}
+
+/// An error about something that is for another Python than the target has.
+pub fn other_python(what: &str, wanted: &VersionSpecifiers, target: &PythonTarget) -> PythonError {
+    PythonError::new(Kind::Target, format!("{what} asks for Python {wanted}, and there is {target}"))
+        .with_help("lock for the Python that the image has, or choose another base or `interpreter`")
 }
 
 /// What a marker that cannot be decided means for the one who builds an image.

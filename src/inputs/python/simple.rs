@@ -5,6 +5,7 @@ use dmoci_layers::Digest;
 use super::document::best_hash;
 use super::name::Name;
 use super::plan::{Location, last_part};
+use super::version::{VersionSpecifiers, specifiers};
 use crate::limits;
 use crate::url::Url;
 
@@ -23,6 +24,8 @@ pub struct Link {
     pub hashes: Vec<Digest>,
     /// How many bytes it has, where the index says it.
     pub size: Option<u64>,
+    /// Which Python it asks for, where the index says it; what cannot be read is as if it was not there.
+    pub requires_python: Option<VersionSpecifiers>,
 }
 
 /// Why an answer is not one of the Simple API.
@@ -103,6 +106,7 @@ fn json(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
             location: Location::Url(url),
             hashes: digests(hashes),
             size: file.get("size").and_then(|size| size.as_u64()),
+            requires_python: text("requires-python").and_then(|text| specifiers(text).ok()),
         });
     }
     Ok(links)
@@ -153,7 +157,14 @@ fn html(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
                 let fragment = url.fragment().unwrap_or_default().to_owned();
                 let hashes = digests(fragment.split('&').filter_map(|pair| pair.split_once('=')));
                 let filename = last_part(url.file_name());
-                links.push(Link { filename, location: Location::Url(url), hashes, size: None });
+                let requires_python = tag.get("data-requires-python").and_then(|text| specifiers(&text).ok());
+                links.push(Link {
+                    filename,
+                    location: Location::Url(url),
+                    hashes,
+                    size: None,
+                    requires_python,
+                });
             }
             _ => {}
         }
@@ -252,7 +263,11 @@ mod tests {
     fn shown(links: &[Link]) -> Vec<String> {
         links
             .iter()
-            .map(|l| format!("{} {} {:?} {:?}", l.filename, l.location, l.hashes.len(), l.size))
+            .map(|l| {
+                let python = l.requires_python.as_ref().map(ToString::to_string).unwrap_or_default();
+                let line = format!("{} {} {} {:?} {python}", l.filename, l.location, l.hashes.len(), l.size);
+                line.trim_end().to_owned()
+            })
             .collect()
     }
 
@@ -274,7 +289,7 @@ mod tests {
             "<!DOCTYPE html><html><head><meta name=\"pypi:repository-version\" content=\"1.3\">\
              <!-- <a href=\"no.whl\">no</a> --><script>if (a<b) '</a><a href=\"no.whl\">'</SCRIPT></head><body>\n\
              <A data-requires-python=\"&gt;=3.7\" HREF='../../files/a-1.0-py3-none-any.whl#sha256={hash}' >x</A><br/>\
-             <a href=/f/a%2B-1.0.tar.gz#md5=0>\n<a\nhref = \"https://other.example/a-2.0-py3-none-any.whl?x=1&amp;y=2#sha512={}\" data-yanked>y\n\
+             <a href=/f/a%2B-1.0.tar.gz#md5=0 data-requires-python='>=x'>\n<a\nhref = \"https://other.example/a-2.0-py3-none-any.whl?x=1&amp;y=2#sha512={}\" data-yanked>y\n\
              <a>none</a><a href=\"ftp://h/a-3.whl\">ftp</a><a href=\"a-4-py3-none-any.whl",
             "1".repeat(128)
         );
@@ -282,7 +297,7 @@ mod tests {
         assert_eq!(
             shown(&links),
             [
-                "a-1.0-py3-none-any.whl https://index.example/files/a-1.0-py3-none-any.whl 1 None",
+                "a-1.0-py3-none-any.whl https://index.example/files/a-1.0-py3-none-any.whl 1 None >=3.7",
                 "a+-1.0.tar.gz https://index.example/f/a%2B-1.0.tar.gz 0 None",
                 "a-2.0-py3-none-any.whl https://other.example/a-2.0-py3-none-any.whl?… 1 None",
             ]
@@ -317,14 +332,14 @@ mod tests {
         let kind = "application/vnd.pypi.simple.v1+json";
         let text = format!(
             r#"{{"meta": {{"api-version": "1.1"}}, "name": "a", "files": [
-                {{"filename": "a-1.0-py3-none-any.whl", "url": "../../f/a-1.0-py3-none-any.whl", "size": 12,
+                {{"filename": "a-1.0-py3-none-any.whl", "url": "../../f/a-1.0-py3-none-any.whl", "size": 12, "requires-python": ">=3.8, <4",
                   "hashes": {{"sha256": "{}", "md5": "x", "sha512": "short"}}, "yanked": "why"}}]}}"#,
             "a".repeat(64)
         );
         let links = parse(&address(), kind, text.as_bytes()).unwrap();
         assert_eq!(
             shown(&links),
-            ["a-1.0-py3-none-any.whl https://index.example/f/a-1.0-py3-none-any.whl 1 Some(12)"]
+            ["a-1.0-py3-none-any.whl https://index.example/f/a-1.0-py3-none-any.whl 1 Some(12) >=3.8, <4"]
         );
         for (text, why) in [
             ("{", "EOF"),

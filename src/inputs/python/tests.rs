@@ -101,6 +101,7 @@ fn index_of(lock: &str) -> BTreeMap<String, Vec<Link>> {
             filename: url.file_name().to_owned(),
             hashes: vec![format!("sha256:{}", file["hashes"]["sha256"].as_str().unwrap()).parse().unwrap()],
             size: None,
+            requires_python: None,
             location: Location::Url(url),
         }
     };

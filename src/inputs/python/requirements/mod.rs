@@ -10,12 +10,13 @@ use super::error::{Kind, PythonError};
 use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{
-    Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, best, built, finish, no_wheel, undecided,
+    Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, best, built, finish, no_wheel,
+    other_python, undecided,
 };
 use super::simple::Link;
 use super::source::Unbuilt;
 use super::target::PythonTarget;
-use super::version::{self, Version};
+use super::version::{self, Version, VersionSpecifiers, contains};
 use crate::diagnostic::{Failure, Place};
 use crate::url::Url;
 use read::{Entry, What};
@@ -143,7 +144,7 @@ fn check_constraint(
     };
     let (What::Index(constraint_of), Some(found)) = (&constraint.what, found) else { return Ok(()) };
     let super::requirement::Source::Index(specifiers) = &constraint_of.source else { return Ok(()) };
-    match version::contains(specifiers, found) {
+    match contains(specifiers, found) {
         true => Ok(()),
         false => {
             let message =
@@ -258,7 +259,7 @@ fn wheel(
                 return Ok(wheel.planned(true, Some(place())));
             }
             let mut candidates = Candidates::of((name, version), entry);
-            pinned.iter().for_each(|link| candidates.add(link.clone()));
+            pinned.iter().for_each(|link| candidates.add(link.clone(), asked));
             match best(&candidates.wheels, &asked.tags) {
                 Some(found) => Ok(found.planned(true, place())),
                 None => from_index(asked, name, version, entry, indexes, links),
@@ -274,6 +275,8 @@ struct Candidates<'a> {
     entry: &'a Entry,
     /// With a hash that is locked.
     wheels: Vec<Candidate>,
+    /// Which Python those ask for that have a locked hash and are for another one.
+    elsewhere: Option<VersionSpecifiers>,
     /// Wheels without.
     others: Vec<WheelName>,
     /// How many of these have no hash at all.
@@ -285,10 +288,10 @@ struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     fn of((name, version): (&'a Name, &'a Version), entry: &'a Entry) -> Candidates<'a> {
         let (wheels, others) = (Vec::new(), Vec::new());
-        Candidates { name, version, entry, wheels, others, without_hash: 0, sources: 0 }
+        Candidates { name, version, entry, wheels, elsewhere: None, others, without_hash: 0, sources: 0 }
     }
 
-    fn add(&mut self, link: Link) {
+    fn add(&mut self, link: Link, asked: &Asked<'_>) {
         let Ok(file) = WheelName::parse(&link.filename) else {
             self.sources += usize::from(is_sdist(&link.filename, self.name, self.version));
             return;
@@ -301,6 +304,11 @@ impl<'a> Candidates<'a> {
             self.others.push(file);
             return;
         };
+        if let Some(wanted) = link.requires_python.filter(|wanted| !contains(wanted, &asked.target.version()))
+        {
+            self.elsewhere = Some(wanted);
+            return;
+        }
         let candidate = Candidate {
             file,
             digest: digest.clone(),
@@ -338,14 +346,17 @@ fn from_index(
     }
     let mut candidates = Candidates::of((name, version), entry);
     for ask in &asks {
-        links(ask, &what, &entry.place)?.into_iter().for_each(|link| candidates.add(link));
+        links(ask, &what, &entry.place)?.into_iter().for_each(|link| candidates.add(link, asked));
     }
-    let Candidates { wheels, others, without_hash, sources, .. } = candidates;
+    let Candidates { wheels, elsewhere, others, without_hash, sources, .. } = candidates;
     if let Some(found) = best(&wheels, &asked.tags) {
         return Ok(found.planned(true, entry.place.clone()));
     }
     if let Some(wheel) = built(asked, name, Some(version)) {
         return Ok(wheel.planned(true, Some(entry.place.clone())));
+    }
+    if let (Some(wanted), true) = (&elsewhere, wheels.is_empty()) {
+        return Err(other_python(&what, wanted, asked.target).at(entry.place.clone()).into());
     }
     let fitting: Vec<&WheelName> =
         others.iter().filter(|file| asked.tags.rank(&file.tags).is_some()).collect();

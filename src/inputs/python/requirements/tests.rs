@@ -4,17 +4,24 @@ use super::super::error::shown;
 use super::super::plan::{Location, Options, PythonPlan};
 use super::super::simple::Link;
 use super::super::tests::{built, debian, document, files, names};
+use super::super::version::specifiers;
 use super::{Ask, Indexes, Offers, plan, read};
 use crate::diagnostic::{Exit, Failure};
 
 const ONE: &str = "--hash=sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const TWO: &str = "--hash=sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
+/// The same for this Python only.
+fn link_for(python: &str, filename: &str, digit: char) -> Link {
+    Link { requires_python: Some(specifiers(python).unwrap()), ..link(filename, digit) }
+}
+
 /// A link with this digit as its hash; without one when it is a dash.
 fn link(filename: &str, digit: char) -> Link {
     let hashes = (digit != '-').then(|| format!("sha256:{}", digit.to_string().repeat(64)).parse().unwrap());
     let location = Location::Url(format!("https://files.example/{filename}").parse().unwrap());
-    Link { filename: filename.to_owned(), location, hashes: hashes.into_iter().collect(), size: Some(5) }
+    let filename = filename.to_owned();
+    Link { filename, location, hashes: hashes.into_iter().collect(), size: Some(5), requires_python: None }
 }
 
 fn run_with(
@@ -60,6 +67,10 @@ fn run(text: &str) -> Result<PythonPlan, Failure> {
         link("c-1-py3-none-any.whl", '-'),
         link("d-1.zip", '1'),
         link("e-1-cp312-cp312-win_amd64.whl", '1'),
+        link_for(">=3.12", "f-1-py3-none-any.whl", '1'),
+        link_for(">=3.12", "f-1-cp312-abi3-manylinux_2_17_x86_64.whl", '2'),
+        link_for(">=3.11", "g-1-py3-none-any.whl", '1'),
+        link_for(">=3.12", "g-1-cp311-cp311-manylinux_2_17_x86_64.whl", '2'),
         link("strange", '1'),
     ];
     let indexes =
@@ -76,6 +87,8 @@ fn what_is_listed_is_installed() {
         files(&run("A === 1.0 TWO\n-r more.txt\nx==1 ; os_name == 'nt'").unwrap()),
         ["a-1.0-py3-none-any.whl", "b-1-py3-none-any.whl"]
     );
+    // What the index says is for another Python does not count either.
+    assert_eq!(files(&run("g==1 ONE TWO").unwrap()), ["g-1-py3-none-any.whl"]);
     let plan = run("z @ https://h.example/z-1-py3-none-any.whl ONE\nw/y-1-py3-none-any.whl TWO\nhttps://h.example/x-1-py3-none-any.whl#sha256=1111111111111111111111111111111111111111111111111111111111111111").unwrap();
     let places: Vec<String> =
         plan.wheels.iter().map(|wheel| format!("{} {}", wheel.location, &wheel.digest.hex()[..1])).collect();
@@ -141,6 +154,7 @@ fn refused() {
         ("c==1 ONE", "E-PYTHON-INDEX: the index says no sha256 of c-1-py3-none-any.whl".into()),
         ("d==1 ONE", "E-PYTHON-SOURCE: d 1 is there only as a source distribution".into()),
         ("e==1 ONE", "E-PYTHON-WHEEL: e 1 has no wheel for CPython 3.11.2".into()),
+        ("f==1 ONE TWO", "E-PYTHON-TARGET: f 1 asks for Python >=3.12, and there is CPython 3.11.2 on x86_64 with glibc-2.36\nrequirements.txt:1\nhelp: lock for".into()),
         ("a==1.0 ONE\n-c tight.txt", "E-PYTHON-LOCK: a 1.0 is not what the constraint <1 allows\nrequirements.txt:1\ntight.txt:1".into()),
         ("--no-binary :all:\na==1.0 ONE", "E-PYTHON-SOURCE: --no-binary :all: asks to build".into()),
         ("--no-binary x,A\na==1.0 ONE", "E-PYTHON-SOURCE: --no-binary A asks to build".into()),
