@@ -4,6 +4,7 @@
 //! sets it, it fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says so")]
 
+mod applications;
 mod backends;
 mod cache;
 mod changes;

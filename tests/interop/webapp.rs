@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::debian;
 use crate::support::docker::{self, Docker};
+use crate::support::fault::strace;
 use crate::support::podman::{self, Podman};
 use crate::support::{Place, command, dmoci, have, run, said};
 
@@ -38,12 +39,12 @@ fn project() -> &'static Path {
 }
 
 /// What is asked inside the container, which has no network but its own.
-const ASK: &str = "import sys, urllib.request as r\n\
+pub(crate) const ASK: &str = "import sys, urllib.request as r\n\
     for path in sys.argv[1:]: print(r.urlopen('http://127.0.0.1:8000' + path, timeout=5).read().decode())\n";
 
 /// Runs something in the container until it succeeds.
-fn until(mut attempt: impl FnMut() -> Command) -> String {
-    let end = Instant::now() + Duration::from_secs(60);
+pub(crate) fn until(mut attempt: impl FnMut() -> Command) -> String {
+    let end = Instant::now() + Duration::from_secs(240);
     loop {
         let said = said(&mut attempt());
         if said.code == Some(0) {
@@ -120,6 +121,44 @@ fn it_runs_in_docker() {
     let docker = Docker::start();
     run(docker.docker().args(["load", "--input"]).arg(project().join("docker.tar")));
     serves(&|| docker.docker(), &[]);
+}
+
+/// Locked and built twice, for both platforms: identical, and the same again from another folder. Nothing but dmoci is executed:
+/// there is nothing to be found on the path, and the kernel is asked for nothing else.
+#[test]
+fn it_builds_twice_and_executes_nothing() {
+    if !have(&["strace"]) {
+        return;
+    }
+    let place = Place::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/webapp");
+    let digests = ["one", "other"].map(|name| {
+        let project = place.path(name);
+        run(command("cp").arg("-r").arg(&fixture).arg(&project));
+        run(dmoci().arg("lock").arg("-C").arg(&project).env("PATH", ""));
+        let mut build = dmoci();
+        build.args(["build", "--twice", "--locked", "--offline", "-C"]).arg(&project).env("PATH", "");
+        let log = place.path("strace.log");
+        assert_eq!(other_programs(&build, &log), [""; 0]);
+        fs::read_to_string(project.join("dist/digests.json")).unwrap()
+    });
+    assert_eq!(digests[0], digests[1]);
+    let said: serde_json::Value = serde_json::from_str(&digests[0]).unwrap();
+    let platforms: Vec<_> =
+        said["platforms"].as_array().unwrap().iter().map(|one| one["platform"].as_str().unwrap()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+}
+
+/// The programs beside dmoci that a command of dmoci, which must succeed, executes.
+pub(crate) fn other_programs(traced: &Command, log: &Path) -> Vec<String> {
+    run(&mut strace(traced, log, &["trace=execve,execveat".to_owned()]));
+    let log = fs::read_to_string(log).unwrap();
+    let calls = log.lines().filter(|line| line.contains("exec") && line.ends_with("= 0"));
+    let mut programs: Vec<String> = calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(programs[0], env!("CARGO_BIN_EXE_dmoci"));
+    // It starts itself for the second build.
+    programs.retain(|program| program != env!("CARGO_BIN_EXE_dmoci") && program != "/proc/self/exe");
+    programs
 }
 
 /// Without Python in the image the environment is there all the same, for both platforms.

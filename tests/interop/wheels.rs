@@ -100,8 +100,11 @@ fn ours(place: &Place, wheels: &[PathBuf], at: &Path) -> PathBuf {
     root.join(at.strip_prefix("/").unwrap())
 }
 
+/// Of a file that is larger, and no RECORD, [`tree`] keeps the beginning and the digest.
+const LARGE: usize = 1 << 16;
+
 /// What a folder holds, by path: mode and content, or target of a link. Empty directories are not told of.
-pub(crate) fn tree(folder: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+pub(crate) fn tree(folder: &Path) -> Tree {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(directory) = open.pop() {
@@ -114,7 +117,13 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
             } else if metadata.is_dir() {
                 open.push(path);
             } else {
-                found.insert(name, (metadata.permissions().mode() & 0o7777, fs::read(&path).unwrap()));
+                let mut content = fs::read(&path).unwrap();
+                if content.len() > LARGE && !name.ends_with("/RECORD") {
+                    let digest = dmoci_layers::Digest::sha256(&content);
+                    content.truncate(64);
+                    content.extend(digest.to_string().bytes());
+                }
+                found.insert(name, (metadata.permissions().mode() & 0o7777, content));
             }
         }
     }
@@ -124,22 +133,23 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
 /// The lines of a RECORD but those of files that are meant to differ.
 fn record(content: &[u8]) -> BTreeSet<String> {
     let text = String::from_utf8(content.to_vec()).unwrap();
-    let meant = [
-        "/INSTALLER,",
-        "/REQUESTED,",
-        "/direct_url.json,",
-        "/uv_cache.json,",
-        "../../../bin/",
-        "/__pycache__/",
-    ];
-    // Without an environment programs stand beside the packages.
+    let meant = ["/INSTALLER,", "/REQUESTED,", "/direct_url.json,", "/uv_cache.json,", "/__pycache__/"];
+    // Without an environment programs and data stand beside the packages.
+    let lines = text.lines().map(|line| line.strip_prefix("../../../").unwrap_or(line));
     let meant = |line: &&str| line.starts_with("bin/") || meant.iter().any(|part| line.contains(part));
-    text.lines().filter(|line| !meant(line)).map(str::to_owned).collect()
+    lines.filter(|line| !meant(line)).map(str::to_owned).collect()
 }
 
 /// In what two environments differ, a line each.
 pub(crate) fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
-    let (ours, theirs) = (tree(ours), tree(theirs));
+    differences_of(&tree(ours), &tree(theirs))
+}
+
+/// What a folder holds, by path; see [`tree`].
+pub(crate) type Tree = BTreeMap<String, (u32, Vec<u8>)>;
+
+/// In what they differ, a line each.
+pub(crate) fn differences_of(ours: &Tree, theirs: &Tree) -> Vec<String> {
     let mut lines = Vec::new();
     for path in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
         match (ours.get(path), theirs.get(path)) {

@@ -10,8 +10,32 @@ use super::{command, dmoci, run};
 /// What it needs.
 pub(crate) const PEERS: &[&str] = &["root", "amd64", "mmdebstrap"];
 
-/// The suite of Debian that is made.
-const SUITE: &str = "bookworm";
+/// A suite of Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suite {
+    /// 12, with Python 3.11 and glibc 2.36.
+    Bookworm,
+    /// 13, with Python 3.13 and glibc 2.41.
+    Trixie,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "bookworm",
+            Suite::Trixie => "trixie",
+        }
+    }
+
+    /// The version of its Python.
+    pub(crate) fn python(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "3.11",
+            Suite::Trixie => "3.13",
+        }
+    }
+}
+
 const VARIANT: &str = "minbase";
 
 /// The name of the image.
@@ -101,21 +125,45 @@ pub(crate) fn project() -> &'static Path {
 #[track_caller]
 pub(crate) fn root_file_system() -> &'static Path {
     static TAR: OnceLock<PathBuf> = OnceLock::new();
-    TAR.get_or_init(|| made(&[]))
+    TAR.get_or_init(|| made(Suite::Bookworm, &[]))
 }
 
-/// The same with Python.
+/// The same with Python, of this suite.
 #[track_caller]
-pub(crate) fn root_file_system_with_python() -> &'static Path {
-    static TAR: OnceLock<PathBuf> = OnceLock::new();
-    TAR.get_or_init(|| made(&["python3"]))
+fn root_file_system_with_python(suite: Suite) -> &'static Path {
+    static TARS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+    TARS[suite as usize].get_or_init(|| made(suite, &["python3"]))
 }
 
-/// Writes the image of this Debian with Python into `base-project/dist/image` of a project, with the tag `3`.
+/// The Python of a suite, to be run on this machine: in this folder its files, and a program that starts it with its own C
+/// library.
+pub(crate) fn python(suite: Suite, folder: &Path) -> PathBuf {
+    fs::create_dir(folder).unwrap();
+    let mut tar = command("tar");
+    tar.arg("-xf").arg(root_file_system_with_python(suite)).arg("-C").arg(folder);
+    run(tar.args(["--no-same-owner", "./usr", "./lib", "./lib64"]));
+    let (root, version) = (folder.display(), suite.python());
+    let text = format!(
+        "#!/bin/sh\nexport PYTHONHOME={root}/usr PYTHONDONTWRITEBYTECODE=1\n\
+         exec {root}/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-linux-gnu \
+         {root}/usr/bin/python{version} \"$@\"\n"
+    );
+    let program = folder.join("python");
+    fs::write(&program, text).unwrap();
+    run(command("chmod").arg("a+x").arg(&program));
+    program
+}
+
+/// Writes the image of a Debian with Python into `base-project/dist/image` of a project, with the tag `3`.
 pub(crate) fn write_base_with_python(project: &Path) {
+    write_base_with_python_of(Suite::Bookworm, project);
+}
+
+/// The same of this suite.
+pub(crate) fn write_base_with_python_of(suite: Suite, project: &Path) {
     let base = project.join("base-project");
     fs::create_dir_all(&base).unwrap();
-    let tar = root_file_system_with_python();
+    let tar = root_file_system_with_python(suite);
     if fs::hard_link(tar, base.join("os.tar")).is_err() {
         fs::copy(tar, base.join("os.tar")).unwrap();
     }
@@ -128,29 +176,30 @@ pub(crate) fn write_base_with_python(project: &Path) {
     run(dmoci().arg("build").arg("-C").arg(&base));
 }
 
-fn made(packages: &[&str]) -> PathBuf {
+fn made(suite: Suite, packages: &[&str]) -> PathBuf {
     let cache = cache();
     fs::create_dir_all(&cache).unwrap();
-    let name = [&["debian", SUITE, VARIANT], packages].concat().join("-");
+    let name = [&["debian", suite.name(), VARIANT], packages].concat().join("-");
     let tar = cache.join(format!("{name}.tar"));
     if !tar.is_file() {
         let part = cache.join(format!("{name}.{}.part.tar", std::process::id()));
         let mut make = command("mmdebstrap");
         make.arg(format!("--variant={VARIANT}")).arg(format!("--include={}", packages.join(",")));
-        run(make.arg(SUITE).arg(&part).args(sources()));
+        run(make.arg(suite.name()).arg(&part).args(sources(suite)));
         fs::rename(&part, &tar).unwrap();
     }
     tar
 }
 
 /// The machine's own files of package sources that name the suite; none means the default of mmdebstrap.
-fn sources() -> Vec<PathBuf> {
+fn sources(suite: Suite) -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     files.extend(
         fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().map(|file| file.unwrap().path()),
     );
     files.sort();
-    let words = [SUITE.to_owned(), format!("{SUITE}-updates"), format!("{SUITE}-security")];
+    let name = suite.name();
+    let words = [name.to_owned(), format!("{name}-updates"), format!("{name}-security")];
     files.retain(|file| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let lines = text.lines().filter(|line| line.starts_with("deb ") || line.starts_with("Suites:"));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{command, run, said};
+use super::{command, path_of, run, said};
 
 /// What it needs.
 pub(crate) const PEERS: &[&str] = &["strace"];
@@ -110,7 +110,8 @@ pub(crate) fn with(traced: &mut Command, scratch: &Path, at: At, fault: &str) ->
 
 /// A command, traced into `log`.
 pub(crate) fn strace(traced: &Command, log: &Path, expressions: &[String]) -> Command {
-    let mut strace = command("strace");
+    // Found before the path of the traced program counts.
+    let mut strace = command(path_of("strace").unwrap());
     strace.args(["--follow-forks", "--decode-fds=path", "--quiet=all"]);
     strace.arg("--output").arg(log);
     for expression in expressions {

@@ -34,6 +34,17 @@ pub(crate) fn have(peers: &[&str]) -> bool {
     false
 }
 
+/// True when what takes minutes is to be run: with `DMOCI_HEAVY=1`, as `.ci/full` does.
+pub(crate) fn heavy() -> bool {
+    let heavy = env::var_os("DMOCI_HEAVY").is_some();
+    if !heavy {
+        let test = thread::current().name().unwrap_or("a test").to_owned();
+        let line = format!("skipped: {test} takes minutes; DMOCI_HEAVY=1 runs it\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    heavy
+}
+
 fn is_here(peer: &str) -> bool {
     match peer {
         "root" => rustix::process::getuid().is_root(),

@@ -21,6 +21,11 @@ impl Podman {
         drivers("vfs", "overlay").into_iter().map(|driver| Podman(Place::new(), driver))
     }
 
+    /// With the storage driver that needs least space.
+    pub(crate) fn small() -> Podman {
+        Podman::of_each_driver().last().unwrap()
+    }
+
     /// The podman command. runc and cgroupfs, because the default runtime refuses machines with both cgroup hierarchies.
     pub(crate) fn podman(&self) -> Command {
         let mut podman = self.with_storage("podman");
