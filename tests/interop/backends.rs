@@ -107,6 +107,12 @@ fn what_a_good_backend_makes() {
     assert_eq!(names("dist"), ["evidence", "python"]);
     let kept = said(dmoci(&place.path("")).arg("--no-normalize").arg("--json"));
     assert!(kept.out.contains("\"normalized\": false"), "{}", kept.out);
+    let kept: serde_json::Value = serde_json::from_str(&kept.out).unwrap();
+    for made in kept["distributions"].as_array().unwrap() {
+        assert_eq!(made["digest"], made["backendDigest"], "{made}");
+        let bytes = fs::read(place.path("dist/python").join(made["name"].as_str().unwrap())).unwrap();
+        assert_eq!(made["digest"], dmoci_layers::Digest::sha256(&bytes).to_string(), "{made}");
+    }
     // What is somebody's stays.
     fs::write(place.path("dist/python/notes.txt"), "").unwrap();
     let foreign = said(&mut dmoci(&place.path("")));

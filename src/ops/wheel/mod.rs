@@ -209,6 +209,8 @@ fn one(
     let mut out = BufWriter::new(File::create_new(&target).map_err(failed)?);
     match (request.as_they_are, kind) {
         (true, _) => {
+            // Looking at it has moved the place that it is read from.
+            file.rewind().map_err(io)?;
             io::copy(&mut file, &mut out).map_err(failed)?;
         }
         (false, DistKind::Wheel) => {
