@@ -73,6 +73,20 @@ impl ZipTime {
         ZipTime { date, time: time as u16 }
     }
 
+    /// Seconds since 1970-01-01T00:00:00Z. Fields that are no date give some time.
+    pub fn seconds(self) -> u64 {
+        let (year, month, day) =
+            (1980 + u64::from(self.date >> 9), self.date >> 5 & 15, u64::from(self.date & 31));
+        // As above, the other way round.
+        let (year, month) = match month {
+            0..=2 => (year - 1, u64::from(month) + 9),
+            _ => (year, u64::from(month) - 3),
+        };
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+        let (hour, minute) = (u64::from(self.time >> 11), u64::from(self.time >> 5 & 63));
+        days.saturating_sub(719_469) * 86_400 + hour * 3600 + minute * 60 + u64::from(self.time & 31) * 2
+    }
+
     /// From the two fields of a header.
     pub fn from_fields(date: u16, time: u16) -> ZipTime {
         ZipTime { date, time }
@@ -240,6 +254,9 @@ mod tests {
             let date = (1980 + (date >> 9), date >> 5 & 15, date & 31);
             (date, (time >> 11, time >> 5 & 63, (time & 31) * 2))
         };
+        for seconds in (MTIME..4_354_819_198).step_by(1_234_566).chain([951_782_400, 1_709_251_198]) {
+            assert_eq!(ZipTime::of(seconds).seconds(), seconds & !1, "{seconds}");
+        }
         assert_eq!(fields(0), ((1980, 1, 2), (0, 0, 0)));
         assert_eq!(fields(MTIME + 86_399), ((1980, 1, 2), (23, 59, 58)));
         assert_eq!(fields(951_782_400), ((2000, 2, 29), (0, 0, 0)));

@@ -1,18 +1,24 @@
 //! `dmoci verify`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
 
+use super::build::epoch;
+use super::network::NetworkArgs;
 use super::report::Progress;
+use super::wheel::itself;
 use super::{Report, count, docker};
 use crate::diagnostic::{Exit, Failure};
-use crate::engine::verify::{Finding, Outcome, VerifyReport, Watch};
+use crate::engine::verify::{Finding, Outcome, Verdict, VerifyReport, Watch};
 use crate::oci::Severity;
+use crate::ops::lock::Network;
 use crate::ops::verify::{self, Request};
+use crate::ops::wheel;
 use crate::store::Subject;
 
 /// Say whether an image, wheel or source distribution is sound and authentic, and why
@@ -36,6 +42,18 @@ pub(crate) struct Args {
     /// The version that every subject must say it is
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<String>,
+    /// Build the wheel or source distribution again from --source, and compare: identical bytes, identical after normalisation,
+    /// identical RECORD (the same content of all files), or different: exit 5. That it cannot be built is 6
+    #[arg(long, requires = "source")]
+    rebuild: bool,
+    /// The source tree to build from: what git tracks there, outside of a work tree everything
+    #[arg(long, value_name = "DIR", requires = "rebuild")]
+    source: Option<PathBuf>,
+    /// The interpreter that runs the build backend
+    #[arg(long, value_name = "PROGRAM", default_value = "python3", requires = "rebuild")]
+    python: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Print the whole report as JSON (docs/verify.schema.json, dmoci schema --of verify)
     #[arg(long)]
     json: bool,
@@ -44,6 +62,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     let mut reports = Vec::new();
+    let network = args.network.network(false);
+    let rebuild = args.source.as_deref().map(|source| again(source, &args.python)).transpose()?;
     for subject in args.subjects {
         report.detail("Verifying", &subject);
         let request = Request {
@@ -55,7 +75,10 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         };
         let result = verify::verify_watched(&request, &Watcher { report, progress: Mutex::new(None) });
         match result {
-            Ok(result) => {
+            Ok(mut result) => {
+                if let Some(again) = rebuild.as_ref().filter(|_| is_sound(result.verdict)) {
+                    exit = exit.worst(rebuilt(&request, again, &network, &mut result, report));
+                }
                 exit = exit.worst(result.verdict.exit());
                 if !args.json {
                     lines(&result).iter().for_each(|line| report.data(line));
@@ -76,6 +99,54 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         report.json(&json!({"schema": 1, "exit": exit as i32, "reports": reports}));
     }
     Ok(exit)
+}
+
+fn is_sound(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Verified | Verdict::Sound | Verdict::NotAuthenticated)
+}
+
+/// How a source is built again.
+fn again(source: &Path, python: &Path) -> Result<wheel::Request, Failure> {
+    Ok(wheel::Request {
+        source: source.to_owned(),
+        output: source.join("dist"),
+        lock: source.join("dmoci.lock"),
+        scratch: std::env::temp_dir(),
+        dmoci: itself()?,
+        python: python.to_owned(),
+        all_files: false,
+        as_they_are: true,
+        update: false,
+        epoch: epoch()?,
+        limit: Duration::from_secs(1800),
+        versions: Vec::new(),
+        pins: false,
+    })
+}
+
+/// Builds again, and adds what came of it to the report. What cannot be built decides nothing.
+fn rebuilt(
+    request: &Request,
+    again: &wheel::Request,
+    network: &Network<'_>,
+    result: &mut VerifyReport,
+    report: &Report,
+) -> Exit {
+    let watch = super::watcher::Watcher::new(report);
+    let asked = request.subject.digest().is_some() || request.against.is_some();
+    match wheel::rebuild(request.subject.path(), again, network, &watch) {
+        Ok(rebuild) => {
+            result.rebuilt(rebuild, &again.source.display().to_string(), asked);
+            Exit::Done
+        }
+        Err(mut failure) => {
+            failure.exit = Exit::Undecided;
+            report.failure(&failure);
+            // What was asked for has no answer, whatever else is known.
+            result.verdict = Verdict::Undecided;
+            Exit::Undecided
+        }
+    }
 }
 
 /// Draws a bar over the bytes of all blobs.
@@ -131,6 +202,10 @@ fn lines(report: &VerifyReport) -> Vec<String> {
         let text =
             [why, &check.detail].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
         lines.push(format!("  {:<13} {outcome:<7} {text}", check.id.name()).trim_end().to_owned());
+    }
+    if let Some(rebuild) = &report.rebuild {
+        lines.push(format!("  rebuild: {}", rebuild.verdict.words()));
+        lines.extend(rebuild.differences.iter().map(|line| format!("    {line}")));
     }
     match report.canonical.reasons.as_slice() {
         [] => lines.push("  canonical: yes".into()),

@@ -61,14 +61,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
-    let dmoci = std::env::current_exe().map_err(|error| Failure {
-        code: "E-WHEEL-TOOLS",
-        exit: Exit::Undecided,
-        message: "this program does not find itself".into(),
-        causes: vec![error.to_string()],
-        places: Vec::new(),
-        help: None,
-    })?;
+    let dmoci = itself()?;
     let request = Request {
         output: args.output.unwrap_or_else(|| args.directory.join("dist")),
         lock: args.directory.join("dmoci.lock"),
@@ -81,6 +74,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         update: args.update,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         limit: Duration::from_secs(args.timeout),
+        versions: Vec::new(),
+        pins: true,
     };
     let network = args.network.network(args.locked);
     let watch = Watcher::new(report);
@@ -98,6 +93,18 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         ),
     }
     Ok(Exit::Done)
+}
+
+/// Where this program is.
+pub(super) fn itself() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure {
+        code: "E-WHEEL-TOOLS",
+        exit: Exit::Undecided,
+        message: "this program does not find itself".into(),
+        causes: vec![error.to_string()],
+        places: Vec::new(),
+        help: None,
+    })
 }
 
 /// Runs a program in a cell, when the environment of this process says so; gives what to exit with. No option: it is nothing for people.

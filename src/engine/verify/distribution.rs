@@ -74,6 +74,7 @@ pub fn verify(
             digest: digest.to_string(),
             files: found.files,
         }),
+        rebuild: None,
         checks,
         findings: findings.sorted(),
         canonical,

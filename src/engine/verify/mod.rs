@@ -27,7 +27,8 @@ use dmoci_layers::Digest;
 pub use super::reader::Watch;
 pub use distribution::verify as verify_distribution;
 pub use report::{
-    Canonical, Check, CheckId, DistributionSummary, Finding, ImageSummary, Outcome, Verdict, VerifyReport,
+    Canonical, Check, CheckId, DistributionSummary, Finding, ImageSummary, Outcome, Rebuild, RebuildVerdict,
+    Verdict, VerifyReport,
 };
 
 use crate::diagnostic::Diagnostic as _;
@@ -106,6 +107,7 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
         authenticated_by,
         images: graph.images,
         distribution: None,
+        rebuild: None,
         checks,
         findings: findings.sorted(),
         canonical,

@@ -139,6 +139,8 @@ pub enum Verdict {
     Mismatch,
     /// Damaged, tampered with or malformed.
     NotSound,
+    /// Sound, but the source makes something else.
+    RebuildDiffers,
     /// Something could not be read or computed, so there is no answer.
     Undecided,
 }
@@ -152,6 +154,7 @@ impl Verdict {
             Verdict::NotAuthenticated => "SOUND, NOT AUTHENTICATED",
             Verdict::Mismatch => "MISMATCH",
             Verdict::NotSound => "NOT SOUND",
+            Verdict::RebuildDiffers => "REBUILD DIFFERS",
             Verdict::Undecided => "UNDECIDED",
         }
     }
@@ -162,6 +165,7 @@ impl Verdict {
             Verdict::Verified | Verdict::Sound => Exit::Done,
             Verdict::NotAuthenticated => Exit::Missing,
             Verdict::Mismatch | Verdict::NotSound => Exit::Mismatch,
+            Verdict::RebuildDiffers => Exit::Differs,
             Verdict::Undecided => Exit::Undecided,
         }
     }
@@ -199,6 +203,40 @@ pub struct DistributionSummary {
     pub files: u64,
 }
 
+/// What building again from the source gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebuildVerdict {
+    /// The same bytes.
+    Bytes,
+    /// Other bytes, and the same normal form.
+    Normalised,
+    /// The same content of all files but RECORD; modes differ, say.
+    Record,
+    /// Something else.
+    Different,
+}
+
+impl RebuildVerdict {
+    /// The words for people, and the value in JSON.
+    pub fn words(self) -> &'static str {
+        match self {
+            RebuildVerdict::Bytes => "identical bytes",
+            RebuildVerdict::Normalised => "identical after normalisation",
+            RebuildVerdict::Record => "identical RECORD",
+            RebuildVerdict::Different => "different",
+        }
+    }
+}
+
+/// How a distribution compares with one that was built again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuild {
+    /// In a word.
+    pub verdict: RebuildVerdict,
+    /// The first files that differ, and where.
+    pub differences: Vec<String>,
+}
+
 /// Whether every byte is as dmoci would have written it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Canonical {
@@ -219,6 +257,8 @@ pub struct VerifyReport {
     pub images: Vec<ImageSummary>,
     /// The distribution, when the subject is one.
     pub distribution: Option<DistributionSummary>,
+    /// What building it again gave, when that was asked for.
+    pub rebuild: Option<Rebuild>,
     /// Every check.
     pub checks: Vec<Check>,
     /// Every finding, errors first.
@@ -231,6 +271,25 @@ impl VerifyReport {
     /// Number of findings of a weight.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// Adds what building again from a source gave. Of something sound it decides: another content is no, and the same content is what the
+    /// operator holds the source of, so that it authenticates when nothing else was asked to.
+    pub fn rebuilt(&mut self, rebuild: Rebuild, source: &str, asked: bool) {
+        let words = rebuild.verdict.words();
+        match rebuild.verdict {
+            RebuildVerdict::Different => self.verdict = Verdict::RebuildDiffers,
+            _ if asked => {}
+            _ => {
+                self.verdict = Verdict::Verified;
+                let by = format!("the source in {source}, which gives it again: {words}");
+                for check in self.checks.iter_mut().filter(|check| check.id == CheckId::Authenticity) {
+                    (check.outcome, check.detail) = (Outcome::Pass, by.clone());
+                }
+                self.authenticated_by.push(by);
+            }
+        }
+        self.rebuild = Some(rebuild);
     }
 
     /// One of `reports` in the JSON of `docs/verify.schema.json`.
@@ -263,6 +322,9 @@ impl VerifyReport {
             "authenticatedBy": self.authenticated_by,
             "images": images.collect::<Vec<_>>(),
             "distribution": distribution,
+            "rebuild": self.rebuild.as_ref().map(|rebuild| {
+                json!({"verdict": rebuild.verdict.words(), "differences": rebuild.differences})
+            }),
             "checks": checks.collect::<Vec<_>>(),
             "findings": findings.collect::<Vec<_>>(),
             "canonical": {"yes": self.canonical.reasons.is_empty(), "reasons": self.canonical.reasons},

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::{Said, WheelError};
 use super::project::{BuildSystem, check};
+use super::rebuild::same_project;
 use super::source::{Source, make_directory};
 use super::tools::{Chosen, DRIVER, Installer, Python, read};
 use crate::cache::Downloads;
@@ -46,6 +47,10 @@ pub(super) struct Requirements<'a> {
     pub(super) lock: PathBuf,
     /// Everything is pinned anew.
     pub(super) renew: bool,
+    /// Versions that must be those, of what is required.
+    pub(super) versions: &'a [String],
+    /// The lock file is written.
+    pub(super) pins: bool,
     pub(super) project: &'a Path,
     /// For what the resolver writes.
     pub(super) scratch: &'a Path,
@@ -109,6 +114,10 @@ impl Environment<'_> {
     pub(super) fn provide(&self, from: &Requirements<'_>) -> Result<Vec<Pin>, Failure> {
         let pins = BuildPins::load(&from.lock, &self.python.platform()?, from.renew)?;
         let mut wanted = self.system.requires.clone();
+        let required =
+            |version: &&String| wanted.iter().any(|requirement| same_project(requirement, version));
+        let versions: Vec<String> = from.versions.iter().filter(required).cloned().collect();
+        wanted.extend(versions);
         wanted.sort();
         wanted.dedup();
         let old = if from.renew { Vec::new() } else { pins.pins() };
@@ -134,7 +143,7 @@ impl Environment<'_> {
             }
             self.install(&wanted, &from.lock)?;
         }
-        if from.renew || fresh {
+        if from.pins && (from.renew || fresh) {
             pins.save(&now, from.watch)?;
         }
         Ok(now)

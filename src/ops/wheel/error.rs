@@ -60,6 +60,9 @@ pub(super) enum WheelError {
     /// Something of somebody else is in the way.
     #[error("{} holds {name:?}, which is no distribution", path.display())]
     Foreign { path: PathBuf, name: String },
+    /// What is to be built again is no distribution.
+    #[error("{} is no wheel and no source distribution, and nothing else can be built again", .0.display())]
+    Rebuild(PathBuf),
     /// A time that no calendar here has.
     #[error("the time {0} is after the year 2107, which zip archives cannot hold")]
     Epoch(u64),
@@ -82,6 +85,7 @@ impl Diagnostic for WheelError {
             WheelError::Backend { .. } => "E-WHEEL-BACKEND",
             WheelError::Output { .. } => "E-OUTPUT",
             WheelError::Foreign { .. } => "E-OUTPUT-FOREIGN",
+            WheelError::Rebuild(_) => "E-REBUILD",
             WheelError::Epoch(_) => "E-EPOCH",
         }
     }
@@ -94,6 +98,7 @@ impl Diagnostic for WheelError {
             | WheelError::Unlocked { .. }
             | WheelError::Requirement { .. }
             | WheelError::Foreign { .. }
+            | WheelError::Rebuild(_)
             | WheelError::Epoch(_) => Exit::Usage,
             _ => Exit::Undecided,
         }
@@ -115,7 +120,7 @@ impl Diagnostic for WheelError {
                 "only wheels that an index serves by https can be pinned: look into the configuration of uv or pip".into()
             }
             WheelError::Foreign { .. } => "move it away: uploaders take the whole folder".into(),
-            WheelError::Source { .. } | WheelError::Resolve { .. } | WheelError::Backend { .. } | WheelError::Output { .. } | WheelError::Epoch(_) => {
+            WheelError::Source { .. } | WheelError::Resolve { .. } | WheelError::Backend { .. } | WheelError::Output { .. } | WheelError::Rebuild(_) | WheelError::Epoch(_) => {
                 return None;
             }
         })

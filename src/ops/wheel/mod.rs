@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! mod > environment > tools, source, project > error
-//! mod > publish
+//! mod, rebuild > publish
 //! ```
 
 mod environment;
 mod error;
 mod project;
 mod publish;
+mod rebuild;
 mod source;
 mod tools;
 
@@ -30,6 +31,8 @@ use crate::lock::Pin;
 use crate::oci::Severity;
 use crate::sandbox::{Cell, Isolation};
 use crate::vcs::WorkTree;
+pub use rebuild::rebuild;
+
 use environment::{Environment, Requirements, variables};
 use error::WheelError;
 use project::BuildSystem;
@@ -61,6 +64,10 @@ pub struct Request {
     pub epoch: Option<u64>,
     /// How long each hook may take.
     pub limit: Duration,
+    /// Versions of build requirements that must be those; of projects that are not required they say nothing.
+    pub versions: Vec<String>,
+    /// Add to the lock file what is pinned.
+    pub pins: bool,
 }
 
 /// A distribution that was built.
@@ -97,7 +104,8 @@ pub fn build(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Res
     crate::sha256::provide();
     let scratch = tempfile::Builder::new().prefix("dmoci-wheel-").tempdir_in(&request.scratch);
     let scratch = scratch.map_err(|source| WheelError::Output { path: request.scratch.clone(), source })?;
-    let (made, evidence) = made(request, network, watch, scratch.path())?;
+    let both = [DistKind::Sdist, DistKind::Wheel];
+    let (made, evidence) = made(request, network, watch, scratch.path(), &both)?;
     let folder = publish::publish(&request.output, &made, &evidence, watch)?;
     let distributions = made.into_iter().map(|(distribution, _)| distribution).collect();
     Ok(Built { folder, distributions, evidence })
@@ -106,12 +114,13 @@ pub fn build(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Res
 /// A distribution, and where its bytes are.
 type Made = (Distribution, PathBuf);
 
-/// Builds both below `scratch`.
+/// Builds these below `scratch`.
 fn made(
     request: &Request,
     network: &Network<'_>,
     watch: &dyn Watch,
     scratch: &Path,
+    kinds: &[DistKind],
 ) -> Result<(Vec<Made>, Value), Failure> {
     let system = BuildSystem::read(&request.source)?;
     let epoch = match request.epoch {
@@ -160,6 +169,8 @@ fn made(
         watch,
         lock: request.lock.clone(),
         renew: request.update,
+        versions: &request.versions,
+        pins: request.pins,
         project: &request.source,
         scratch: &scratch,
     };
@@ -170,7 +181,11 @@ fn made(
     );
     let pins = environment.provide(&from)?;
     let mut made = Vec::new();
-    for (kind, hook) in [(DistKind::Sdist, "build_sdist"), (DistKind::Wheel, "build_wheel")] {
+    for &kind in kinds {
+        let hook = match kind {
+            DistKind::Sdist => "build_sdist",
+            DistKind::Wheel => "build_wheel",
+        };
         watch.status("Building", &format!("the {} with {}", kind.name(), system.backend));
         made.push(one(request, &environment, (kind, hook), &scratch.join("made"), watch)?);
     }

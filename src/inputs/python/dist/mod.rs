@@ -3,9 +3,10 @@
 //!
 //! ```text
 //! wheel, sdist > metadata, same
-//! recognise
+//! recognise, contents
 //! ```
 
+mod contents;
 mod metadata;
 mod recognise;
 mod same;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use dmoci_layers::Digest;
 
+pub use contents::Contents;
 pub use recognise::recognise;
 pub use sdist::{Sdist, SdistFile, SdistName};
 pub use wheel::normalise;

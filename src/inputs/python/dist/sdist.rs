@@ -75,11 +75,16 @@ pub enum SdistFile {
 impl Sdist {
     /// Reads a source distribution; the first thing that is wrong with it is the error.
     pub fn read(file: File, path: &Path) -> Result<Sdist, InputError> {
+        Ok(Sdist::with_time(file, path)?.0)
+    }
+
+    /// The same, with the time of the first entry.
+    pub(super) fn with_time(file: File, path: &Path) -> Result<(Sdist, u64), InputError> {
         let mut found = Examined::new(DistKind::Sdist);
-        let sdist = entries(file, &shown(path), None, &mut found).0;
+        let read = entries(file, &shown(path), None, &mut found);
         let wrong = |remark: &&super::Remark| remark.problem.severity == crate::oci::Severity::Error;
         match found.remarks.iter().find(wrong) {
-            None => Ok(sdist),
+            None => Ok(read),
             Some(remark) => {
                 let message = format!("{}: {}", remark.place, remark.problem.message);
                 Err(InputError::Archive { archive: path.to_owned(), message, source: None })

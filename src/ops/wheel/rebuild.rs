@@ -1,0 +1,202 @@
+//! `dmoci verify --rebuild`: whether the source makes the same distribution.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::zip::ZipTime;
+use dmoci_layers::{Algorithm, Digest};
+
+use super::error::WheelError;
+use super::{Request, made};
+use crate::diagnostic::Failure;
+use crate::engine::verify::{Rebuild, RebuildVerdict};
+use crate::inputs::python::dist::{Contents, DistKind, Sdist, normalise, recognise};
+use crate::inputs::python::name::Name;
+use crate::inputs::python::requirement::Requirement;
+use crate::ops::lock::Network;
+use crate::ops::plan::Watch;
+
+/// How many files that differ are told.
+const TOLD: usize = 20;
+
+/// Projects whose backends call themselves otherwise in WHEEL.
+const CALLED: [(&str, &str); 3] = [("flit", "flit-core"), ("uv", "uv-build"), ("bdist_wheel", "wheel")];
+
+/// A distribution to compare.
+struct Side {
+    file: File,
+    name: PathBuf,
+    digest: Digest,
+    contents: Contents,
+}
+
+/// Builds the distribution of this path again and compares. An error means that it cannot be built: nothing is decided then.
+///
+/// The time is that of the distribution, unless the request says another. Where the source has no lock file, the backend that WHEEL names is
+/// asked for in its version.
+pub fn rebuild(
+    subject: &Path,
+    request: &Request,
+    network: &Network<'_>,
+    watch: &dyn Watch,
+) -> Result<Rebuild, Failure> {
+    crate::sha256::provide();
+    let failed = |source| WheelError::Output { path: request.scratch.clone(), source };
+    let file = File::open(subject)
+        .map_err(|source| crate::inputs::InputError::Io { path: subject.to_owned(), source })?;
+    let kind = recognise(&file, subject)
+        .map_err(|source| crate::inputs::InputError::Io { path: subject.to_owned(), source })?
+        .ok_or_else(|| WheelError::Rebuild(subject.to_owned()))?;
+    let subject = side(kind, file, subject.to_owned())?;
+    let scratch =
+        tempfile::Builder::new().prefix("dmoci-rebuild-").tempdir_in(&request.scratch).map_err(failed)?;
+    let request = Request {
+        as_they_are: true,
+        epoch: request.epoch.or(Some(subject.contents.time)),
+        versions: match request.lock.exists() {
+            true => Vec::new(),
+            false => generator(&subject.contents),
+        },
+        ..request.clone()
+    };
+    let (made, _) = made(&request, network, watch, scratch.path(), &[kind])?;
+    let Some((_, path)) = made.into_iter().next() else {
+        return Err(failed(io::Error::other("nothing was made")).into());
+    };
+    let file = File::open(&path).map_err(failed)?;
+    let again = side(kind, file, path)?;
+    let same_name = subject.name.file_name() == again.name.file_name();
+    if same_name && subject.digest == again.digest {
+        return Ok(Rebuild { verdict: RebuildVerdict::Bytes, differences: Vec::new() });
+    }
+    let differences = differences(&subject.contents, &again.contents);
+    let verdict = match differences.is_empty() && same_name {
+        false => RebuildVerdict::Different,
+        true if normal(kind, &subject)? == normal(kind, &again)? => RebuildVerdict::Normalised,
+        true => RebuildVerdict::Record,
+    };
+    let mut told: Vec<String> = match same_name {
+        true => Vec::new(),
+        false => {
+            vec![format!("the rebuild is called {}", again.name.file_name().unwrap_or_default().display())]
+        }
+    };
+    told.extend(differences);
+    Ok(Rebuild { verdict, differences: told })
+}
+
+fn side(kind: DistKind, mut file: File, name: PathBuf) -> Result<Side, Failure> {
+    let io = |source| crate::inputs::InputError::Io { path: name.clone(), source };
+    let (digest, _) = Digest::of_reader(Algorithm::Sha256, &mut file).map_err(io)?;
+    let contents = Contents::read(kind, &file, &name, &digest)?;
+    Ok(Side { file, name, digest, contents })
+}
+
+/// The digest of the normal form, at a time that does not matter.
+fn normal(kind: DistKind, side: &Side) -> Result<Digest, Failure> {
+    let io = |source| crate::inputs::InputError::Io { path: side.name.clone(), source };
+    let file = side.file.try_clone().map_err(io)?;
+    let bytes = match kind {
+        DistKind::Wheel => normalise(file, &side.name, side.digest.clone(), ZipTime::of(0), Vec::new())?,
+        DistKind::Sdist => Sdist::read(file, &side.name)?.normal(&side.name, 0)?,
+    };
+    Ok(Digest::sha256(&bytes))
+}
+
+/// The requirement that asks for the backend that WHEEL names.
+fn generator(contents: &Contents) -> Vec<String> {
+    let Some((name, version)) = &contents.generator else { return Vec::new() };
+    let called = CALLED.iter().find(|(other, _)| other == name).map_or(name.as_str(), |(_, project)| project);
+    let wanted = format!("{called}=={version}");
+    Requirement::parse(&wanted).is_ok().then_some(wanted).into_iter().collect()
+}
+
+/// Whether a requirement is about the project of another one.
+pub(super) fn same_project(requirement: &str, other: &str) -> bool {
+    let name = |text: &str| Requirement::parse(text).ok().map(|requirement| requirement.name);
+    let found: Option<Name> = name(requirement);
+    found.is_some() && found == name(other)
+}
+
+/// The files that differ, and where.
+fn differences(left: &Contents, right: &Contents) -> Vec<String> {
+    let names: BTreeSet<&String> = left.files.keys().chain(right.files.keys()).collect();
+    let mut told = Vec::new();
+    let mut more = 0usize;
+    for name in names {
+        let line = match (left.files.get(name), right.files.get(name)) {
+            (Some(left), Some(right)) if left == right => continue,
+            (Some(left), Some(right)) => {
+                let at = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+                let section = section(left, at as u64).map(|name| format!(", in its section {name}"));
+                let sizes = format!("{} and {} bytes", left.len(), right.len());
+                format!("{name}: differs from byte {at} on{} ({sizes})", section.unwrap_or_default())
+            }
+            (Some(_), None) => format!("{name}: is not in the rebuild"),
+            _ => format!("{name}: is only in the rebuild"),
+        };
+        match told.len() < TOLD {
+            true => told.push(line),
+            false => more += 1,
+        }
+    }
+    if more > 0 {
+        told.push(format!("{more} more files differ"));
+    }
+    told
+}
+
+/// The section of an ELF file of 64 bits, little-endian, that this byte is in.
+fn section(file: &[u8], at: u64) -> Option<String> {
+    if !file.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let number = |at: u64, size: usize| -> Option<u64> {
+        let at = usize::try_from(at).ok()?;
+        let bytes = file.get(at..at.checked_add(size)?)?;
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let (table, size) = (number(0x28, 8)?, number(0x3a, 2)?);
+    let (count, names) = (number(0x3c, 2)?, number(0x3e, 2)?);
+    let header = |index: u64| table.checked_add(index.checked_mul(size)?);
+    let strings = number(header(names)?.checked_add(0x18)?, 8)?;
+    for index in 1..count {
+        let header = header(index)?;
+        let (kind, start) = (number(header + 4, 4)?, number(header.checked_add(0x18)?, 8)?);
+        let length = number(header.checked_add(0x20)?, 8)?;
+        // Sections without bytes of the file (SHT_NOBITS) hold nothing.
+        if kind != 8 && (start..start.saturating_add(length)).contains(&at) {
+            let name = usize::try_from(strings.checked_add(number(header, 4)?)?).ok()?;
+            let text = file.get(name..)?;
+            let end = text.iter().take(64).position(|&b| b == 0)?;
+            return Some(String::from_utf8_lossy(&text[..end]).into_owned());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_of_this_very_program() {
+        let program = std::fs::read("/proc/self/exe").unwrap();
+        if program.starts_with(b"\x7fELF\x02\x01") {
+            let table = u64::from_le_bytes(program[0x28..0x30].try_into().unwrap());
+            let header = (table + 64) as usize;
+            let start = u64::from_le_bytes(program[header + 0x18..header + 0x20].try_into().unwrap());
+            assert!(section(&program, start).unwrap().starts_with('.'));
+        }
+        assert_eq!(section(b"\x7fELF\x02\x01", 3), None);
+        assert_eq!(section(b"text", 0), None);
+    }
+
+    #[test]
+    fn backends_by_their_names() {
+        assert!(same_project("flit_core >=3.2", "flit-core==3.12.0"));
+        assert!(!same_project("setuptools", "wheel==1"));
+    }
+}
