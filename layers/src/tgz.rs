@@ -1,6 +1,6 @@
 //! Writing a tar archive into one gzip member: what every reader of source distributions understands.
 //!
-//! Entries have the form of [`tar`](crate::tar) with the caller's time instead of the constant one. The whole archive is
+//! Entries have the form of `tar` with the caller's time instead of the constant one. The whole archive is
 //! one gzip member with the header of layers (no name, no time), deflated by libdeflate at level 9: readers of source
 //! distributions that stop behind the first of several members exist. So all of it is held in memory.
 

@@ -1,7 +1,7 @@
 //! Running a program of somebody else: without network and with one directory to write to where the system has
 //! namespaces for that, and with a time limit and bounded output everywhere.
 //!
-//! `unshare` of util-linux makes the namespaces; this program, started in them again, mounts ([`inside`]) and runs the other
+//! `unshare` of util-linux makes the namespaces; this program, started in them again, mounts (`inside`) and runs the other
 //! one.
 //!
 //! ```text

@@ -284,12 +284,12 @@ fn what_cannot_be_installed_says_what_to_do() {
         (
             "pylock.toml",
             "uv.lock",
-            "`uv export --format pylock.toml --no-emit-project --output-file pylock.toml`; or name uv.lock, which is there",
+            "`uv export --format pylock.toml --no-dev --no-emit-project --output-file pylock.toml`; or name uv.lock, which is there",
         ),
         (
             "requirements.txt",
             "requirements.in",
-            "`uv pip compile --generate-hashes requirements.in --output-file requirements.txt`",
+            "`uv pip compile --universal --generate-hashes requirements.in --output-file requirements.txt`",
         ),
         ("poetry.lock", "poetry.lock", "poetry export --format requirements.txt"),
     ] {
@@ -301,7 +301,7 @@ fn what_cannot_be_installed_says_what_to_do() {
         &project,
         2,
         "E-PYTHON-HASH",
-        &["a is not pinned", "r.txt:1", "uv pip compile --generate-hashes"],
+        &["a is not pinned", "r.txt:1", "uv pip compile --universal --generate-hashes"],
     );
     let project =
         Project::with_spec(&spec("lock = \"pylock.toml\", venv = \"/opt/v\"")).file("pylock.toml", sdist);

@@ -23,8 +23,8 @@ const OTHERS: [(&str, &str); 7] = [
     ("Pipfile.lock", "pipenv requirements --hash > requirements.txt"),
     ("Pipfile", "pipenv lock && pipenv requirements --hash > requirements.txt"),
     ("pyproject.toml", "uv lock"),
-    ("setup.py", "uv pip compile --generate-hashes setup.py --output-file requirements.txt"),
-    ("setup.cfg", "uv pip compile --generate-hashes setup.cfg --output-file requirements.txt"),
+    ("setup.py", "uv pip compile --universal --generate-hashes setup.py --output-file requirements.txt"),
+    ("setup.cfg", "uv pip compile --universal --generate-hashes setup.cfg --output-file requirements.txt"),
 ];
 
 impl Form {
@@ -45,7 +45,8 @@ impl Form {
         let shown = path.display();
         let error = PythonError::new(Kind::LockMissing, format!("{shown} is no lock file that dmoci reads"));
         if let Some(stem) = name.strip_suffix(".in") {
-            let command = format!("uv pip compile --generate-hashes {name} --output-file {stem}.txt");
+            let command =
+                format!("uv pip compile --universal --generate-hashes {name} --output-file {stem}.txt");
             return Err(error.with_help(format!("lock it with `{command}`, and name {stem}.txt")));
         }
         Err(match OTHERS.iter().find(|(other, _)| *other == name) {
@@ -70,7 +71,7 @@ impl Form {
                 None => "uv lock".to_owned(),
             },
             Form::Pylock if is_there("uv.lock") || is_there("pyproject.toml") => {
-                format!("uv export --format pylock.toml --no-emit-project --output-file {file}")
+                format!("uv export --format pylock.toml --no-dev --no-emit-project --output-file {file}")
             }
             Form::Pylock if is_there("requirements.txt") => {
                 format!("pip lock -r requirements.txt --output {file}")
@@ -78,15 +79,24 @@ impl Form {
             Form::Pylock => format!("pip lock PROJECT … --output {file}"),
             Form::Requirements => match inputs.filter(|inputs| is_there(inputs)) {
                 Some(inputs) => {
-                    format!("uv pip compile --generate-hashes {} --output-file {file}", quoted(&inputs))
+                    format!(
+                        "uv pip compile --universal --generate-hashes {} --output-file {file}",
+                        quoted(&inputs)
+                    )
                 }
                 None if is_there("uv.lock") => {
-                    format!("uv export --format requirements.txt --no-emit-project --output-file {file}")
+                    format!(
+                        "uv export --format requirements.txt --no-dev --no-emit-project --output-file {file}"
+                    )
                 }
                 None if is_there("pyproject.toml") => {
-                    format!("uv pip compile --generate-hashes pyproject.toml --output-file {file}")
+                    format!(
+                        "uv pip compile --universal --generate-hashes pyproject.toml --output-file {file}"
+                    )
                 }
-                None => format!("uv pip compile --generate-hashes requirements.in --output-file {file}"),
+                None => format!(
+                    "uv pip compile --universal --generate-hashes requirements.in --output-file {file}"
+                ),
             },
         };
         let command = match directory {
@@ -124,7 +134,7 @@ mod tests {
             ("pyproject.toml", "make one with `uv lock`, and name that file"),
             (
                 "dev.in",
-                "lock it with `uv pip compile --generate-hashes dev.in --output-file dev.txt`, and name dev.txt",
+                "lock it with `uv pip compile --universal --generate-hashes dev.in --output-file dev.txt`, and name dev.txt",
             ),
             ("x.lock", "it is called uv.lock, pylock.toml"),
         ] {
@@ -153,16 +163,16 @@ mod tests {
         assert_eq!(help("tool.py.lock", &[]), "`uv lock --script tool.py`");
         assert_eq!(
             help("pylock.toml", &["uv.lock"]),
-            "`uv export --format pylock.toml --no-emit-project --output-file pylock.toml`; or name uv.lock, which is there"
+            "`uv export --format pylock.toml --no-dev --no-emit-project --output-file pylock.toml`; or name uv.lock, which is there"
         );
         assert_eq!(help("pylock.web.toml", &[]), "`pip lock PROJECT … --output pylock.web.toml`");
         assert_eq!(
             help("prod.txt", &["prod.in"]),
-            "`uv pip compile --generate-hashes prod.in --output-file prod.txt`"
+            "`uv pip compile --universal --generate-hashes prod.in --output-file prod.txt`"
         );
         assert_eq!(
             help("requirements.txt", &["pyproject.toml"]),
-            "`uv pip compile --generate-hashes pyproject.toml --output-file requirements.txt`"
+            "`uv pip compile --universal --generate-hashes pyproject.toml --output-file requirements.txt`"
         );
     }
 }

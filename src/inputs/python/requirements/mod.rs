@@ -1,4 +1,4 @@
-//! Hashed requirements files, as `pip-compile --generate-hashes` and `uv pip compile --generate-hashes` write
+//! Hashed requirements files, as `pip-compile --generate-hashes` and `uv pip compile --universal --generate-hashes` write
 //! them: every requirement is pinned and says what its bytes may have. Indexes say where these are.
 
 mod line;
@@ -205,7 +205,7 @@ fn not_hashed(message: String, entry: &Entry) -> PythonError {
     let file = entry.place.file.display().to_string();
     let stem = file.strip_suffix(".txt").unwrap_or(&file);
     PythonError::new(Kind::Hash, message).at(entry.place.clone()).with_help(format!(
-        "name what you need in {stem}.in, and make the file with `uv pip compile --generate-hashes {stem}.in -o {file}` \
+        "name what you need in {stem}.in, and make the file with `uv pip compile --universal --generate-hashes {stem}.in -o {file}` \
          or `pip-compile --generate-hashes {stem}.in`"
     ))
 }

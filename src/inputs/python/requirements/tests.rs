@@ -140,7 +140,7 @@ fn built_wheels_stand_in() {
 
 #[test]
 fn refused() {
-    let how = "help: name what you need in requirements.in, and make the file with `uv pip compile --generate-hashes requirements.in -o requirements.txt` or `pip-compile --generate-hashes requirements.in`";
+    let how = "help: name what you need in requirements.in, and make the file with `uv pip compile --universal --generate-hashes requirements.in -o requirements.txt` or `pip-compile --generate-hashes requirements.in`";
     for (text, expected) in [
         ("a", format!("E-PYTHON-HASH: a is not pinned with ==\nrequirements.txt:1\n{how}")),
         ("\n\na>=1", format!("E-PYTHON-HASH: a is not pinned with ==\nrequirements.txt:3\n{how}")),
