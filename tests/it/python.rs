@@ -241,6 +241,13 @@ fn what_changed_is_refused() {
     refused(&project, 1, "E-PYTHON-CHANGED", &["bytes, and the lock file says 1"]);
     project.write("pylock.toml", text.replace("name = \"a\"", "name = \"b\""));
     refused(&project, 1, "E-PYTHON-LOCK", &["a-1.0-py3-none-any.whl is no wheel of b 1.0"]);
+    let b = wheel("b", "1.0");
+    project.write(&format!("wheels/{}", b.file_name()), b.bytes());
+    let other =
+        pylock(&[("a", "1.0", &[&b])]).replace("path = ", &format!("name = \"{}\"\npath = ", a.file_name()));
+    project.write("pylock.toml", other);
+    let why = format!("wheels/{} is not {}, which the lock file says it is", b.file_name(), a.file_name());
+    refused(&project, 1, "E-PYTHON-LOCK", &[&why, "pylock.toml:"]);
     project.write("pylock.toml", text.replace("lock-version = \"1.0\"", "lock-version = \"2.0\""));
     refused(&project, 2, "E-PYTHON-LOCK-VERSION", &["pylock.toml:1"]);
     project.write("pylock.toml", b"\xff");

@@ -301,13 +301,23 @@ fn hostile_wheels() {
     for (path, why) in [("demo/.wh.x", ".wh."), ("demo\\x", "backslash")] {
         refused(&[demo().file(path, "")], &[first(&name)], 1, "E-WHEEL", &[why]);
     }
-    refused(
-        &[demo().data("data/pyvenv.cfg", "")],
-        &[first(&name)],
-        1,
-        "E-WHEEL",
-        &["would take the place of /opt/v/pyvenv.cfg"],
+    // What lies behind `lib64` is in `lib`, where another wheel may have it.
+    for path in ["pyvenv.cfg", "lib64/python3.12/site-packages/other/__init__.py"] {
+        let why = format!("would take the place of /opt/v/{path}");
+        refused(&[demo().data(&format!("data/{path}"), "")], &[first(&name)], 1, "E-WHEEL", &[&why]);
+    }
+    // Where distributions are installed into the interpreter's own folders, these are its own.
+    let entry = format!(
+        "{{ path = \"{name}\", interpreter = \"/usr/local/bin/python3.12\", python-version = \"3.12.1\" }}"
     );
+    for path in ["lib/libpython3.12.so.1.0", "lib/python3.12/os.py", "bin/python3.12"] {
+        let why = format!("would take the place of /usr/local/{path}");
+        let entries = std::slice::from_ref(&entry);
+        refused(&[demo().data(&format!("data/{path}"), "")], entries, 1, "E-WHEEL", &[&why]);
+    }
+    let data =
+        demo().data("data/lib/python3.12/site-packages/more.py", "").data("data/lib/pkgconfig/x.pc", "");
+    self::project(&spec(&[&entry]), &[data]).dmoci(&["build"]).ok();
 }
 
 /// Nothing is executed: there is nothing to execute.

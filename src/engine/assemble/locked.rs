@@ -1,6 +1,7 @@
 //! From a Python lock file to the wheels of a target: files are read, pages asked for, wheels fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -104,7 +105,8 @@ fn opened(shelf: Shelf<'_>, planned: &PlannedWheel, file: Option<File>) -> Resul
 pub(super) fn direct_url(location: &Location) -> String {
     match location {
         Location::Path(path) => file_url(path),
-        Location::Url(url) => url.bare(),
+        // A query is there for who fetches, and may hold what is secret (PEP 610).
+        Location::Url(url) => url.bare().split('?').next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -116,6 +118,10 @@ fn lost(planned: &PlannedWheel) -> Failure {
 /// A wheel of the project that a lock file names must be the one that was locked.
 fn of_project(shelf: Shelf<'_>, path: &Path, planned: &PlannedWheel) -> Result<Wheel, Failure> {
     let wheel = Wheel::of_project(shelf, path).map_err(|error| at(error.into(), planned.place.as_ref()))?;
+    if wheel.name.as_str() != planned.file.as_str() {
+        let message = format!("{} is not {}, which the lock file says it is", path.display(), planned.file);
+        return Err(at(PythonError::new(Kind::Lock, message).into(), planned.place.as_ref()));
+    }
     let io = |source| InputError::Io { path: path.to_owned(), source };
     let mut file = shelf.open(path)?;
     let size = file.metadata().map_err(io)?.len();
@@ -233,10 +239,15 @@ fn of_requirements(
         requirements.indexes.none = false;
     }
     let defaults = site.supply.indexes()?;
-    let mut known: BTreeMap<String, Vec<Link>> = BTreeMap::new();
+    let mut known: BTreeMap<(OsString, Option<Name>), Vec<Link>> = BTreeMap::new();
     let offers = requirements::Offers { defaults: &defaults, pinned: &site.supply.pinned(platform, layer) };
     requirements::plan(&requirements, offers, target, options, &mut |ask, what, at| {
-        let key = format!("{ask} {}", if let Ask::Project(_, name) = ask { name.as_str() } else { "" });
+        // What is shown of an address has no query.
+        let key = match ask {
+            Ask::Links(Location::Path(path)) => (path.as_os_str().to_owned(), None),
+            Ask::Links(Location::Url(url)) => (url.bare().into(), None),
+            Ask::Project(index, name) => (index.bare().into(), Some(name.clone())),
+        };
         if let Some(links) = known.get(&key) {
             return Ok(links.clone());
         }
@@ -283,4 +294,15 @@ fn in_folder(site: &Site<'_>, folder: &Path) -> Result<Vec<Link>, Failure> {
         });
     }
     Ok(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_image_says_of_an_address_has_no_secret() {
+        let url: Url = "https://joe:sesame@host.example/a-1.0-py3-none-any.whl?token=1".parse().unwrap();
+        assert_eq!(direct_url(&Location::Url(url)), "https://host.example/a-1.0-py3-none-any.whl");
+    }
 }

@@ -172,7 +172,7 @@ impl<'a> Installation<'a> {
     }
 
     fn place(&mut self, path: SafePath, placed: Placed) -> Result<(), Fault> {
-        if self.options.scheme.reserved.contains(&path) {
+        if self.options.scheme.is_reserved(&path) {
             return Err(fault(format!(
                 "{:?} would take the place of {path}, which is the interpreter's",
                 placed.from

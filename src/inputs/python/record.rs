@@ -28,11 +28,17 @@ impl Sum {
     }
 }
 
-/// Reads a RECORD; what is wrong with it otherwise.
-pub(super) fn parse(text: &str) -> Result<Vec<Line>, String> {
+/// How many more lines than files a RECORD may have, so that what it says too much is told by name.
+const MORE: usize = 1000;
+
+/// Reads the RECORD of so many files; what is wrong with it otherwise.
+pub(super) fn parse(text: &str, files: usize) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     let mut rows = Rows { rest: text, number: 0 };
     while let Some(row) = rows.next() {
+        if lines.len() == files + MORE {
+            return Err(format!("has more than {} lines, and there are {files} files", lines.len()));
+        }
         let fields = row.map_err(|why| format!("line {} {why}", rows.number))?;
         lines.push(line(fields).map_err(|why| format!("line {} {why}", rows.number))?);
     }
@@ -241,14 +247,17 @@ mod tests {
     #[test]
     fn lines() {
         let text = format!("a.py,{EMPTY},0\r\n\"b,\"\"c\"\".py\",{EMPTY},0\n\nx.dist-info/RECORD,,");
-        let lines = parse(&text).unwrap();
+        let lines = parse(&text, 10).unwrap();
         let paths: Vec<&str> = lines.iter().map(|line| line.path.as_str()).collect();
         assert_eq!(paths, ["a.py", "b,\"c\".py", "x.dist-info/RECORD"]);
         assert_eq!(lines[0].content, Some(Sum::of(b"")));
         assert_eq!(lines[2].content, None);
         let written = format!("a.py,{EMPTY},0\n\"b,\"\"c\"\".py\",{EMPTY},0\nx.dist-info/RECORD,,\n");
         assert_eq!(write(lines), written);
-        assert_eq!(parse(""), Ok(vec![]));
+        assert_eq!(parse("", 0), Ok(vec![]));
+        assert_eq!(parse(&"a,,\n".repeat(MORE + 5), 5).map(|lines| lines.len()), Ok(MORE + 5));
+        let many = parse(&"a,,\n".repeat(MORE + 6), 5).unwrap_err();
+        assert!(many.contains("more than 1005 lines, and there are 5 files"), "{many}");
     }
 
     #[test]
@@ -273,7 +282,7 @@ mod tests {
             ("\"a.py\"x,,", "goes on behind a quoted field"),
             ("a\"b.py,,", "inside a field"),
         ] {
-            let found = parse(text).unwrap_err();
+            let found = parse(text, 10).unwrap_err();
             assert!(found.contains(why), "{text}: {found}");
         }
     }
@@ -285,12 +294,12 @@ mod tests {
             let lines: Vec<Line> = paths.into_iter().map(|path| Line {
                 content: Some(Sum { digest: Digest::sha256(path.as_bytes()), size }), path,
             }).collect();
-            prop_assert_eq!(parse(&write(lines.clone())), Ok(lines));
+            prop_assert_eq!(parse(&write(lines.clone()), lines.len()), Ok(lines));
         }
 
         #[test]
         fn any_text_is_judged(text in "[a,\"\n\r=]{0,20}") {
-            let _ = parse(&text);
+            let _ = parse(&text, 3);
         }
 
         #[test]

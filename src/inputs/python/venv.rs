@@ -16,8 +16,10 @@ pub struct Scheme {
     pub(super) data: SafePath,
     /// The folder that holds one folder for each distribution's headers.
     pub(super) headers: SafePath,
-    /// Paths that are the environment's own, and no distribution's.
-    pub(super) reserved: Vec<SafePath>,
+    /// Paths that are the environment's own with all below them, and no distribution's.
+    reserved: Vec<SafePath>,
+    /// The folder of the standard library, where that is no other's than the environment's.
+    library: Option<SafePath>,
 }
 
 impl Scheme {
@@ -37,6 +39,7 @@ impl Scheme {
             data: venv.clone(),
             headers: join(venv, &format!("include/site/{folder}"))?,
             reserved,
+            library: None,
         })
     }
 
@@ -56,7 +59,19 @@ impl Scheme {
             data: prefix.clone(),
             headers: join(prefix, &format!("include/{folder}"))?,
             reserved,
+            library: Some(join(prefix, &format!("lib/{folder}"))?),
         })
+    }
+
+    /// Whether a path is the interpreter's, or the environment's own: its programs, its library `libpython`, the standard
+    /// library, and whatever lies behind its links.
+    pub(super) fn is_reserved(&self, path: &SafePath) -> bool {
+        let in_library = |library: &SafePath| {
+            let shared = library.parent() == path.parent() && path.name().starts_with(b"libpython");
+            shared || path.starts_with(library) && !path.starts_with(&self.purelib)
+        };
+        self.reserved.iter().any(|reserved| path.starts_with(reserved))
+            || self.library.as_ref().is_some_and(in_library)
     }
 
     /// The folder that holds the distributions.

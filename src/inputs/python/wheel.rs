@@ -252,7 +252,8 @@ fn recorded(
     record: &str,
     info: &str,
 ) -> Result<BTreeMap<String, WheelFile>, Fault> {
-    let lines = record::parse(record).map_err(|why| fault(format!("its RECORD is malformed: {why}")))?;
+    let lines = record::parse(record, members.len())
+        .map_err(|why| fault(format!("its RECORD is malformed: {why}")))?;
     let unrecorded = |path: &str| path.strip_prefix(info).is_some_and(|name| RECORDS.contains(&name));
     let mut sums: BTreeMap<String, Option<Sum>> = BTreeMap::new();
     for line in lines {

@@ -187,7 +187,7 @@ impl Look<'_> {
         }
         let about = (Part::Record, RECORD);
         let Some(text) = self.text(about, "RECORD", limits::WHEEL_RECORD_BYTES, found) else { return sums };
-        let lines = match record::parse(&text) {
+        let lines = match record::parse(&text, self.members.len()) {
             Ok(lines) => lines,
             Err(why) => {
                 found.error(Part::Record, &place, RECORD, format!("it is malformed: {why}"));
