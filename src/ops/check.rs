@@ -11,6 +11,7 @@ use super::plan::{Ground, Watch, plan, warn};
 use super::supply::Online;
 use crate::diagnostic::Failure;
 use crate::engine::assemble;
+use crate::inputs::python::quoted;
 use crate::spec::target::{Archive, ArchiveSource, Base, Input, Source, SourcePath};
 use crate::spec::{Overrides, Problem, Problems, Spec, SpecError, Target, nearest};
 
@@ -83,6 +84,9 @@ enum Kind {
     Anything,
     File,
     Directory,
+    /// A folder of wheels that stand in for what a Python lock file has no wheels of.
+    Wheels,
+    Wheel,
 }
 
 fn named(target: &Target) -> Vec<(Source, Kind)> {
@@ -99,9 +103,9 @@ fn named(target: &Target) -> Vec<(Source, Kind)> {
                 all.push((source.clone(), Kind::File));
             }
             Input::Python(python) => {
-                all.extend(python.wheels.iter().map(|folder| (folder.clone(), Kind::Directory)));
+                all.extend(python.wheels.iter().map(|folder| (folder.clone(), Kind::Wheels)));
             }
-            Input::Wheel(wheel) => all.push((wheel.source.clone(), Kind::File)),
+            Input::Wheel(wheel) => all.push((wheel.source.clone(), Kind::Wheel)),
             Input::Archive(_)
             | Input::File(_)
             | Input::Directory(_)
@@ -118,21 +122,23 @@ fn look(dir: &Path, source: &Source, kind: Kind) -> Option<Problem> {
     let metadata = match kind {
         // A symbolic link is copied as one, wherever it points.
         Kind::Anything => fs::symlink_metadata(&path),
-        Kind::File | Kind::Directory => fs::metadata(&path),
+        Kind::File | Kind::Wheel | Kind::Directory | Kind::Wheels => fs::metadata(&path),
     };
+    let file = matches!(kind, Kind::File | Kind::Wheel);
+    let directory = matches!(kind, Kind::Directory | Kind::Wheels);
     match metadata {
-        Ok(metadata) if kind == Kind::File && !metadata.is_file() => Some(
+        Ok(metadata) if file && !metadata.is_file() => Some(
             Problem::new("E-SOURCE-KIND", &source.span, format!("{shown} is not a regular file"))
                 .expected("expected a file"),
         ),
-        Ok(metadata) if kind == Kind::Directory && !metadata.is_dir() => Some(
+        Ok(metadata) if directory && !metadata.is_dir() => Some(
             Problem::new("E-SOURCE-KIND", &source.span, format!("{shown} is not a directory"))
                 .expected("expected a directory"),
         ),
         Ok(_) => None,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             let problem = Problem::new("E-SOURCE-MISSING", &source.span, format!("{shown} does not exist"))
-                .help("paths are relative to the project directory, which -C names; check the spelling");
+                .help(missing(source.path.as_path(), kind));
             Some(match neighbour(&path) {
                 Some(name) => problem.expected(format!("did you mean `{name}`?")),
                 None => problem,
@@ -143,6 +149,23 @@ fn look(dir: &Path, source: &Source, kind: Kind) -> Option<Problem> {
             &source.span,
             format!("cannot look at {}: {error}", path.display()),
         )),
+    }
+}
+
+/// What to do about a path that is not there.
+fn missing(path: &Path, kind: Kind) -> String {
+    let build = |folder: &Path| match folder.as_os_str().is_empty() {
+        true => "uv build --wheel --out-dir .".to_owned(),
+        false => format!("uv build --wheel --out-dir {}", quoted(&folder.display().to_string())),
+    };
+    let spelling = "paths are relative to the project directory, which -C names; check the spelling";
+    match kind {
+        Kind::Wheel => {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            format!("make it with `{}`, or correct the version in its name; {spelling}", build(folder))
+        }
+        Kind::Wheels => format!("make a wheel in it with `{} PROJECT`; {spelling}", build(path)),
+        Kind::File | Kind::Directory | Kind::Anything => spelling.to_owned(),
     }
 }
 

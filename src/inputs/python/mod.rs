@@ -38,6 +38,7 @@ mod wheel_zip;
 pub use document::Document;
 pub use error::PythonError;
 pub use plan::{BuiltWheel, Location, Options, PlannedWheel, PythonPlan};
+pub use source::quoted;
 pub use target::{Libc, PythonTarget};
 pub use wheel_member::{Member, MemberReader};
 

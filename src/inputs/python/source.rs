@@ -83,7 +83,7 @@ impl Unbuilt {
 }
 
 /// A word for a shell.
-pub(super) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@:+,%".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),

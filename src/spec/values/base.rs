@@ -56,7 +56,7 @@ fn unsupported_base(text: &str) -> Bad {
         "expected scratch, oci:, oci-archive: or docker-archive:",
     )
     .code("E-SPEC-UNSUPPORTED")
-    .help("fetch it first, for example: skopeo copy docker://HOST/NAME:TAG oci:base:TAG, and write base = \"oci:base:TAG\"")
+    .help("fetch it first, for example: skopeo copy --all docker://HOST/NAME:TAG oci:base:TAG, and write base = \"oci:base:TAG\"")
 }
 
 /// `PATH`, `PATH:NAME` or `PATH@DIGEST`.
