@@ -208,31 +208,45 @@ pub fn copy_index(from: &Path, to: &Path, prefix: &[u8]) -> Result<(), VcsError>
     written.transpose().map(|_| ()).map_err(VcsError::Run)
 }
 
-/// Gives a copy `to` of the files of the work tree `from` its history: commits and tags, and an index of what is committed. Nothing
-/// of the clone's own settings comes along, nor where it came from. Does nothing before the first commit.
-pub fn copy_history(from: &Path, to: &Path) -> Result<(), VcsError> {
-    let run = |command: &mut Command| match command.output().map_err(VcsError::Run)? {
-        output if output.status.success() => Ok(()),
-        output => Err(failed(to, String::from_utf8_lossy(&output.stderr).trim())),
-    };
+/// Copies the history of the work tree `from` into `kept`, a repository that is not there yet: commits and tags, packed anew, and
+/// nothing of the clone's own settings. Does nothing before the first commit.
+pub fn keep_history(from: &Path, kept: &Path) -> Result<(), VcsError> {
     let head = command(from).args(["rev-parse", "--verify", "--quiet", "HEAD"]).output();
     if !head.map_err(VcsError::Run)?.status.success() {
         return Ok(());
     }
-    let at = to.join(".git");
     let mut clone = command(from);
-    clone.args(["clone", "--quiet", "--bare", "--template=", "--no-local", "."]).arg(&at);
-    run(clone.env("GIT_ALLOW_PROTOCOL", "file"))?;
-    let mut git = command(to);
-    run(git.args(["--git-dir=.git", "config", "core.bare", "false"]))?;
-    run(command(to).args(["config", "--remove-section", "remote.origin"]))?;
-    run(command(to).args(["reset", "--quiet"])).or_else(|error| {
+    clone.args(["clone", "--quiet", "--bare", "--template=", "--no-local", "."]).arg(kept);
+    done(clone.env("GIT_ALLOW_PROTOCOL", "file"), kept)
+}
+
+/// Gives a copy `to` of the files of a work tree what [`keep_history`] kept of it, and an index of what is committed. Does nothing when
+/// that kept nothing.
+pub fn give_history(kept: &Path, to: &Path) -> Result<(), VcsError> {
+    if !kept.exists() {
+        return Ok(());
+    }
+    let mut clone = command(kept);
+    // Files of its own: whoever writes into them changes nothing that is kept.
+    clone.args(["clone", "--quiet", "--bare", "--template=", "--no-hardlinks", "."]).arg(to.join(".git"));
+    done(clone.env("GIT_ALLOW_PROTOCOL", "file"), to)?;
+    done(command(to).args(["--git-dir=.git", "config", "core.bare", "false"]), to)?;
+    done(command(to).args(["config", "--remove-section", "remote.origin"]), to)?;
+    done(command(to).args(["reset", "--quiet"]), to).or_else(|error| {
         // Files that differ from what is committed are told, and no failure.
         match error {
             VcsError::Failed { message, .. } if message.is_empty() => Ok(()),
             error => Err(error),
         }
     })
+}
+
+/// Runs git to a good end.
+fn done(command: &mut Command, at: &Path) -> Result<(), VcsError> {
+    match command.output().map_err(VcsError::Run)? {
+        output if output.status.success() => Ok(()),
+        output => Err(failed(at, String::from_utf8_lossy(&output.stderr).trim())),
+    }
 }
 
 /// Visits what `git ls-files --stage -z` says: mode, object and stage of each file, and its path.

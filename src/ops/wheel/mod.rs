@@ -153,7 +153,8 @@ fn made(
     let path = (network.variable)("PATH");
     let installer = Installer::find(&python, &cell, &variables(cell.place(), epoch, network.variable), path)?;
     let taken = Taken::of(&request.source, request.all_files)?;
-    let source = Source { tree: &request.source, output: &request.output, taken, epoch };
+    let history = scratch.join("history");
+    let source = Source { tree: &request.source, output: &request.output, taken, history: &history, epoch };
     let environment = Environment {
         cell,
         python,

@@ -52,6 +52,8 @@ pub(super) struct Source<'a> {
     /// The directory that is written: no part of the source.
     pub(super) output: &'a Path,
     pub(super) taken: Taken,
+    /// A directory that nothing else uses: what is committed is packed once, and copied from there.
+    pub(super) history: &'a Path,
     /// The time of all files.
     pub(super) epoch: u64,
 }
@@ -94,7 +96,10 @@ impl Source<'_> {
         }
         if self.taken == Taken::Tracked && self.is_top()? {
             // Many backends take the version from tags, and some have no other list of files.
-            vcs::copy_history(self.tree, target)?;
+            if !self.history.exists() {
+                vcs::keep_history(self.tree, self.history)?;
+            }
+            vcs::give_history(self.history, target)?;
         }
         for path in directories.iter().rev() {
             let set = File::open(path).and_then(|directory| directory.set_times(self.times()));
