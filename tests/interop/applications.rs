@@ -67,6 +67,9 @@ impl Project<'_> {
         build.args(["--locked", "--offline", "--no-cache"]).env("PATH", "");
         // Neither Python nor anything else is run.
         assert_eq!(other_programs(&build, &self.place.path("strace.log")), [""; 0]);
+        // What a real lock file has goes together.
+        let log = fs::read_to_string(self.folder().join("dist/build.log")).unwrap();
+        assert!(!log.contains(" needs "), "{log}");
     }
 
     /// The environment in the image, unpacked.

@@ -1,7 +1,9 @@
 //! `python` of a layer: from lock files of every kind to what is installed, without a network.
 
 mod layers;
+mod needs;
 mod pins;
+mod project;
 
 use dmoci_layers::Digest;
 

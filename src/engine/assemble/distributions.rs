@@ -24,15 +24,16 @@ impl Context<'_> {
         environments: &mut Environments,
     ) -> Result<(Vec<Given>, Vec<Said>), BuildError> {
         let variable = |name: &str| self.variable(name);
+        let at_lock = (self.locate)(&entry.lock.span, "");
         let place = python::Place {
             environment: &entry.environment,
             owner: numbers(&entry.owner),
             replace: entry.replace,
             platform: self.image.0,
             tree: self.tree,
+            at: &at_lock,
             variable: &variable,
         };
-        let at_lock = (self.locate)(&entry.lock.span, "");
         let target = environments.python(place)?.clone();
         let asker = locked::Asker {
             python: entry,
@@ -41,7 +42,10 @@ impl Context<'_> {
             layer: self.layer,
             place: &at_lock,
         };
-        let (wheels, notes) = locked::wheels(self.site, &asker)?;
+        let locked::Found { wheels, notes, left_out } = locked::wheels(self.site, &asker)?;
+        if let Some((project, note)) = left_out {
+            environments.left_out(place, project, note)?;
+        }
         let asked = wheels.into_iter().map(|locked| python::Asked {
             wheel: locked.wheel,
             requested: locked.planned.requested,
@@ -64,6 +68,7 @@ impl Context<'_> {
     ) -> Result<Vec<Vec<Item>>, BuildError> {
         let path = wheel.source.path.as_path();
         let read = Wheel::of_project(Shelf::of(self.site), path)?;
+        locked::check_version(self.site, &read)?;
         let asked =
             python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)), at: None };
         let place = python::Place {
@@ -72,6 +77,7 @@ impl Context<'_> {
             replace: wheel.replace,
             platform: self.image.0,
             tree: self.tree,
+            at: &(self.locate)(&wheel.source.span, ""),
             variable: &|name| self.variable(name),
         };
         environments.install(place, vec![asked])

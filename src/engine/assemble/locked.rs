@@ -19,7 +19,7 @@ use crate::inputs::python::simple::{self, Link};
 use crate::inputs::python::wheel::{Shelf, Wheel};
 use crate::inputs::python::{
     BuiltWheel, Document, Location, Options, PlannedWheel, PythonError, PythonPlan, PythonTarget,
-    filename::WheelName, name::Name, pylock, uv,
+    filename::WheelName, name::Name, pylock, pyproject::Pyproject, uv,
 };
 use crate::inputs::supply::{Purpose, WheelNeed};
 use crate::inputs::{InputError, Site};
@@ -51,9 +51,20 @@ pub(super) struct Asker<'a> {
     pub(super) place: &'a Place,
 }
 
-/// The wheels that a `python` entry installs, and what is worth saying. No wheels when only pins are wanted.
-pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<(Vec<Locked>, Vec<String>), Failure> {
+/// What a `python` entry comes to.
+pub(super) struct Found {
+    /// No wheels when only pins are wanted.
+    pub(super) wheels: Vec<Locked>,
+    /// What is worth saying.
+    pub(super) notes: Vec<String>,
+    /// The project itself, when it is not among the wheels, and what is to be said of that.
+    pub(super) left_out: Option<(Name, String)>,
+}
+
+/// The wheels that a `python` entry installs.
+pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failure> {
     let plan = plan(site, asker)?;
+    let (notes, left_out) = (plan.notes, plan.left_out);
     let mut needs = Vec::new();
     for wheel in &plan.wheels {
         if let Location::Url(url) = &wheel.location {
@@ -68,7 +79,7 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<(Vec<Locked>,
     }
     let mut fetched = site.supply.wheels(&needs)?.into_iter();
     if site.supply.only_pins() {
-        return Ok((Vec::new(), plan.notes));
+        return Ok(Found { wheels: Vec::new(), notes, left_out });
     }
     let mut pieces = Vec::with_capacity(plan.wheels.len());
     for planned in plan.wheels {
@@ -87,7 +98,7 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<(Vec<Locked>,
         opened(shelf, planned, file)
     })?;
     let locked = pieces.into_iter().zip(wheels).map(|((planned, _), wheel)| Locked { wheel, planned });
-    Ok((locked.collect(), plan.notes))
+    Ok(Found { wheels: locked.collect(), notes, left_out })
 }
 
 /// The wheel that is planned; `file` when it was fetched.
@@ -166,10 +177,7 @@ fn plan(site: &Site<'_>, asker: &Asker<'_>) -> Result<PythonPlan, Failure> {
     };
     Ok(match form {
         Form::Pylock => pylock::plan(&document, target, &options)?,
-        Form::Uv => {
-            let beside = read(site, &path.with_file_name("pyproject.toml"))?;
-            uv::plan(&document, beside.as_ref(), target, &options)?
-        }
+        Form::Uv => uv::plan(&document, &mut |path| read(site, path), target, &options)?,
         Form::Requirements => of_requirements(site, asker, &document, &options)?,
     })
 }
@@ -177,6 +185,18 @@ fn plan(site: &Site<'_>, asker: &Asker<'_>) -> Result<PythonPlan, Failure> {
 /// The spec has checked them.
 fn names(texts: &[String]) -> BTreeSet<Name> {
     texts.iter().filter_map(|text| Name::parse(text)).collect()
+}
+
+/// Refuses a wheel of the project that stands beside the spec when it has not the version of its `pyproject.toml`.
+pub(super) fn check_version(site: &Site<'_>, wheel: &Wheel) -> Result<(), Failure> {
+    let Some(document) = read(site, Path::new("pyproject.toml"))? else { return Ok(()) };
+    // A file that is malformed is the business of the tools that it is for.
+    match Pyproject::read(&document) {
+        Ok(Some(project)) => {
+            Ok(project.check(&document, &wheel.name, &wheel.path().display().to_string())?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a text of the project; nothing when it is not there.

@@ -27,7 +27,7 @@ use crate::inputs::{Content, Item, Site};
 use crate::oci::platform::Platform;
 use crate::spec::target::{self, Input, Span, Target};
 pub(super) use split::LARGE;
-use walk::{Way, complete};
+use walk::{Put, Way, complete};
 
 /// An image that can be written.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ pub fn plan(
 ) -> Result<ImagePlan, BuildError> {
     let mut layers = Vec::with_capacity(target.layers.len() + 1);
     let mut warnings = Vec::new();
-    config::environment(&target.config, base.as_ref())
+    let variables = config::environment(&target.config, base.as_ref())
         .map_err(|error| error.at(locate(&target.base_span, "")))?;
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     let mut environments = Environments::default();
@@ -167,11 +167,11 @@ pub fn plan(
             plan.origins.splice(..0, adjusted.into_iter().map(origin));
         }
         let (places, mut given) = (plan.places.clone(), vec![false; plan.places.len()]);
-        let mut way = Way { over, last, removed };
+        let mut way = Way { over, put: Put::All, removed };
         let parts = split::parts(plan, &mut tree, &mut way, site, &mut room)?;
         let count = parts.len();
         for (number, mut part) in parts.into_iter().enumerate() {
-            way.last = last && number + 1 == count;
+            way.put = if last && number + 1 == count { Put::Telling } else { Put::All };
             complete(&mut part, &mut tree, &mut way, site, &target, &mut given)?;
             // What the layer takes away stands in the lowest part: it is nothing that another part gives.
             way.removed = Removed::default();
@@ -193,10 +193,13 @@ pub fn plan(
     if !target.users.is_empty() {
         let mut plan = users::plan(&target.users, &tree, locate)?;
         let mut given = vec![false; plan.places.len()];
-        let mut way = Way { over: BTreeSet::new(), last: true, removed: Removed::default() };
+        let mut way = Way { over: BTreeSet::new(), put: Put::Telling, removed: Removed::default() };
         complete(&mut plan, &mut tree, &mut way, site, &target, &mut given)?;
         bytes += plan.bytes;
         layers.push(plan);
+    }
+    if !site.supply.only_pins() {
+        warnings.extend(environments.missing(&tree, &variables));
     }
     Ok(ImagePlan { target, base, layers, bytes, warnings })
 }

@@ -1,5 +1,7 @@
 //! What distributions of Python become in the layers of an image, and the environments that they are installed into.
 
+mod needs;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::convert::Infallible;
@@ -12,6 +14,7 @@ use super::error::BuildError;
 use super::locked::WHEELS_AT_ONCE;
 use super::merge;
 use super::parallel;
+use crate::diagnostic;
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::python::error::Kind;
 use crate::inputs::python::install::{Installed, Options, install};
@@ -35,7 +38,7 @@ pub(super) struct Asked {
     /// The URL that it came from when that is no index.
     pub(super) url: Option<String>,
     /// Where a lock file names it.
-    pub(super) at: Option<crate::diagnostic::Place>,
+    pub(super) at: Option<diagnostic::Place>,
 }
 
 /// The environments of an image, by the folder of a virtual one, else by the interpreter.
@@ -49,9 +52,24 @@ struct Environment {
     scheme: Scheme,
     /// What makes it an environment, until that is given to a layer.
     skeleton: Vec<Item>,
+    /// Python looks into the interpreter's own folders too (`include-system-site-packages`).
+    open: bool,
     /// The wheel of each project.
-    projects: BTreeMap<Name, Arc<str>>,
+    projects: BTreeMap<Name, Project>,
+    /// Projects that lock files are of and that they do not install, with what is to be said of that, and where.
+    left_out: Vec<(Name, String, diagnostic::Place)>,
     files: BTreeMap<SafePath, Owned>,
+}
+
+/// A project whose wheel is installed.
+#[derive(Debug)]
+struct Project {
+    /// The name of the wheel.
+    wheel: Arc<str>,
+    /// What it needs, as its METADATA has it.
+    requires: Vec<String>,
+    /// Where the spec asks for it.
+    at: diagnostic::Place,
 }
 
 /// A file of an installed distribution.
@@ -71,6 +89,8 @@ pub(super) struct Place<'a> {
     pub(super) replace: bool,
     pub(super) platform: &'a Platform,
     pub(super) tree: &'a Tree,
+    /// Where in the spec.
+    pub(super) at: &'a diagnostic::Place,
     /// Environment variables of the base image.
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -105,6 +125,17 @@ impl Environments {
         Ok(&self.environment(place)?.python)
     }
 
+    /// Notes that a lock file leaves out its own project: another layer may install it.
+    pub(super) fn left_out(
+        &mut self,
+        place: Place<'_>,
+        project: Name,
+        note: String,
+    ) -> Result<(), BuildError> {
+        self.environment(place)?.left_out.push((project, note, place.at.clone()));
+        Ok(())
+    }
+
     /// The environment that is meant, which the first entry that names it describes.
     fn environment(&mut self, place: Place<'_>) -> Result<&mut Environment, BuildError> {
         let asked = place.environment;
@@ -119,6 +150,15 @@ impl Environments {
             Slot::Vacant(slot) => Ok(slot.insert(Environment::new(place)?)),
         }
     }
+}
+
+/// Whether what `pyvenv.cfg` says lets Python look into other folders; yes when it cannot be told.
+fn is_open(pyvenv: Option<Vec<u8>>) -> bool {
+    let Some(text) = pyvenv else { return true };
+    String::from_utf8_lossy(&text).lines().filter_map(|line| line.split_once('=')).any(|(key, value)| {
+        key.trim().eq_ignore_ascii_case("include-system-site-packages")
+            && value.trim().eq_ignore_ascii_case("true")
+    })
 }
 
 fn error(kind: Kind, message: String) -> PythonError {
@@ -136,21 +176,24 @@ impl Environment {
         };
         let python = interpreter::find(place.tree, place.variable, &wanted, place.platform)?;
         let wrong = |why| error(Kind::Interpreter, why);
-        let (scheme, skeleton) = match &asked.venv {
+        let (scheme, skeleton, open) = match &asked.venv {
             Some(venv) => {
                 let scheme = Scheme::venv(venv, &python).map_err(wrong)?;
                 let made =
                     venv.join(b"pyvenv.cfg").ok().and_then(|path| place.tree.resolve(&path, true).ok());
-                let items = match made.is_some_and(|path| place.tree.get(&path).is_some()) {
-                    true => Vec::new(),
-                    false => skeleton(venv, &python, place.owner).map_err(wrong)?,
+                let (items, open) = match made.filter(|path| place.tree.get(path).is_some()) {
+                    Some(path) => (Vec::new(), is_open(place.tree.content(&path)?)),
+                    None => (skeleton(venv, &python, place.owner).map_err(wrong)?, false),
                 };
-                (scheme, items)
+                (scheme, items, open)
             }
-            None => (Scheme::prefix(&prefix(&python.interpreter)?, &python).map_err(wrong)?, Vec::new()),
+            None => {
+                (Scheme::prefix(&prefix(&python.interpreter)?, &python).map_err(wrong)?, Vec::new(), false)
+            }
         };
         let tags = TargetTags::of(&python);
-        Ok(Environment { python, tags, scheme, skeleton, projects: BTreeMap::new(), files: BTreeMap::new() })
+        let (projects, left_out, files) = Default::default();
+        Ok(Environment { python, tags, scheme, skeleton, open, projects, left_out, files })
     }
 
     /// Later entries may be silent about the interpreter, but say nothing else.
@@ -190,11 +233,13 @@ impl Environment {
         })?;
         let project = wheel.name.name.clone();
         let name: Arc<str> = wheel.name.as_str().into();
+        let at = place.at.clone();
+        let new = Project { wheel: Arc::clone(&name), requires: wheel.requires.clone(), at };
         if let Some(folder) = self.installed(place.tree, &project) {
             return Err(self.twice(&project, &folder, &name).into());
         }
-        if let Some(other) = self.projects.insert(project.clone(), name.clone()) {
-            return Err(self.twice(&project, &other, &name).into());
+        if let Some(other) = self.projects.insert(project.clone(), new) {
+            return Err(self.twice(&project, &other.wheel, &name).into());
         }
         let Installed { items, shell } = made?;
         if let Some(program) = shell {

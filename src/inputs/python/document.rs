@@ -135,6 +135,22 @@ impl<'a> Table<'a> {
         array.iter().map(|value| text(self, key, value)).collect()
     }
 
+    /// An array of strings and tables.
+    pub(super) fn mixed(&self, key: &str) -> Result<(Vec<At<&'a str>>, Vec<Table<'a>>), PythonError> {
+        let (mut texts, mut tables) = (Vec::new(), Vec::new());
+        let Some(value) = self.get(key) else { return Ok((texts, tables)) };
+        let Some(array) = value.get_ref().as_array() else {
+            return Err(self.wrong(&value.span(), key, "an array of strings and tables"));
+        };
+        for value in array {
+            match value.get_ref() {
+                DeValue::Table(_) => tables.push(table(self, key, value)?),
+                _ => texts.push(text(self, key, value)?),
+            }
+        }
+        Ok((texts, tables))
+    }
+
     pub(super) fn table(&self, key: &str) -> Result<Option<Table<'a>>, PythonError> {
         self.get(key).map(|value| table(self, key, value)).transpose()
     }

@@ -42,6 +42,8 @@ pub enum Kind {
     Index,
     /// No interpreter is found, or more than one.
     Interpreter,
+    /// A lock file or a wheel was made for what `pyproject.toml` does not say any more.
+    Stale,
 }
 
 impl PythonError {
@@ -93,6 +95,7 @@ impl Diagnostic for PythonError {
             Kind::IndexMissing => "E-NO-INDEX",
             Kind::Index => "E-PYTHON-INDEX",
             Kind::Interpreter => "E-PYTHON-INTERPRETER",
+            Kind::Stale => "E-PYTHON-STALE",
         }
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! dist > wheel, and what is below it
 //! install > launcher, venv > wheel > wheel_zip, wheel_member, wheel_scripts > record
-//! pylock, uv, requirements, settings > simple, lockfile, source > plan > document > tag, marker, requirement
+//! pylock, uv, requirements, settings > pyproject, simple, lockfile, source > plan > document > tag, marker, requirement
+//! needs > marker, requirement
 //! interpreter, filename, tag, marker > target > version, name, error
 //! ```
 
@@ -17,8 +18,10 @@ mod launcher;
 pub mod lockfile;
 pub mod marker;
 pub mod name;
+pub mod needs;
 pub mod plan;
 pub mod pylock;
+pub mod pyproject;
 mod record;
 pub mod requirement;
 pub mod requirements;

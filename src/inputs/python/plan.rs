@@ -99,6 +99,9 @@ pub struct PythonPlan {
     pub wheels: Vec<PlannedWheel>,
     /// What is worth saying and no error.
     pub notes: Vec<String>,
+    /// The project of the lock file, when it is not among these and should be, and what is to be said of that unless it is
+    /// installed from elsewhere.
+    pub left_out: Option<(Name, String)>,
 }
 
 /// A target with all that is asked of it again and again.
@@ -203,7 +206,7 @@ pub(super) fn finish(asked: &Asked<'_>, mut wheels: Vec<PlannedWheel>, mut notes
             notes.push(format!("{} is not needed", built.path.display()));
         }
     }
-    PythonPlan { wheels, notes }
+    PythonPlan { wheels, notes, left_out: None }
 }
 
 /// An error about a project none of whose wheels runs on the target.

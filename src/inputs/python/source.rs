@@ -63,19 +63,14 @@ impl Unbuilt {
             ),
         };
         // A wheel that is there but does not suit is more useful to hear of than how to make one.
-        let near: Vec<String> = asked
-            .options
-            .built
-            .iter()
-            .filter(|wheel| wheel.file.name == *name)
-            .map(|wheel| wheel.path.display().to_string())
-            .collect();
-        let near = match near.is_empty() {
-            true => String::new(),
-            false => {
-                format!("\n{} does not suit: another version, or not for {}", near.join(", "), asked.target)
+        let near = asked.options.built.iter().filter(|wheel| wheel.file.name == *name).map(|wheel| {
+            let path = wheel.path.display();
+            match version.is_some_and(|version| *version != wheel.file.version) {
+                true => format!("\n{path} is {name} {}", wheel.file.version),
+                false => format!("\n{path} does not run on {}", asked.target),
             }
-        };
+        });
+        let near: String = near.take(8).collect();
         PythonError::new(Kind::Source, format!("{what} {is}"))
             .at(place)
             .with_help(format!("make one with `{command}` and say `wheels = \"wheels\"`{near}"))

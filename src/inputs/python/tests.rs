@@ -21,6 +21,11 @@ pub(super) fn document(file: &str, text: &str) -> Document {
     Document::new(Path::new(file), text)
 }
 
+/// There is nothing beside the lock file.
+pub(super) fn alone(_: &Path) -> Result<Option<Document>, PythonError> {
+    Ok(None)
+}
+
 pub(super) fn names(text: &str) -> std::collections::BTreeSet<Name> {
     text.split(' ').filter(|name| !name.is_empty()).map(|name| Name::parse(name).unwrap()).collect()
 }
@@ -76,7 +81,9 @@ fn every_lock_file_gives_what_packaging_selects() {
         pylock::plan(&document("pylock.toml", PYLOCK), target, &Options::default()).map_err(Into::into)
     });
     let options = Options { extras: names("cli np"), ..Options::default() };
-    check("uv.lock", |target| uv::plan(&document("uv.lock", UV), None, target, &options).map_err(Into::into));
+    check("uv.lock", |target| {
+        uv::plan(&document("uv.lock", UV), &mut alone, target, &options).map_err(Into::into)
+    });
     let index = index_of(PYLOCK);
     check("requirements.txt", |target| {
         let read =
@@ -125,7 +132,7 @@ fn what_pip_locks() {
 #[test]
 fn all_that_is_known_of_a_wheel() {
     let options = Options { groups: Some(names("")), ..Options::default() };
-    let plan = uv::plan(&document("uv.lock", UV), None, &debian(), &options).unwrap();
+    let plan = uv::plan(&document("uv.lock", UV), &mut alone, &debian(), &options).unwrap();
     let rich = plan.wheels.iter().find(|wheel| wheel.name().as_str() == "rich").unwrap();
     assert_eq!(rich.version().to_string(), "15.0.0");
     assert!(rich.size.is_some_and(|size| size > 100_000) && rich.requested);
@@ -144,7 +151,7 @@ fn hostile(text: &str) -> Result<PythonPlan, PythonError> {
     let options = Options::default();
     // What the text is, it says itself; each reader has to survive both.
     let document = document("hostile.lock", text);
-    pylock::plan(&document, &target, &options).and(uv::plan(&document, None, &target, &options))
+    pylock::plan(&document, &target, &options).and(uv::plan(&document, &mut alone, &target, &options))
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct Wheel {
     pub name: WheelName,
     /// What versions of Python it is for; nothing for all.
     pub requires_python: Option<VersionSpecifiers>,
+    /// What it needs, as its METADATA has it (`Requires-Dist`).
+    pub requires: Vec<String>,
     /// Its files go where those for every platform go, else where those for one platform go.
     pub(super) pure: bool,
     /// `NAME-VERSION` of its `.dist-info` and `.data`, as it spells them.
@@ -208,11 +210,11 @@ fn read(file: Arc<Opened>, name: WheelName) -> Result<Wheel, Fault> {
     let needed = |part: &str| fault(format!("it has no {info}{part}"));
     let pure = check_wheel(&part("WHEEL", limits::WHEEL_INFO_BYTES)?.ok_or_else(|| needed("WHEEL"))?, &name)?;
     let metadata = part("METADATA", limits::WHEEL_METADATA_BYTES)?.ok_or_else(|| needed("METADATA"))?;
-    let requires_python = check_metadata(&metadata, &name)?;
+    let (requires_python, requires) = check_metadata(&metadata, &name)?;
     let entry_points = part("entry_points.txt", limits::WHEEL_INFO_BYTES)?;
     let scripts = wheel_scripts::parse(entry_points.as_deref().unwrap_or_default())
         .map_err(|why| fault(format!("its entry_points.txt {why}")))?;
-    Ok(Wheel { file, name, requires_python, pure, stem, files, scripts })
+    Ok(Wheel { file, name, requires_python, requires, pure, stem, files, scripts })
 }
 
 fn text(bytes: Vec<u8>, part: &str) -> Result<String, Fault> {
@@ -324,8 +326,8 @@ pub(super) fn check_wheel(text: &str, name: &WheelName) -> Result<bool, Fault> {
     }
 }
 
-/// Checks METADATA against the file name; the versions of Python that it asks for.
-fn check_metadata(text: &str, name: &WheelName) -> Result<Option<VersionSpecifiers>, Fault> {
+/// Checks METADATA against the file name; the versions of Python and the projects that it asks for.
+fn check_metadata(text: &str, name: &WheelName) -> Result<(Option<VersionSpecifiers>, Vec<String>), Fault> {
     let wrong = |why: String| fault(format!("its METADATA {why}"));
     let fields: Vec<(&str, &str)> = headers(text).collect();
     let found = one(&fields, "Name").map_err(wrong)?;
@@ -336,11 +338,15 @@ fn check_metadata(text: &str, name: &WheelName) -> Result<Option<VersionSpecifie
     if version(found).as_ref() != Some(&name.version) {
         return Err(wrong(format!("says the version {found:?}, but the file name says {}", name.version)));
     }
-    if !fields.iter().any(|(field, _)| field.eq_ignore_ascii_case("Requires-Python")) {
-        return Ok(None);
+    let is = |wanted: &'static str| move |(field, _): &&(&str, &str)| field.eq_ignore_ascii_case(wanted);
+    let requires = fields.iter().filter(is("Requires-Dist")).map(|(_, value)| (*value).to_owned()).collect();
+    if !fields.iter().any(|field| is("Requires-Python")(&field)) {
+        return Ok((None, requires));
     }
     let python = one(&fields, "Requires-Python").map_err(wrong)?;
-    specifiers(python).map(Some).map_err(|why| wrong(format!("says Requires-Python: {python:?}: {why}")))
+    let python =
+        specifiers(python).map_err(|why| wrong(format!("says Requires-Python: {python:?}: {why}")))?;
+    Ok((Some(python), requires))
 }
 
 /// The fields before the first empty line, without those that continue one.

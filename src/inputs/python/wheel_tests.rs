@@ -7,8 +7,8 @@ use super::*;
 
 const NAME: &str = "demo_app-1.0-py3-none-any.whl";
 const WHEEL: &str = "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
-const METADATA: &str =
-    "Metadata-Version: 2.1\nName: Demo.App\nVersion: 1.0.0\nRequires-Python: >=3.9\n\nName: no\n";
+const METADATA: &str = "Metadata-Version: 2.1\nName: Demo.App\nVersion: 1.0.0\nRequires-Python: >=3.9\nRequires-Dist: a>=1\nrequires-dist: b ; extra == 'x'\n\nName: no\n\
+     Requires-Dist: no\n";
 
 fn parts(files: &[(&str, &[u8])]) -> Vec<Part> {
     files.iter().map(|(name, content)| Part::new(name, content, content.len() > 20)).collect()
@@ -63,6 +63,7 @@ fn a_good_one() {
     let read = read(NAME, &bytes).unwrap();
     assert_eq!((read.stem.as_str(), read.pure, read.files.len()), ("demo_app-1.0", true, 4));
     assert_eq!(read.requires_python.as_ref().unwrap().to_string(), ">=3.9");
+    assert_eq!(read.requires, ["a>=1", "b ; extra == 'x'"]);
     for (name, content) in FILES {
         let mut found = Vec::new();
         read.member(name, &read.files[name]).open().read_to_end(&mut found).unwrap();

@@ -2,7 +2,7 @@
 //! it as it is, in caches, in registries and on the machines that have the image.
 
 use super::LayerPlan;
-use super::walk::{Way, walk};
+use super::walk::{Put, Way, walk};
 use crate::engine::assemble::error::BuildError;
 use crate::engine::assemble::key::LayerKey;
 use crate::engine::assemble::merge::Origin;
@@ -83,9 +83,9 @@ fn together(
 ) -> Result<Vec<bool>, BuildError> {
     let mut key = LayerKey::new(site, Compression::None);
     let mut given = vec![false; plan.places.len()];
-    let last = std::mem::replace(&mut way.last, true);
+    let put = std::mem::replace(&mut way.put, Put::Nothing);
     let walked = walk(plan, tree, way, &mut key, &mut given);
-    way.last = last;
+    way.put = put;
     Ok(walked?.prevailed)
 }
 

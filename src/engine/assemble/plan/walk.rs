@@ -17,10 +17,35 @@ use crate::spec::target::{Compression, Target};
 pub(super) struct Way {
     /// Files of the tree that directories of the layer may take the place of.
     pub(super) over: BTreeSet<SafePath>,
-    /// Nothing stands on the layer.
-    pub(super) last: bool,
+    /// What of the layer is put into the tree.
+    pub(super) put: Put,
     /// What the layer has taken out of the tree.
     pub(super) removed: Removed,
+}
+
+/// What of a layer is put into the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// All: other layers stand on it.
+    All,
+    /// What is looked for in a finished image: directories, links, programs, and what tells of Python's distributions. So
+    /// that a topmost layer of a million other files costs nothing.
+    Telling,
+    /// Nothing: it is only looked at.
+    Nothing,
+}
+
+impl Put {
+    fn takes(self, entry: &Entry) -> bool {
+        match (self, &entry.kind) {
+            (Put::All, _) | (Put::Telling, EntryKind::Directory | EntryKind::Symlink { .. }) => true,
+            (Put::Telling, _) => {
+                let name = entry.path.name();
+                entry.mode & 0o111 != 0 || name.ends_with(b".pth") || name.ends_with(b".egg-info")
+            }
+            (Put::Nothing, _) => false,
+        }
+    }
 }
 
 /// Adds the parents that the entries need, the whiteouts, and what is known of all entries together.
@@ -64,7 +89,7 @@ pub(super) struct Walked {
 
 /// Goes once through the merged entries: every conflict is found here, before anything is written.
 ///
-/// The layer is put into the tree unless it is the last. Everything is written into the key, and every input that gives
+/// The layer is put into the tree as `way` says. Everything is written into the key, and every input that gives
 /// something is marked in `given`.
 pub(super) fn walk(
     plan: &LayerPlan,
@@ -113,7 +138,7 @@ pub(super) fn walk(
             if !way.over.contains(&parent) {
                 check_kind(&plan.name, &item.entry, tree).map_err(|error| at(&[merged.origin], error))?;
             }
-            if !way.last {
+            if way.put.takes(&item.entry) {
                 tree.apply(&item);
             }
             key.add(&item);
@@ -129,7 +154,7 @@ pub(super) fn walk(
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
         key.add(&merged.item);
         way.removed.give(entry);
-        if !way.last {
+        if way.put.takes(&merged.item.entry) {
             tree.apply(&merged.item);
         }
     }

@@ -5,9 +5,11 @@
 //! before another collects.
 
 mod package;
+mod stale;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -19,22 +21,26 @@ use super::marker::Environment;
 use super::name::Name;
 use super::plan::{Asked, Options, PlannedWheel, PythonPlan, best, built, finish, no_wheel, undecided};
 use super::pylock::one_of;
+use super::pyproject::Pyproject;
 use super::source::Unbuilt;
 use super::target::PythonTarget;
 use super::version;
 use package::{Package, Source};
 use walk::Walk;
 
+/// What tells of a project.
+const PYPROJECT: &str = "pyproject.toml";
+
 /// The wheels that a target needs. What the target does not need is not judged.
 ///
-/// `pyproject` is the `pyproject.toml` beside the lock file, when there is one: older lock files do not say
-/// which groups are taken by default.
-pub fn plan(
+/// `read` gives a file of the project, when it is there: the `pyproject.toml` of each project of the workspace, which the lock file
+/// must be up to date with.
+pub fn plan<E: From<PythonError>>(
     document: &Document,
-    pyproject: Option<&Document>,
+    read: &mut dyn FnMut(&Path) -> Result<Option<Document>, E>,
     target: &PythonTarget,
     options: &Options,
-) -> Result<PythonPlan, PythonError> {
+) -> Result<PythonPlan, E> {
     let parsed: Spanned<DeTable<'_>> = document.parse()?;
     let root = Table::new(document, &parsed);
     lock_version(&root)?;
@@ -42,8 +48,18 @@ pub fn plan(
     check_target(&root, &asked)?;
     let lock = Lock::read(&root)?;
     let mut notes = Vec::new();
-    let start = lock.start(&asked, pyproject, &mut notes)?;
+    let beside = read(&document.file().with_file_name(PYPROJECT))?;
+    let start = lock.start(&asked, beside.as_ref(), &mut notes)?;
     let selected = Walk::new(&lock, &asked, &start)?.finish()?;
+    for &index in selected.keys() {
+        let package = &lock.packages[index];
+        let Some(directory) = package.source.directory() else { continue };
+        let path = super::plan::beside(document.file(), &format!("{directory}/{PYPROJECT}"));
+        if let Some(text) = path.map(|path| read(&path)).transpose()?.flatten() {
+            up_to_date(&asked, package, &text, (start.package == Some(index)).then_some(&start))?;
+        }
+    }
+    let mut left_out = None;
 
     let mut names: BTreeMap<&Name, usize> = BTreeMap::new();
     let mut wheels = Vec::new();
@@ -54,13 +70,32 @@ pub fn plan(
             return Err(document
                 .error(Kind::Lock, &package.span, message)
                 .at(document.place(&lock.packages[other].span, "the other one"))
-                .with_help("exactly one may be left for a target; run `uv lock` again"));
+                .with_help("exactly one may be left for a target; run `uv lock` again")
+                .into());
         }
-        if let Some(wheel) = wheel(&asked, package, requested, start.package == Some(index), &mut notes)? {
-            wheels.push(wheel);
+        match wheel(&asked, package, requested, start.package == Some(index))? {
+            Found::Wheel(wheel) => wheels.push(*wheel),
+            Found::LeftOut(note) => left_out = Some((package.name.clone(), note)),
+            Found::Virtual => {}
         }
     }
-    Ok(finish(&asked, wheels, notes))
+    Ok(PythonPlan { left_out, ..finish(&asked, wheels, notes) })
+}
+
+/// Refuses the lock file when it was not made for this `pyproject.toml`. Of what is not the start only what it always needs counts.
+fn up_to_date(
+    asked: &Asked<'_>,
+    package: &Package<'_>,
+    text: &Document,
+    start: Option<&Start>,
+) -> Result<(), PythonError> {
+    let Some(project) = Pyproject::read(text)? else { return Ok(()) };
+    let none = BTreeSet::new();
+    let part = match start {
+        Some(start) => stale::Part { extras: &start.extras, groups: &start.groups },
+        None => stale::Part { extras: &none, groups: &none },
+    };
+    stale::check(package, (text, &project), asked, part)
 }
 
 fn lock_version(root: &Table<'_>) -> Result<(), PythonError> {
@@ -234,23 +269,37 @@ fn default_groups(table: &Table<'_>, groups: &BTreeSet<Name>) -> Result<BTreeSet
     Ok(names.filter(|name| groups.contains(name)).collect())
 }
 
-/// The wheel of a package; nothing when it is a project that is not installed itself.
+/// What there is of a package.
+enum Found {
+    Wheel(Box<PlannedWheel>),
+    /// It is the project itself, and nothing stands in for it. What is to be said of that.
+    LeftOut(String),
+    /// It is a project that is never installed itself.
+    Virtual,
+}
+
+impl Found {
+    fn wheel(wheel: PlannedWheel) -> Found {
+        Found::Wheel(Box::new(wheel))
+    }
+}
+
+/// The wheel of a package.
 fn wheel(
     asked: &Asked<'_>,
     package: &Package<'_>,
     requested: bool,
     is_start: bool,
-    notes: &mut Vec<String>,
-) -> Result<Option<PlannedWheel>, PythonError> {
+) -> Result<Found, PythonError> {
     let document = package.table.document;
     let version = package.version.as_ref();
     let place = document.place(&package.span, "");
     let candidates = package.wheels()?;
     if let Some(found) = best(&candidates, &asked.tags) {
-        return Ok(Some(found.planned(requested, document.place(&found.span, ""))));
+        return Ok(Found::wheel(found.planned(requested, document.place(&found.span, ""))));
     }
     if let Some(wheel) = built(asked, &package.name, version) {
-        return Ok(Some(wheel.planned(requested, Some(place))));
+        return Ok(Found::wheel(wheel.planned(requested, Some(place))));
     }
     if !candidates.is_empty() {
         let what = version.map_or(package.name.to_string(), |version| format!("{} {version}", package.name));
@@ -258,14 +307,15 @@ fn wheel(
         return Err(no_wheel(asked, &what, &files, place));
     }
     let unbuilt = match &package.source {
-        Source::Virtual(_) => return Ok(None),
-        Source::Editable(path) | Source::Directory(path) if is_start => {
+        Source::Virtual(_) => return Ok(Found::Virtual),
+        // With a wheel of it that does not suit, more was meant than to leave it out.
+        Source::Editable(path) | Source::Directory(path)
+            if is_start && !asked.options.built.iter().any(|wheel| wheel.file.name == package.name) =>
+        {
             let make = format!("uv build --wheel --out-dir wheels {path}");
-            notes.push(format!(
-                "{} itself is left out; `{make}` and `wheels = \"wheels\"` take it in",
-                package.name
-            ));
-            return Ok(None);
+            let name = &package.name;
+            let note = format!("{name} itself is left out; `{make}` and `wheels = \"wheels\"` take it in");
+            return Ok(Found::LeftOut(note));
         }
         Source::Editable(path) | Source::Directory(path) => Unbuilt::Directory((*path).to_owned()),
         Source::Git(url) => package::unbuilt_git(url),

@@ -1,7 +1,7 @@
 use super::super::document::Document;
 use super::super::error::shown;
 use super::super::plan::{Location, Options, PythonPlan};
-use super::super::tests::{built, debian, document, files, names};
+use super::super::tests::{alone, built, debian, document, files, names};
 use super::plan;
 use crate::inputs::python::PythonError;
 
@@ -11,7 +11,7 @@ const WORKSPACE: &str = include_str!("../../../../fixtures/python/workspace/uv.l
 const HASH: &str = "hash = \"sha256:1111111111111111111111111111111111111111111111111111111111111111\"";
 
 fn run(text: &str, options: &Options) -> Result<PythonPlan, PythonError> {
-    plan(&document("uv.lock", &text.replace("HASH", HASH)), None, &debian(), options)
+    plan(&document("uv.lock", &text.replace("HASH", HASH)), &mut alone, &debian(), options)
 }
 
 fn options(extras: &str, groups: &str) -> Options {
@@ -66,11 +66,11 @@ fn a_workspace() {
     };
     assert_eq!(location("local-wheel"), Location::Path("wheels/local_wheel-1.0-py3-none-any.whl".into()));
     assert_eq!(location("acme-lib"), Location::Path("wheels/acme_lib-0.1-py3-none-any.whl".into()));
+    let (name, note) = plan.left_out.unwrap();
+    assert!(plan.notes.is_empty() && name.as_str() == "acme-root");
     assert_eq!(
-        plan.notes,
-        [
-            "acme-root itself is left out; `uv build --wheel --out-dir wheels .` and `wheels = \"wheels\"` take it in"
-        ]
+        note,
+        "acme-root itself is left out; `uv build --wheel --out-dir wheels .` and `wheels = \"wheels\"` take it in"
     );
 
     let old = run(WORKSPACE, &options("old", "b dev")).unwrap();
@@ -83,7 +83,7 @@ fn a_workspace() {
     let mut whole = options("", "");
     whole.built.push(built("wheels/acme_root-1.0-py3-none-any.whl"));
     let whole = run(WORKSPACE, &whole).unwrap();
-    assert!(projects(&whole).contains(&"acme-root 1.0".to_owned()) && whole.notes.is_empty(), "{whole:?}");
+    assert!(projects(&whole).contains(&"acme-root 1.0".to_owned()) && whole.left_out.is_none(), "{whole:?}");
 
     let mut member = options("fast", "dev");
     member.package = names("acme-other").into_iter().next();
@@ -172,7 +172,7 @@ fn default_groups() {
         let beside: Option<Document> = beside.map(|text| document("pyproject.toml", text));
         let plan = plan(
             &document("uv.lock", &lock(own).replace("HASH", HASH)),
-            beside.as_ref(),
+            &mut |_| Ok::<_, PythonError>(beside.clone()),
             &debian(),
             &Options::default(),
         );
