@@ -78,6 +78,25 @@ pub struct Failure {
     pub help: Option<String>,
 }
 
+/// Some of these for a message, and how many more there are: a bounded text, whatever they are.
+pub fn few<T: fmt::Display>(all: impl ExactSizeIterator<Item = T>) -> String {
+    const SHOWN: usize = 8;
+    const LONGEST: usize = 200;
+    let more = all.len().saturating_sub(SHOWN);
+    let cut = |one: T| {
+        let text = one.to_string();
+        match text.char_indices().nth(LONGEST) {
+            Some((at, _)) => format!("{}…", &text[..at]),
+            None => text,
+        }
+    };
+    let shown: Vec<String> = all.take(SHOWN).map(cut).collect();
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// An area's error that knows its code, its outcome and a way forward.
 ///
 /// `Display` says what went wrong, without the sources; these are printed below it.
@@ -124,6 +143,13 @@ impl fmt::Display for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_of_many() {
+        assert_eq!(few(["a", "b"].iter()), "a, b");
+        assert_eq!(few([0; 10].iter()), "0, 0, 0, 0, 0, 0, 0, 0 and 2 more");
+        assert_eq!(few(["é".repeat(300)].iter()).chars().count(), 201);
+    }
 
     #[test]
     fn precedence_of_exit_codes() {

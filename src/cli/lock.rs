@@ -44,6 +44,9 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let pins = count(locked.pins, "pin", "pins");
     let platforms = count(locked.platforms, "platform", "platforms");
     match locked.changes.is_empty() {
+        true if !locked.was_there => {
+            report.status("Unneeded", format!("{file}: nothing comes from elsewhere that it would pin"));
+        }
         true => report.status("Unchanged", format!("{file}: {pins} for {platforms}")),
         false => report.status("Locked", format!("{file}: {pins} for {platforms}")),
     }

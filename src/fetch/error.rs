@@ -7,7 +7,7 @@ use dmoci_layers::Digest;
 
 use super::proxy::ProxyError;
 use crate::cache::CacheError;
-use crate::diagnostic::{Diagnostic, Exit};
+use crate::diagnostic::{Diagnostic, Exit, few};
 use crate::limits;
 use crate::url::Url;
 
@@ -28,7 +28,7 @@ pub enum FetchError {
         cause: Box<Cause>,
     },
     /// The network is not to be used, and these are not in the cache.
-    #[error("{} not in the cache, and the network is not used", missing(urls))]
+    #[error("{}", missing(urls))]
     Offline {
         /// What is missing; at least one.
         urls: Vec<Url>,
@@ -268,9 +268,13 @@ fn parts(have: u64, of: Option<u64>) -> String {
 }
 
 fn missing(urls: &[Url]) -> String {
+    let without = "not in the cache, and the network is not used";
     match urls {
-        [url] => format!("{url} is"),
-        urls => format!("{} files are", urls.len()),
+        [url] => format!("{url} is {without}"),
+        urls => {
+            let names = few(urls.iter().map(Url::file_name));
+            format!("{} files are {without}: {names}", urls.len())
+        }
     }
 }
 

@@ -22,13 +22,13 @@ pub struct Page {
     pub bytes: Vec<u8>,
 }
 
-/// A wheel that has to come from the network.
+/// A wheel that is to be pinned: one from the network, or one of the project that stands in for what is nowhere else.
 #[derive(Clone, Debug)]
 pub struct WheelNeed {
     /// What is needed.
     pub wheel: PlannedWheel,
-    /// Where.
-    pub url: Url,
+    /// Where on the network.
+    pub url: Option<Url>,
     /// The platform that it is for.
     pub platform: Platform,
     /// The layer that it is for.
@@ -38,6 +38,11 @@ pub struct WheelNeed {
 }
 
 impl WheelNeed {
+    /// What its pin is found by: its address, else its file name.
+    pub fn key(&self) -> String {
+        self.url.as_ref().map_or_else(|| self.wheel.file.as_str().to_owned(), Url::bare)
+    }
+
     /// Where it is asked for: in the lock file, and in the spec.
     pub fn places(&self) -> impl Iterator<Item = Place> {
         self.wheel.place.clone().into_iter().chain([self.place.clone()])
@@ -63,9 +68,9 @@ pub trait Supply: std::fmt::Debug {
     /// The wheels that are pinned for a platform, and stay so for this layer.
     fn pinned(&self, platform: &Platform, layer: &str) -> Vec<Link>;
 
-    /// The files of these wheels, with the digests that they must have, in the same order, opened; none when only pins are
-    /// wanted. From now on they are pinned.
-    fn wheels(&self, needs: &[WheelNeed]) -> Result<Vec<File>, Failure>;
+    /// The files of those of these wheels that are on the network, with the digests that they must have, in the same order,
+    /// opened. When only pins are wanted, of some there is nothing. From now on all are pinned.
+    fn wheels(&self, needs: &[WheelNeed]) -> Result<Vec<Option<File>>, Failure>;
 
     /// A page of an index; nothing when there is none.
     fn page(&self, url: &Url, accept: &str, purpose: &Purpose) -> Result<Option<Page>, Failure>;

@@ -36,7 +36,7 @@ pub struct Lock {
     pub platforms: BTreeMap<Platform, Pins>,
 }
 
-/// The pins of one platform, by what they are for and the address without user and password.
+/// The pins of one platform, by what they are for and their keys.
 pub type Pins = BTreeMap<(Kind, String), Pin>;
 
 /// What a pin is for.
@@ -70,8 +70,9 @@ impl Kind {
 /// One file from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Where it comes from, without user and password.
-    pub url: Url,
+    /// Where it comes from, without user and password. Nothing for a wheel of the project that stands in for one that is nowhere
+    /// else.
+    pub url: Option<Url>,
     /// Its size in bytes.
     pub size: u64,
     /// Its digest, always sha256.
@@ -80,6 +81,17 @@ pub struct Pin {
     pub authenticated: Authenticated,
     /// What only a wheel has.
     pub wheel: Option<WheelPin>,
+}
+
+impl Pin {
+    /// What it is found by: its address without user and password, else its file name.
+    pub fn key(&self) -> String {
+        match (&self.url, &self.wheel) {
+            (Some(url), _) => url.bare(),
+            (None, Some(wheel)) => wheel.file.clone(),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 /// What is pinned of a wheel besides.
@@ -152,8 +164,8 @@ impl Written {
     }
 
     /// The place of an entry, for messages; nothing when there is none.
-    pub fn place(&self, platform: &Platform, kind: Kind, url: &str, label: &str) -> Option<Place> {
-        let span = self.spans.get(&(platform.clone(), kind, url.to_owned()))?;
+    pub fn place(&self, platform: &Platform, kind: Kind, key: &str, label: &str) -> Option<Place> {
+        let span = self.spans.get(&(platform.clone(), kind, key.to_owned()))?;
         Some(self.at(span.clone(), label))
     }
 

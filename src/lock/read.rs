@@ -100,16 +100,21 @@ impl Reader {
         let table = self.table(entry, "an entry")?;
         const REQUIRED: [&str; 6] = ["url", "size", "sha256", "authenticated", "fields", "file"];
         let (required, optional): (&[&str], &[&str]) = match kind {
-            Kind::Wheel | Kind::Build => (&REQUIRED, &["sha512"]),
+            // A wheel of the project has no address.
+            Kind::Wheel => (&REQUIRED[1..], &["url", "sha512"]),
+            Kind::Build => (&REQUIRED, &["sha512"]),
             Kind::Archive | Kind::Download => (&REQUIRED[..5], &[]),
         };
         self.keys(table, &entry.span(), required, optional)?;
-        let (at, text) = self.text(table, "url")?;
-        let url: Url = text
-            .parse()
-            .ok()
-            .filter(|url: &Url| url.bare() == text)
-            .ok_or_else(|| self.wrong(at.clone(), "this is no address as dmoci writes it", ""))?;
+        let (at, url) = match table.contains_key("url") {
+            false => (self.text(table, "file")?.0, None),
+            true => {
+                let (at, text) = self.text(table, "url")?;
+                let url = text.parse().ok().filter(|url: &Url| url.bare() == text);
+                let wrong = || self.wrong(at.clone(), "this is no address as dmoci writes it", "");
+                (at.clone(), Some(url.ok_or_else(wrong)?))
+            }
+        };
         let (span, size) = self.number(table, "size")?;
         let size = u64::try_from(size).map_err(|_| self.wrong(span, "a size is not negative", ""))?;
         let digest = self.digest(table, "sha256", 64)?;
@@ -125,13 +130,13 @@ impl Reader {
             Kind::Archive | Kind::Download => None,
         };
         let pin = Pin { url, size, digest, authenticated, wheel };
-        let key = (platform.clone(), kind, text.to_owned());
+        let key = (platform.clone(), kind, pin.key());
         let expected = fields(platform, kind, &pin);
         if expected != found {
             let found = found.chars().take(64).collect();
             self.written.edited.push(Edited { key: key.clone(), span, expected, found });
         }
-        if pins.insert((kind, text.to_owned()), pin).is_some() {
+        if pins.insert((kind, pin.key()), pin).is_some() {
             return Err(self.wrong(at, "this address has an entry already", "again here"));
         }
         self.written.spans.insert(key, at);

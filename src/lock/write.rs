@@ -27,9 +27,11 @@ impl Lock {
                 if let Some(wheel) = &pin.wheel {
                     let _ = writeln!(out, "file = {}", quoted(&wheel.file));
                 }
+                if let Some(url) = &pin.url {
+                    let _ = writeln!(out, "url = {}", quoted(&url.bare()));
+                }
                 let hex = quoted(pin.digest.hex());
-                let _ =
-                    writeln!(out, "url = {}\nsize = {}\nsha256 = {hex}", quoted(&pin.url.bare()), pin.size);
+                let _ = writeln!(out, "size = {}\nsha256 = {hex}", pin.size);
                 if let Some(sha512) = pin.wheel.as_ref().and_then(|wheel| wheel.sha512.as_ref()) {
                     let _ = writeln!(out, "sha512 = {}", quoted(sha512.hex()));
                 }
@@ -50,8 +52,10 @@ pub(super) fn fields(platform: &Platform, kind: Kind, pin: &Pin) -> String {
         "platform": platform.to_string(),
         "sha256": pin.digest.hex(),
         "size": pin.size,
-        "url": pin.url.bare(),
     });
+    if let Some(url) = &pin.url {
+        value["url"] = url.bare().into();
+    }
     if let Some(wheel) = &pin.wheel {
         value["file"] = wheel.file.as_str().into();
         if let Some(sha512) = &wheel.sha512 {

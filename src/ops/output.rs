@@ -275,7 +275,7 @@ mod tests {
             Vec::new()
         }
 
-        fn wheels(&self, _: &[WheelNeed]) -> Result<Vec<File>, Failure> {
+        fn wheels(&self, _: &[WheelNeed]) -> Result<Vec<Option<File>>, Failure> {
             Ok(Vec::new())
         }
 

@@ -108,47 +108,63 @@ impl Supply for Online<'_> {
         let link = |pin: &crate::lock::Pin| {
             let wheel = pin.wheel.as_ref()?;
             let hashes = wheel.sha512.iter().chain([&pin.digest]).cloned().collect();
-            let (filename, location) = (wheel.file.clone(), Location::Url(pin.url.clone()));
+            let location = match &pin.url {
+                Some(url) => Location::Url(url.clone()),
+                None => Location::Path(wheel.file.as_str().into()),
+            };
+            let filename = wheel.file.clone();
             // What it asks for is read in the wheel.
             Some(Link { filename, location, hashes, size: Some(pin.size), requires_python: None })
         };
         self.wheels.pinned(platform, layer).into_iter().filter_map(link).collect()
     }
 
-    fn wheels(&self, needs: &[WheelNeed]) -> Result<Vec<File>, Failure> {
+    fn wheels(&self, needs: &[WheelNeed]) -> Result<Vec<Option<File>>, Failure> {
         let pins = self.wheels.find(needs)?;
         let mut fetch = Vec::with_capacity(needs.len());
+        // Of each that is on the network, whether it is fetched.
+        let mut order = Vec::with_capacity(needs.len());
         for (need, pin) in needs.iter().zip(pins) {
             if let Some(pin) = &pin {
                 self.wheels.keep(need, pin);
             }
-            if pin.is_none() || !self.only_pins() {
-                fetch.push((need, pin));
+            let Some(url) = &need.url else {
+                if pin.is_none() {
+                    self.wheels.pin_here(need);
+                }
+                continue;
+            };
+            let wanted = pin.is_none() || !self.only_pins();
+            order.push(wanted);
+            if wanted {
+                fetch.push((need, url, pin));
             }
         }
         if fetch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(order.iter().map(|_| None).collect());
         }
-        let wanted = |(need, pin): &(&WheelNeed, Option<crate::lock::Pin>)| Wanted {
+        let wanted = |(need, url, pin): &(&WheelNeed, &Url, Option<crate::lock::Pin>)| Wanted {
             size: need.wheel.size.or(pin.as_ref().map(|pin| pin.size)),
-            ..Wanted::new(need.url.clone(), Some(need.wheel.digest.clone()))
+            ..Wanted::new((*url).clone(), Some(need.wheel.digest.clone()))
         };
         let list: Vec<Wanted> = fetch.iter().map(wanted).collect();
         let fetched = self.fetcher()?.files(&list);
         self.watch.all_fetched();
         let fetched = fetched.map_err(|error| failure(error, needs))?;
-        for ((need, _), entry) in fetch.iter().zip(&fetched).filter(|((_, pin), _)| pin.is_none()) {
+        for ((need, ..), entry) in fetch.iter().zip(&fetched).filter(|((.., pin), _)| pin.is_none()) {
             self.wheels.pin(need, entry)?;
         }
-        if self.only_pins() {
-            return Ok(Vec::new());
-        }
-        fetched.iter().map(|entry| entry.open().map_err(Failure::from)).collect()
+        let mut fetched = fetched.iter();
+        let file = |wanted: bool| {
+            let entry = if wanted { fetched.next() } else { None };
+            entry.map(|entry| entry.open().map_err(Failure::from)).transpose()
+        };
+        order.into_iter().map(file).collect()
     }
 
     fn page(&self, url: &Url, accept: &str, purpose: &Purpose) -> Result<Option<Page>, Failure> {
         if self.network.locked {
-            return Err(self.wheels.lacking(purpose, 1).into());
+            return Err(self.wheels.lacking(purpose).into());
         }
         let address = url.bare();
         if let Some(page) = self.pages.borrow().known.get(&address) {
@@ -195,12 +211,15 @@ impl Supply for Online<'_> {
     }
 }
 
+/// How many of several files are shown with their places.
+const PLACES: usize = 10;
+
 /// The error with the places of what could not be fetched.
 fn failure(error: FetchError, needs: &[WheelNeed]) -> Failure {
     let urls: Vec<String> = error.urls().iter().map(|url| url.bare()).collect();
     let mismatch = matches!(error, FetchError::Digest { .. } | FetchError::Size { .. });
     let mut failure = Failure::from(error);
-    for need in needs.iter().filter(|need| urls.contains(&need.url.bare())) {
+    for need in needs.iter().filter(|need| urls.contains(&need.key())).take(PLACES) {
         failure.places.extend(need.wheel.place.clone());
         if !failure.places.contains(&need.place) {
             failure.places.push(need.place.clone());

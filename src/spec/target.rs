@@ -104,8 +104,12 @@ pub enum Select {
 pub struct ConfigSpec {
     /// The program and its first arguments; an empty list takes the base's away.
     pub entrypoint: Option<Vec<String>>,
+    /// Where the program of the entry point is written; empty when it is not.
+    pub entrypoint_span: Span,
     /// Further arguments, or the program when there is no entry point; an empty list takes the base's away.
     pub cmd: Option<Vec<String>>,
+    /// Where the first of these is written; empty when there is none.
+    pub cmd_span: Span,
     /// `user`, `uid`, `user:group`, `uid:gid`, …
     pub user: Option<String>,
     /// The working directory, absolute and clean.

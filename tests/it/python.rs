@@ -3,7 +3,9 @@
 mod layers;
 mod needs;
 mod pins;
+mod programs;
 mod project;
+mod stand_ins;
 
 use dmoci_layers::Digest;
 

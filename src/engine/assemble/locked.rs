@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use dmoci_layers::Digest;
 
 use super::parallel;
-use super::python::file_url;
+use super::python::{file_url, is_for};
 use crate::diagnostic::{Failure, Place};
 use crate::inputs::python::error::Kind;
 use crate::inputs::python::lockfile::Form;
@@ -67,10 +67,14 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
     let (notes, left_out) = (plan.notes, plan.left_out);
     let mut needs = Vec::new();
     for wheel in &plan.wheels {
-        if let Location::Url(url) = &wheel.location {
+        let url = match &wheel.location {
+            Location::Url(url) => Some(url.clone()),
+            Location::Path(_) => None,
+        };
+        if url.is_some() || wheel.stand_in {
             needs.push(WheelNeed {
                 wheel: wheel.clone(),
-                url: url.clone(),
+                url,
                 platform: asker.platform.clone(),
                 layer: asker.layer.to_owned(),
                 place: asker.place.clone(),
@@ -78,9 +82,7 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
         }
     }
     let mut fetched = site.supply.wheels(&needs)?.into_iter();
-    if site.supply.only_pins() {
-        return Ok(Found { wheels: Vec::new(), notes, left_out });
-    }
+    let only_pins = site.supply.only_pins();
     let mut pieces = Vec::with_capacity(plan.wheels.len());
     for planned in plan.wheels {
         let file = match &planned.location {
@@ -88,7 +90,12 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
                 site.supply.reads(path);
                 None
             }
-            Location::Url(_) => Some(fetched.next().ok_or_else(|| lost(&planned))?),
+            Location::Url(_) => match fetched.next().flatten() {
+                Some(file) => Some(file),
+                // It is pinned, and need not be looked into.
+                None if only_pins => continue,
+                None => return Err(lost(&planned)),
+            },
         };
         pieces.push((planned, Mutex::new(file)));
     }
@@ -98,7 +105,14 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
         opened(shelf, planned, file)
     })?;
     let locked = pieces.into_iter().zip(wheels).map(|((planned, _), wheel)| Locked { wheel, planned });
-    Ok(Found { wheels: locked.collect(), notes, left_out })
+    let mut wheels: Vec<Locked> = locked.collect();
+    if only_pins {
+        // Some lock files do not say for which Python they are; their wheels do.
+        for Locked { wheel, planned } in wheels.drain(..) {
+            is_for(&wheel, asker.target).map_err(|error| at(error.into(), planned.place.as_ref()))?;
+        }
+    }
+    Ok(Found { wheels, notes, left_out })
 }
 
 /// The wheel that is planned; `file` when it was fetched.

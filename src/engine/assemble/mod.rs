@@ -1,7 +1,7 @@
 //! From a target to an image: `plan` says what every layer consists of, `image` writes it.
 //!
 //! ```text
-//! image > documents, parallel, config, plan > users, key, distributions > locked, python > merge > error
+//! image > documents, parallel, config, plan > users, key, programs, distributions > locked, python > merge > error
 //! ```
 
 mod adjust;
@@ -16,6 +16,7 @@ mod locked;
 mod merge;
 mod parallel;
 mod plan;
+mod programs;
 mod python;
 mod remove;
 mod users;

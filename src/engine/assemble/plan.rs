@@ -14,6 +14,7 @@ use super::base::BaseImage;
 use super::config;
 use super::error::BuildError;
 use super::merge::{Origin, Rank, Source};
+use super::programs::Finished;
 use super::python::Environments;
 use super::remove::Removed;
 use super::users;
@@ -199,7 +200,10 @@ pub fn plan(
         layers.push(plan);
     }
     if !site.supply.only_pins() {
-        warnings.extend(environments.missing(&tree, &variables));
+        warnings.extend(environments.missing(&tree, &variables, &target.platform)?);
+        let (target, base, tree) = (&target, base.as_ref(), &tree);
+        let finished = Finished { target, base, tree, variables: &variables, environments: &environments };
+        warnings.extend(finished.program().map(|(message, span)| (message, locate(&span, ""))));
     }
     Ok(ImagePlan { target, base, layers, bytes, warnings })
 }

@@ -1,6 +1,6 @@
 //! What distributions of Python become in the layers of an image, and the environments that they are installed into.
 
-mod needs;
+mod missing;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -52,6 +52,8 @@ struct Environment {
     scheme: Scheme,
     /// What makes it an environment, until that is given to a layer.
     skeleton: Vec<Item>,
+    /// Where in the spec it is first named.
+    at: diagnostic::Place,
     /// Python looks into the interpreter's own folders too (`include-system-site-packages`).
     open: bool,
     /// The wheel of each project.
@@ -136,6 +138,16 @@ impl Environments {
         Ok(())
     }
 
+    /// The interpreters of all environments.
+    pub(super) fn interpreters(&self) -> impl Iterator<Item = &SafePath> {
+        self.0.values().map(|environment| &environment.python.interpreter)
+    }
+
+    /// The folders of programs of all environments.
+    pub(super) fn scripts(&self) -> impl Iterator<Item = &SafePath> {
+        self.0.values().map(|environment| environment.scheme.scripts())
+    }
+
     /// The environment that is meant, which the first entry that names it describes.
     fn environment(&mut self, place: Place<'_>) -> Result<&mut Environment, BuildError> {
         let asked = place.environment;
@@ -159,6 +171,20 @@ fn is_open(pyvenv: Option<Vec<u8>>) -> bool {
         key.trim().eq_ignore_ascii_case("include-system-site-packages")
             && value.trim().eq_ignore_ascii_case("true")
     })
+}
+
+/// Refuses a wheel that is for another Python (`Requires-Python`).
+pub(super) fn is_for(wheel: &Wheel, python: &PythonTarget) -> Result<(), PythonError> {
+    match &wheel.requires_python {
+        Some(wanted) if !version::contains(wanted, &python.version()) => {
+            Err(other_python(wheel.name.as_str(), wanted, python))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn labelled(place: &diagnostic::Place, label: &str) -> diagnostic::Place {
+    diagnostic::Place { label: label.to_owned(), ..place.clone() }
 }
 
 fn error(kind: Kind, message: String) -> PythonError {
@@ -193,7 +219,8 @@ impl Environment {
         };
         let tags = TargetTags::of(&python);
         let (projects, left_out, files) = Default::default();
-        Ok(Environment { python, tags, scheme, skeleton, open, projects, left_out, files })
+        let at = place.at.clone();
+        Ok(Environment { python, tags, scheme, skeleton, at, open, projects, left_out, files })
     }
 
     /// Later entries may be silent about the interpreter, but say nothing else.
@@ -208,6 +235,7 @@ impl Environment {
                 Kind::Interpreter,
                 format!("an earlier entry says that this environment is for {}", self.python),
             )
+            .at(labelled(&self.at, "the earlier entry"))
             .with_help("say it in one entry, or the same in all")),
         }
     }
@@ -239,7 +267,12 @@ impl Environment {
             return Err(self.twice(&project, &folder, &name).into());
         }
         if let Some(other) = self.projects.insert(project.clone(), new) {
-            return Err(self.twice(&project, &other.wheel, &name).into());
+            let error = self.twice(&project, &other.wheel, &name);
+            return Err(match other.at == *place.at {
+                true => error,
+                false => error.at(labelled(&other.at, &format!("{} is installed here", other.wheel))),
+            }
+            .into());
         }
         let Installed { items, shell } = made?;
         if let Some(program) = shell {
@@ -261,11 +294,7 @@ impl Environment {
     /// Whether the wheel is for this Python.
     fn check(&self, wheel: &Wheel) -> Result<(), PythonError> {
         let (name, python) = (&wheel.name, &self.python);
-        if let Some(wanted) = &wheel.requires_python
-            && !version::contains(wanted, &python.version())
-        {
-            return Err(other_python(name.as_str(), wanted, python));
-        }
+        is_for(wheel, python)?;
         if self.tags.rank(&name.tags).is_some() {
             return Ok(());
         }

@@ -9,7 +9,12 @@ pub struct PythonError {
     message: String,
     places: Vec<Place>,
     help: Option<String>,
+    /// What makes a wheel that is not there.
+    command: Option<String>,
 }
+
+/// How many of several problems are shown.
+const SHOWN: usize = 20;
 
 /// The kinds of problems, each with a code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub enum Kind {
 impl PythonError {
     /// A problem of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> PythonError {
-        PythonError { kind, message: message.into(), places: Vec::new(), help: None }
+        PythonError { kind, message: message.into(), places: Vec::new(), help: None, command: None }
     }
 
     /// With a place in a file of the user.
@@ -62,6 +67,45 @@ impl PythonError {
     pub fn with_help(mut self, help: impl Into<String>) -> PythonError {
         self.help = Some(help.into());
         self
+    }
+
+    /// With the command that makes the wheel that is not there; the help says it too.
+    pub(super) fn with_command(mut self, command: String) -> PythonError {
+        self.command = Some(command);
+        self
+    }
+
+    /// Whether it is about one project, so that those of others are worth knowing at the same time.
+    pub(super) fn is_of_one_project(&self) -> bool {
+        matches!(self.kind, Kind::Source | Kind::Wheel)
+    }
+
+    /// Several problems as one, which `what` names; of none there is none.
+    pub(super) fn all(mut errors: Vec<PythonError>, what: &str) -> Result<(), PythonError> {
+        let Some(first) = errors.first() else { return Ok(()) };
+        let (kind, count) = (first.kind, errors.len());
+        if count == 1 {
+            return errors.pop().map_or(Ok(()), Err);
+        }
+        let mut places = Vec::new();
+        let mut helps: Vec<String> = Vec::new();
+        for error in errors.iter().take(SHOWN) {
+            let labelled = |place: &Place| Place { label: error.message.clone(), ..place.clone() };
+            places.extend(error.places.first().map(labelled));
+            let help = error.help.clone().filter(|help| error.command.is_none() && !helps.contains(help));
+            helps.extend(help);
+        }
+        let commands: Vec<&str> =
+            errors.iter().filter_map(|error| error.command.as_deref()).take(SHOWN).collect();
+        if !commands.is_empty() {
+            let commands = commands.join("\n  ");
+            helps.push(format!("make wheels and say `wheels = \"wheels\"`:\n  {commands}"));
+        }
+        let more = count.saturating_sub(SHOWN);
+        let more = if more > 0 { format!("; the first {SHOWN} are shown") } else { String::new() };
+        let mut error = PythonError::new(kind, format!("{count} projects {what}{more}"));
+        (error.places, error.help) = (places, Some(helps.join("\n")));
+        Err(error)
     }
 
     /// What is wrong, in kind.

@@ -1,5 +1,6 @@
 //! Which wheels a target needs: what every kind of lock file comes to.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -12,9 +13,9 @@ use super::filename::WheelName;
 use super::marker::{Environment, Undecided};
 use super::name::Name;
 use super::tag::TargetTags;
-use super::target::PythonTarget;
+use super::target::{Libc, PythonTarget};
 use super::version::{Version, VersionSpecifiers};
-use crate::diagnostic::Place;
+use crate::diagnostic::{Place, few};
 use crate::url::Url;
 
 /// A wheel that is to be installed.
@@ -32,6 +33,8 @@ pub struct PlannedWheel {
     pub requested: bool,
     /// It was asked for by its place, and does not come from an index (`direct_url.json`, PEP 610).
     pub direct: bool,
+    /// It stands in for what somebody else made, and nothing says which bytes it must have.
+    pub stand_in: bool,
     /// Where the lock file names it; nothing for a wheel that the lock file does not name.
     pub place: Option<Place>,
 }
@@ -111,12 +114,33 @@ pub(super) struct Asked<'a> {
     pub(super) options: &'a Options,
     pub(super) tags: TargetTags,
     pub(super) environment: Environment,
+    /// What would suit when the spec said which C library there is; nothing when that is known.
+    with_libc: Vec<TargetTags>,
+    /// Projects with a wheel that would suit better then.
+    passed_over: RefCell<BTreeSet<Name>>,
 }
 
 impl<'a> Asked<'a> {
     pub(super) fn new(target: &'a PythonTarget, options: &'a Options) -> Asked<'a> {
         let (tags, environment) = (TargetTags::of(target), Environment::of(target));
-        Asked { target, options, tags, environment }
+        let newest = [Libc::Glibc { major: 2, minor: 100 }, Libc::Musl { major: 1, minor: 9 }];
+        let with = |libc| {
+            let mut target = target.clone();
+            target.libc = Some(libc);
+            TargetTags::of(&target)
+        };
+        let with_libc = if target.libc.is_some() { Vec::new() } else { newest.map(with).into() };
+        Asked { target, options, tags, environment, with_libc, passed_over: RefCell::default() }
+    }
+
+    /// The one that suits the target best: by tags, then by build tag, then by name.
+    pub(super) fn best<'c>(&self, candidates: &'c [Candidate]) -> Option<&'c Candidate> {
+        let found = best(candidates, &self.tags)?;
+        let other = |tags| best(candidates, tags).is_some_and(|other| !std::ptr::eq(other, found));
+        if self.with_libc.iter().any(other) {
+            self.passed_over.borrow_mut().insert(found.file.name.clone());
+        }
+        Some(found)
     }
 }
 
@@ -141,13 +165,13 @@ impl Candidate {
             location: self.location.clone(),
             requested,
             direct: self.direct,
+            stand_in: false,
             place: Some(place),
         }
     }
 }
 
-/// The one that suits the target best: by tags, then by build tag, then by name.
-pub(super) fn best<'a>(candidates: &'a [Candidate], tags: &TargetTags) -> Option<&'a Candidate> {
+fn best<'a>(candidates: &'a [Candidate], tags: &TargetTags) -> Option<&'a Candidate> {
     let ranked =
         candidates.iter().filter_map(|candidate| Some((tags.rank(&candidate.file.tags)?, candidate)));
     let key = |(rank, candidate): &(usize, &Candidate)| {
@@ -172,6 +196,11 @@ pub(super) fn built<'a>(asked: &Asked<'a>, name: &Name, version: Option<&Version
 }
 
 impl BuiltWheel {
+    /// As it stands in for something that somebody else made.
+    pub(super) fn stand_in(&self, requested: bool, place: Option<Place>) -> PlannedWheel {
+        PlannedWheel { stand_in: true, ..self.planned(requested, place) }
+    }
+
     pub(super) fn planned(&self, requested: bool, place: Option<Place>) -> PlannedWheel {
         PlannedWheel {
             file: self.file.clone(),
@@ -180,6 +209,7 @@ impl BuiltWheel {
             location: Location::Path(self.path.clone()),
             requested,
             direct: false,
+            stand_in: false,
             place,
         }
     }
@@ -206,12 +236,50 @@ pub(super) fn finish(asked: &Asked<'_>, mut wheels: Vec<PlannedWheel>, mut notes
             notes.push(format!("{} is not needed", built.path.display()));
         }
     }
+    let passed_over = asked.passed_over.borrow();
+    if !passed_over.is_empty() {
+        notes.push(format!(
+            "no `libc` is said, so wheels for one C library are passed over, of {}; say such as `libc = \"glibc-2.36\"`",
+            few(passed_over.iter())
+        ));
+    }
     PythonPlan { wheels, notes, left_out: None }
+}
+
+/// The wheels, unless there is none of some projects: all that are missing are told together.
+pub(super) fn gathered<E: From<PythonError>>(
+    asked: &Asked<'_>,
+    all: impl Iterator<Item = Result<PlannedWheel, Trouble<E>>>,
+) -> Result<Vec<PlannedWheel>, E> {
+    let (mut wheels, mut errors) = (Vec::new(), Vec::new());
+    for found in all {
+        match found {
+            Ok(wheel) => wheels.push(wheel),
+            Err(Trouble::Python(error)) if error.is_of_one_project() => errors.push(error),
+            Err(Trouble::Python(error)) => return Err(error.into()),
+            Err(Trouble::Other(error)) => return Err(error),
+        }
+    }
+    PythonError::all(errors, &format!("have no wheel that can be installed for {}", asked.target))?;
+    Ok(wheels)
+}
+
+/// Why there is no wheel of a project.
+pub(super) enum Trouble<E> {
+    /// Something that lock files or wheels are to blame for.
+    Python(PythonError),
+    /// Something else, such as the network.
+    Other(E),
+}
+
+impl<E> From<PythonError> for Trouble<E> {
+    fn from(error: PythonError) -> Trouble<E> {
+        Trouble::Python(error)
+    }
 }
 
 /// An error about a project none of whose wheels runs on the target.
 pub(super) fn no_wheel(asked: &Asked<'_>, what: &str, files: &[&WheelName], place: Place) -> PythonError {
-    const SHOWN: usize = 8;
     let mut tags: Vec<String> = files.iter().map(|file| file.tags.to_string()).collect();
     // Those that come nearest first: for this machine, then for this Python.
     let own = format!("cp{}{}-", asked.target.python().0, asked.target.python().1);
@@ -221,15 +289,17 @@ pub(super) fn no_wheel(asked: &Asked<'_>, what: &str, files: &[&WheelName], plac
     };
     tags.sort_unstable_by(|a, b| far(a).cmp(&far(b)).then_with(|| a.cmp(b)));
     tags.dedup();
-    let more = tags.len().saturating_sub(SHOWN);
-    tags.truncate(SHOWN);
-    let mut found = tags.join(", ");
-    if more > 0 {
-        found.push_str(&format!(" and {more} more"));
-    }
+    let suits = |tags: &TargetTags| files.iter().any(|file| tags.rank(&file.tags).is_some());
+    let libc = match asked.with_libc.iter().any(suits) {
+        true => {
+            "none is assumed: say which C library there will be, such as `libc = \"glibc-2.36\"` or \"musl-1.2\"\n"
+        }
+        false => "",
+    };
+    let found = few(tags.iter());
     PythonError::new(Kind::Wheel, format!("{what} has no wheel for {}", asked.target))
         .at(place)
-        .with_help(format!("looked for {}\nthere are {found}", asked.tags.summary()))
+        .with_help(format!("{libc}looked for {}\nthere are {found}", asked.tags.summary()))
 }
 
 /// An error about something that is for another Python than the target has.

@@ -74,6 +74,7 @@ impl Unbuilt {
         PythonError::new(Kind::Source, format!("{what} {is}"))
             .at(place)
             .with_help(format!("make one with `{command}` and say `wheels = \"wheels\"`{near}"))
+            .with_command(command)
     }
 }
 

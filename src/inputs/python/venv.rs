@@ -74,6 +74,11 @@ impl Scheme {
             || self.library.as_ref().is_some_and(in_library)
     }
 
+    /// The folder that holds the programs.
+    pub fn scripts(&self) -> &SafePath {
+        &self.scripts
+    }
+
     /// The folder that holds the distributions.
     pub fn site(&self) -> &SafePath {
         &self.purelib

@@ -42,5 +42,5 @@ impl BuildPins {
 }
 
 fn keyed(pins: &[Pin]) -> Pins {
-    pins.iter().map(|pin| ((Kind::Build, pin.url.bare()), pin.clone())).collect()
+    pins.iter().map(|pin| ((Kind::Build, pin.key()), pin.clone())).collect()
 }

@@ -4,19 +4,25 @@ use std::path::PathBuf;
 
 use dmoci_layers::Digest;
 
-use crate::diagnostic::{Diagnostic, Exit, Place};
+use crate::diagnostic::{Diagnostic, Exit, Place, few};
 
 /// Why spec and lock file do not go together.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::ops) enum PinError {
     /// The lock file lacks something, and may not be added to.
-    #[error("{} lacks {}", file.display(), lacking(*count, what))]
-    Missing { file: PathBuf, what: String, count: usize, places: Vec<Place> },
+    #[error("{} lacks {}", file.display(), lacking(inputs))]
+    Missing {
+        file: PathBuf,
+        /// What, and for which platform; never none.
+        inputs: Vec<String>,
+        places: Vec<Place>,
+    },
     /// A pin would have to change.
-    #[error("{} pins {what} to {}, and {by} says {}", file.display(), digests.0, digests.1)]
+    #[error("{} pins {what} to {}, and {by} {}", file.display(), digests.0, digests.1)]
     Stale {
         file: PathBuf,
         what: String,
+        /// Who says otherwise, and the verb.
         by: Box<str>,
         name: String,
         digests: Box<(Digest, Digest)>,
@@ -75,9 +81,9 @@ impl Diagnostic for PinError {
     }
 }
 
-fn lacking(count: usize, what: &str) -> String {
-    match count {
-        1 => what.to_owned(),
-        count => format!("{count} inputs, of which the first is {what}"),
+fn lacking(inputs: &[String]) -> String {
+    match inputs {
+        [only] => only.clone(),
+        inputs => format!("{} inputs: {}", inputs.len(), few(inputs.iter())),
     }
 }

@@ -94,6 +94,8 @@ pub struct Change {
 pub struct Locked {
     /// The file.
     pub file: PathBuf,
+    /// It was there before.
+    pub was_there: bool,
     /// How many platforms have pins.
     pub platforms: usize,
     /// How many pins there are.
@@ -128,6 +130,7 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
         platforms: pins.len(),
         pins: pins.map(BTreeMap::len).sum(),
         file: settled.file.clone(),
+        was_there: settled.written.is_some(),
         changes: renewed.changes,
     })
 }

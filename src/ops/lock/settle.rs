@@ -125,7 +125,7 @@ pub(in crate::ops) fn settle(
     let renewed = renewed(&needs, mode);
     let deciding: Vec<Target> = targets.iter().filter_map(wheels::deciding).collect();
     let looked = self::needs(&deciding).into_iter().map(|need| need.remote.url.bare()).collect();
-    let known = old.platforms.values().flatten().map(|((_, url), pin)| (url.as_str(), pin));
+    let known = old.platforms.values().flatten().map(|((_, key), pin)| (key.as_str(), pin));
     let known = known.filter(|(url, _)| !renewed.contains(*url)).collect();
     let job = Job {
         spec,
@@ -315,7 +315,7 @@ impl Job<'_> {
                 return Err(PinError::Stale {
                     file: self.file.clone(),
                     what: need.remote.url.to_string(),
-                    by: "the spec".into(),
+                    by: "the spec says".into(),
                     name: need.layer.to_owned(),
                     digests: Box::new((pin.digest.clone(), sha256.clone())),
                     places,
@@ -327,8 +327,11 @@ impl Job<'_> {
 
     fn check_complete(&self) -> Result<(), PinError> {
         let missing: Vec<&Need<'_>> = self.needs.iter().filter(|need| self.kept(need).is_none()).collect();
-        let Some(first) = missing.first() else { return Ok(()) };
-        let urls: BTreeSet<String> = missing.iter().map(|need| need.remote.url.bare()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let inputs: BTreeSet<String> =
+            missing.iter().map(|need| format!("{} for {}", need.remote.url, need.platform)).collect();
         let mut places: Vec<Place> = Vec::new();
         for need in &missing {
             let place = self.place(need, "");
@@ -336,12 +339,7 @@ impl Job<'_> {
                 places.push(place);
             }
         }
-        Err(PinError::Missing {
-            file: self.file.clone(),
-            what: format!("{} for {}", first.remote.url, first.platform),
-            count: urls.len(),
-            places,
-        })
+        Err(PinError::Missing { file: self.file.clone(), inputs: inputs.into_iter().collect(), places })
     }
 
     /// Fetches each address once.
@@ -429,7 +427,7 @@ impl Job<'_> {
 
 fn new_pin(need: &Need<'_>, entry: &Downloaded, known: Option<&Pin>) -> Pin {
     Pin {
-        url: need.remote.url.without_secrets(),
+        url: Some(need.remote.url.without_secrets()),
         size: entry.size(),
         digest: entry.digest().clone(),
         authenticated: match need.sha256 {

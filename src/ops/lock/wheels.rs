@@ -10,6 +10,7 @@ use super::settle::Settled;
 use super::{Mode, Update};
 use crate::cache::Downloaded;
 use crate::diagnostic::{Failure, Place};
+use crate::inputs::python::PlannedWheel;
 use crate::inputs::python::filename::WheelName;
 use crate::inputs::python::name::Name;
 use crate::inputs::supply::{Purpose, WheelNeed};
@@ -17,6 +18,10 @@ use crate::lock::{Authenticated, Kind, Pin, Pins, WheelPin};
 use crate::oci::platform::Platform;
 use crate::spec::Target;
 use crate::spec::target::Input;
+use crate::url::Url;
+
+/// How many places are shown of what is missing.
+const PLACES: usize = 10;
 
 /// The wheels of a command, by what is pinned.
 pub(in crate::ops) struct Wheels<'a> {
@@ -66,39 +71,33 @@ impl<'a> Wheels<'a> {
             }
             found.push(pin.filter(|_| agrees));
         }
-        match missing.first() {
-            None => Ok(found),
-            Some(first) => {
-                let purpose = Purpose {
-                    platform: first.platform.clone(),
-                    what: first.wheel.file.to_string(),
-                    places: missing.iter().flat_map(|need| need.places()).collect(),
-                };
-                Err(self.lacking(&purpose, missing.len()))
-            }
+        if missing.is_empty() {
+            return Ok(found);
         }
+        let inputs = missing.iter().map(|need| format!("{} for {}", need.wheel.file, need.platform));
+        Err(self.missing(inputs.collect(), missing.iter().flat_map(|need| need.places())))
     }
 
-    /// The error for what is not pinned and may not be added.
-    pub(in crate::ops) fn lacking(&self, purpose: &Purpose, count: usize) -> PinError {
+    /// The error for a page that would be asked for, to pin something that is not and may not be added.
+    pub(in crate::ops) fn lacking(&self, purpose: &Purpose) -> PinError {
+        let input = format!("{} for {}", purpose.what, purpose.platform);
+        self.missing(vec![input], purpose.places.iter().cloned())
+    }
+
+    fn missing(&self, inputs: Vec<String>, all: impl Iterator<Item = Place>) -> PinError {
         let mut places: Vec<Place> = Vec::new();
-        for place in &purpose.places {
-            if !places.contains(place) {
-                places.push(place.clone());
+        for place in all {
+            if places.len() < PLACES && !places.contains(&place) {
+                places.push(place);
             }
         }
-        PinError::Missing {
-            file: self.settled.file.clone(),
-            what: format!("{} for {}", purpose.what, purpose.platform),
-            count,
-            places,
-        }
+        PinError::Missing { file: self.settled.file.clone(), inputs, places }
     }
 
     /// Notes that a wheel is needed that is pinned.
     pub(in crate::ops) fn keep(&self, need: &WheelNeed, pin: &Pin) {
         let mut used = self.used.borrow_mut();
-        used.entry(need.platform.clone()).or_default().insert((Kind::Wheel, need.url.bare()), pin.clone());
+        used.entry(need.platform.clone()).or_default().insert((Kind::Wheel, need.key()), pin.clone());
     }
 
     /// Pins a wheel to what was fetched.
@@ -119,7 +118,7 @@ impl<'a> Wheels<'a> {
             return Err(self.stale(need, &pin, &on, digest).into());
         }
         let pin = Pin {
-            url: need.url.without_secrets(),
+            url: need.url.as_ref().map(Url::without_secrets),
             size: entry.size(),
             digest,
             authenticated: Authenticated::LockFile,
@@ -129,6 +128,14 @@ impl<'a> Wheels<'a> {
         Ok(())
     }
 
+    /// Pins a wheel of the project to what it is.
+    pub(in crate::ops) fn pin_here(&self, need: &WheelNeed) {
+        let PlannedWheel { file, digest, size, .. } = &need.wheel;
+        let wheel = Some(WheelPin { file: file.as_str().to_owned(), sha512: None });
+        let (url, size, digest) = (None, size.unwrap_or_default(), digest.clone());
+        self.keep(need, &Pin { url, size, digest, authenticated: Authenticated::FirstUse, wheel });
+    }
+
     /// All that plans asked for.
     pub(in crate::ops) fn pins(&self) -> BTreeMap<Platform, Pins> {
         self.used.borrow().clone()
@@ -136,13 +143,13 @@ impl<'a> Wheels<'a> {
 
     /// The pin of this very need, when it stays as it is.
     fn own(&self, need: &WheelNeed) -> Option<&'a Pin> {
-        let pin = self.settled.old().platforms.get(&need.platform)?.get(&(Kind::Wheel, need.url.bare()));
+        let pin = self.settled.old().platforms.get(&need.platform)?.get(&(Kind::Wheel, need.key()));
         pin.filter(|pin| !renewed(&self.settled.mode, &need.layer, pin))
     }
 
     /// What the address is pinned to, for whatever platform: one address gives one file.
     fn known(&self, need: &WheelNeed) -> Option<(Pin, Platform)> {
-        let key = (Kind::Wheel, need.url.bare());
+        let key = (Kind::Wheel, need.key());
         let find = |all: &BTreeMap<Platform, Pins>, stays: &dyn Fn(&Pin) -> bool| {
             let own = all.get_key_value(&need.platform);
             own.into_iter().chain(all).find_map(|(platform, pins)| {
@@ -158,15 +165,21 @@ impl<'a> Wheels<'a> {
     fn stale(&self, need: &WheelNeed, pin: &Pin, on: &Platform, said: Digest) -> PinError {
         let mut places: Vec<Place> = need.places().collect();
         let written = self.settled.written.as_ref();
-        places.extend(written.and_then(|w| w.place(on, Kind::Wheel, &need.url.bare(), "pinned here")));
+        places.extend(written.and_then(|w| w.place(on, Kind::Wheel, &need.key(), "pinned here")));
         let pinned = match (said.algorithm(), &pin.wheel) {
             (Algorithm::Sha512, Some(WheelPin { sha512: Some(pinned), .. })) => pinned.clone(),
             _ => pin.digest.clone(),
         };
         PinError::Stale {
             file: self.settled.file.clone(),
-            what: need.url.to_string(),
-            by: need.wheel.place.as_ref().unwrap_or(&need.place).file.display().to_string().into(),
+            what: need.url.as_ref().map_or_else(|| need.key(), ToString::to_string),
+            by: match &need.url {
+                Some(_) => {
+                    let place = need.wheel.place.as_ref().unwrap_or(&need.place);
+                    format!("{} says", place.file.display()).into()
+                }
+                None => format!("{} is", need.wheel.location).into(),
+            },
             name: need.wheel.name().to_string(),
             digests: Box::new((pinned, said)),
             places,
@@ -194,7 +207,7 @@ fn renewed(mode: &Mode, layer: &str, pin: &Pin) -> bool {
 /// A wheel is called by its address, its file name and its project.
 pub(super) fn is_called(pin: &Pin, name: &str) -> bool {
     let Some(wheel) = &pin.wheel else { return false };
-    let same = || name.parse().is_ok_and(|other: crate::url::Url| other.bare() == pin.url.bare());
+    let same = || name.parse().is_ok_and(|other: Url| other.bare() == pin.key());
     wheel.file == name || project(pin).is_some_and(|project| Name::parse(name) == Some(project)) || same()
 }
 

@@ -47,7 +47,7 @@ fn united(path: &Path, ours: &Lock, theirs: &Lock) -> Result<Lock, PinError> {
         for (key, pin) in pins {
             let first = own.entry(key.clone()).or_insert_with(|| pin.clone());
             if first.digest != pin.digest {
-                return Err(PinError::Race { file: path.to_owned(), what: pin.url.to_string() });
+                return Err(PinError::Race { file: path.to_owned(), what: pin.key() });
             }
         }
     }
@@ -89,11 +89,11 @@ fn say(changes: &[Change], watch: &dyn Watch) {
             (Some(old), None) => ("Removed", old, old.digest.to_string()),
             (None, None) => continue,
         };
-        let name = pin.wheel.as_ref().map_or_else(|| pin.url.to_string(), |wheel| wheel.file.clone());
+        let name = pin.wheel.as_ref().map_or_else(|| pin.key(), |wheel| wheel.file.clone());
         let line = format!("{} {name}: {message}", change.kind.name());
         lines.entry((verb, change.kind, line)).or_default().push(change.platform.to_string());
         if change.new.as_ref().is_some_and(|new| new.authenticated == Authenticated::FirstUse) {
-            first_use.insert(pin.url.to_string());
+            first_use.insert((pin.url.is_some(), pin.key()));
         }
     }
     let mut wheels: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
@@ -119,9 +119,15 @@ fn say(changes: &[Change], watch: &dyn Watch) {
             }
         }
     }
-    for url in first_use {
-        watch.warning(&format!(
-            "nothing but the lock file says what {url} must give: compare its sha256 with what its makers say"
-        ));
+    for (remote, key) in first_use {
+        watch.warning(&match remote {
+            true => format!(
+                "nothing but the lock file says what {key} must give: compare its sha256 with what its makers say"
+            ),
+            false => format!(
+                "nothing but the lock file says what {key} must be, which stands in for a project without such a wheel: \
+                 know who built it"
+            ),
+        });
     }
 }

@@ -157,7 +157,7 @@ impl Environment<'_> {
         from.watch.status("Resolving", &format!("build requirements with {}", self.installer.shown()));
         let chosen = self.installer.resolve(wanted, &self.python, (from.project, from.scratch))?;
         let pin = |Chosen { file, url, digest }: Chosen| Pin {
-            url: url.without_secrets(),
+            url: Some(url.without_secrets()),
             size: 0,
             digest,
             authenticated: Authenticated::Index,
@@ -184,11 +184,11 @@ impl Environment<'_> {
         let told = Told(from.watch);
         let fetcher =
             Fetcher::new(from.network.settings.clone(), downloads, from.network.surroundings, &told);
-        let wanted = |pin: &Pin| Wanted {
-            size: Some(pin.size).filter(|size| *size > 0),
-            ..Wanted::new(pin.url.clone(), Some(pin.digest.clone()))
+        let wanted = |pin: &Pin| {
+            let size = Some(pin.size).filter(|size| *size > 0);
+            Some(Wanted { size, ..Wanted::new(pin.url.clone()?, Some(pin.digest.clone())) })
         };
-        let fetched = fetcher.files(&pins.iter().map(wanted).collect::<Vec<_>>());
+        let fetched = fetcher.files(&pins.iter().filter_map(wanted).collect::<Vec<_>>());
         from.watch.all_fetched();
         let mut sized = Vec::with_capacity(pins.len());
         for (pin, entry) in pins.into_iter().zip(fetched?) {

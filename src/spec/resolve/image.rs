@@ -13,6 +13,10 @@ impl Resolver<'_> {
     pub(super) fn config(&mut self, image: &Fields) -> Option<ConfigSpec> {
         let entrypoint = self.arguments(image, "entrypoint");
         let cmd = self.arguments(image, "cmd");
+        let first = |key: &str| {
+            let node = image.get(key).and_then(|node| node.list().first());
+            node.map_or(0..0, |node| node.span.clone())
+        };
         let user = self.optional(image, "user", values::run_as);
         let workdir = self.optional(image, "workdir", values::config_path);
         let ports = self.each_once(image.list("ports"), "port", values::port);
@@ -27,7 +31,9 @@ impl Resolver<'_> {
         volumes.sort();
         Some(ConfigSpec {
             entrypoint: entrypoint?,
+            entrypoint_span: first("entrypoint"),
             cmd: cmd?,
+            cmd_span: first("cmd"),
             user: user?,
             workdir: workdir?,
             ports: ports.into_iter().map(|(number, protocol)| format!("{number}/{protocol}")).collect(),

@@ -55,6 +55,11 @@ pub fn find(
     image.target(found, named, wanted)
 }
 
+/// The interpreters that an image has, without those of virtual environments.
+pub fn there(tree: &Tree, platform: &Platform) -> Result<Vec<SafePath>, Failure> {
+    Ok(Image { tree, platform }.all()?.into_iter().map(|python| python.path).collect())
+}
+
 /// An interpreter in the image.
 #[derive(Clone, Debug)]
 struct Python {

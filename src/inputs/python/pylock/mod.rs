@@ -10,8 +10,8 @@ use super::error::{Kind, PythonError};
 use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{
-    Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, beside, best, built, finish, last_part,
-    no_wheel, undecided,
+    Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, Trouble, beside, built, finish, gathered,
+    last_part, no_wheel, undecided,
 };
 use super::source::{Unbuilt, no_credentials};
 use super::target::PythonTarget;
@@ -97,10 +97,10 @@ pub fn plan(
         notes.push(format!("the attestation identities of {attested} {word} are not checked"));
     }
     let roots = roots(&selected)?;
-    let mut wheels = Vec::new();
-    for (name, (span, package)) in &selected {
-        wheels.push(wheel(&asked, name, span, package, roots.contains(name))?);
-    }
+    let all = selected.iter().map(|(name, (span, package))| {
+        wheel(&asked, name, span, package, roots.contains(name)).map_err(Trouble::Python)
+    });
+    let wheels = gathered::<PythonError>(&asked, all)?;
     Ok(finish(&asked, wheels, notes))
 }
 
@@ -244,12 +244,16 @@ fn wheel(
             return Err(document.error(Kind::Lock, &candidate.span, message));
         }
     }
-    if let Some(found) = best(&candidates, &asked.tags) {
+    if let Some(found) = asked.best(&candidates) {
         return Ok(found.planned(requested, document.place(&found.span, "")));
     }
     let version = number.as_ref().map(|at| &at.value);
     if let Some(wheel) = built(asked, name, version) {
-        return Ok(wheel.planned(requested, Some(document.place(span, ""))));
+        let place = Some(document.place(span, ""));
+        return Ok(match package.has("directory") {
+            true => wheel.planned(requested, place),
+            false => wheel.stand_in(requested, place),
+        });
     }
     let what = version.map_or(name.to_string(), |version| format!("{name} {version}"));
     if !candidates.is_empty() {
@@ -311,7 +315,11 @@ fn candidate(entry: &Table<'_>, archive: bool) -> Result<Candidate, PythonError>
         })?),
         false => Location::Url(url(place).map_err(|why| wrong(format!("the URL of {file} is none: {why}")))?),
     };
-    let hashes = entry.required("hashes", entry.table("hashes")?)?;
+    let hashes = entry.table("hashes")?.ok_or_else(|| {
+        document
+            .error(Kind::Hash, &span, format!("{file} has no hash in the lock file"))
+            .with_help("let the tool that made the lock file write sha256 hashes")
+    })?;
     let mut pairs = Vec::new();
     for (algorithm, _) in hashes.keys() {
         if let Some(At { value, .. }) = hashes.text(algorithm)? {

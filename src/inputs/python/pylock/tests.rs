@@ -168,7 +168,7 @@ fn refused() {
             "E-PYTHON-LOCK: \"a.zip\" is no name of a wheel: it does not end with .whl",
         ),
         (entry("hashes = { HASH }"), "E-PYTHON-LOCK: a wheel has neither `path` nor `url`"),
-        (entry("path = \"a-1-py3-none-any.whl\""), "E-PYTHON-LOCK: `hashes` is missing"),
+        (entry("path = \"a-1-py3-none-any.whl\""), "E-PYTHON-HASH: a-1-py3-none-any.whl has no hash"),
         (
             entry("path = \"a-1-py3-none-any.whl\", hashes = { md5 = \"0\" }"),
             "E-PYTHON-HASH: a-1-py3-none-any.whl has neither a sha256 nor a sha512",

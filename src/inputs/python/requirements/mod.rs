@@ -10,8 +10,8 @@ use super::error::{Kind, PythonError};
 use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{
-    Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, best, built, finish, no_wheel,
-    other_python, undecided,
+    Asked, BuiltWheel, Candidate, Location, Options, PlannedWheel, PythonPlan, Trouble, built, finish,
+    gathered, no_wheel, other_python, undecided,
 };
 use super::simple::Link;
 use super::source::Unbuilt;
@@ -88,10 +88,17 @@ pub fn plan(
     }
     let indexes = merged(&requirements.indexes, offers.defaults);
     let pinned = with_logins(offers.pinned, &indexes);
-    let mut wheels = Vec::new();
+    let mut all = Vec::new();
     for (name, entry) in &needed {
-        wheels.push(wheel(&asked, name, entry, (&pinned, &indexes), links)?);
+        let found = wheel(&asked, name, entry, (&pinned, &indexes), links);
+        let lost = matches!(found, Err(Trouble::Other(_)));
+        all.push(found);
+        // Without an index nothing more can be told.
+        if lost {
+            break;
+        }
     }
+    let wheels = gathered(&asked, all.into_iter())?;
     Ok(finish(&asked, wheels, requirements.notes.clone()))
 }
 
@@ -216,11 +223,12 @@ fn wheel(
     entry: &Entry,
     (pinned, indexes): (&[Link], &Indexes),
     links: Links<'_>,
-) -> Result<PlannedWheel, Failure> {
+) -> Result<PlannedWheel, Trouble<Failure>> {
     let place = || entry.place.clone();
     match &entry.what {
         What::Unbuilt(unbuilt, _) => match built(asked, name, None) {
-            Some(wheel) => Ok(wheel.planned(true, Some(place()))),
+            Some(wheel) if matches!(unbuilt, Unbuilt::Directory(_)) => Ok(wheel.planned(true, Some(place()))),
+            Some(wheel) => Ok(wheel.stand_in(true, Some(place()))),
             None => Err(unbuilt.error(asked, name, None, place()).into()),
         },
         What::Wheel { file, location, hash, .. } => {
@@ -243,6 +251,7 @@ fn wheel(
                 location: location.clone(),
                 requested: true,
                 direct: true,
+                stand_in: false,
                 place: Some(place()),
             })
         }
@@ -253,19 +262,27 @@ fn wheel(
             if entry.hashes.is_empty() {
                 return Err(not_hashed(format!("{name} {version} has no sha256 hash"), entry).into());
             }
-            if let Some(wheel) = built(asked, name, Some(version))
-                && entry.hashes.contains(&wheel.digest)
-            {
+            let built = built(asked, name, Some(version));
+            if let Some(wheel) = built.filter(|wheel| entry.hashes.contains(&wheel.digest)) {
                 return Ok(wheel.planned(true, Some(place())));
             }
             let mut candidates = Candidates::of((name, version), entry);
             pinned.iter().for_each(|link| candidates.add(link.clone(), asked));
-            match best(&candidates.wheels, &asked.tags) {
-                Some(found) => Ok(found.planned(true, place())),
-                None => from_index(asked, name, version, entry, indexes, links),
+            let built = built.filter(|wheel| stands_in(pinned, wheel));
+            match (asked.best(&candidates.wheels), built) {
+                (Some(found), _) => Ok(found.planned(true, place())),
+                (None, Some(wheel)) => Ok(wheel.stand_in(true, Some(place()))),
+                (None, None) => from_index(asked, name, version, entry, indexes, links),
             }
         }
     }
+}
+
+/// Whether a wheel of that name stood in when the others were pinned. Whether it is the same is judged by who pins.
+fn stands_in(pinned: &[Link], wheel: &BuiltWheel) -> bool {
+    let is =
+        |link: &Link| matches!(&link.location, Location::Path(_)) && link.filename == wheel.file.as_str();
+    pinned.iter().any(is)
 }
 
 /// What is offered of a pinned version.
@@ -332,7 +349,7 @@ fn from_index(
     entry: &Entry,
     indexes: &Indexes,
     links: Links<'_>,
-) -> Result<PlannedWheel, Failure> {
+) -> Result<PlannedWheel, Trouble<Failure>> {
     let what = format!("{name} {version}");
     let mut asks: Vec<Ask> = indexes.find_links.iter().cloned().map(Ask::Links).collect();
     asks.extend(indexes.main.iter().chain(&indexes.extra).map(|url| Ask::Project(url.clone(), name.clone())));
@@ -346,14 +363,17 @@ fn from_index(
     }
     let mut candidates = Candidates::of((name, version), entry);
     for ask in &asks {
-        links(ask, &what, &entry.place)?.into_iter().for_each(|link| candidates.add(link, asked));
+        links(ask, &what, &entry.place)
+            .map_err(Trouble::Other)?
+            .into_iter()
+            .for_each(|link| candidates.add(link, asked));
     }
     let Candidates { wheels, elsewhere, others, without_hash, sources, .. } = candidates;
-    if let Some(found) = best(&wheels, &asked.tags) {
+    if let Some(found) = asked.best(&wheels) {
         return Ok(found.planned(true, entry.place.clone()));
     }
     if let Some(wheel) = built(asked, name, Some(version)) {
-        return Ok(wheel.planned(true, Some(entry.place.clone())));
+        return Ok(wheel.stand_in(true, Some(entry.place.clone())));
     }
     if let (Some(wanted), true) = (&elsewhere, wheels.is_empty()) {
         return Err(other_python(&what, wanted, asked.target).at(entry.place.clone()).into());

@@ -19,7 +19,9 @@ use super::error::{Kind, PythonError};
 use super::filename::WheelName;
 use super::marker::Environment;
 use super::name::Name;
-use super::plan::{Asked, Options, PlannedWheel, PythonPlan, best, built, finish, no_wheel, undecided};
+use super::plan::{
+    Asked, Options, PlannedWheel, PythonPlan, Trouble, built, finish, gathered, no_wheel, undecided,
+};
 use super::pylock::one_of;
 use super::pyproject::Pyproject;
 use super::source::Unbuilt;
@@ -73,12 +75,14 @@ pub fn plan<E: From<PythonError>>(
                 .with_help("exactly one may be left for a target; run `uv lock` again")
                 .into());
         }
-        match wheel(&asked, package, requested, start.package == Some(index))? {
-            Found::Wheel(wheel) => wheels.push(*wheel),
-            Found::LeftOut(note) => left_out = Some((package.name.clone(), note)),
-            Found::Virtual => {}
+        match wheel(&asked, package, requested, start.package == Some(index)) {
+            Ok(Found::Wheel(wheel)) => wheels.push(Ok(*wheel)),
+            Ok(Found::LeftOut(note)) => left_out = Some((package.name.clone(), note)),
+            Ok(Found::Virtual) => {}
+            Err(error) => wheels.push(Err(Trouble::Python(error))),
         }
     }
+    let wheels = gathered::<E>(&asked, wheels.into_iter())?;
     Ok(PythonPlan { left_out, ..finish(&asked, wheels, notes) })
 }
 
@@ -295,11 +299,14 @@ fn wheel(
     let version = package.version.as_ref();
     let place = document.place(&package.span, "");
     let candidates = package.wheels()?;
-    if let Some(found) = best(&candidates, &asked.tags) {
+    if let Some(found) = asked.best(&candidates) {
         return Ok(Found::wheel(found.planned(requested, document.place(&found.span, ""))));
     }
     if let Some(wheel) = built(asked, &package.name, version) {
-        return Ok(Found::wheel(wheel.planned(requested, Some(place))));
+        return Ok(Found::wheel(match package.source.directory() {
+            Some(_) => wheel.planned(requested, Some(place)),
+            None => wheel.stand_in(requested, Some(place)),
+        }));
     }
     if !candidates.is_empty() {
         let what = version.map_or(package.name.to_string(), |version| format!("{} {version}", package.name));

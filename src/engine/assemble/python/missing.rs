@@ -1,33 +1,41 @@
-//! Whether an environment of a finished image holds what its distributions need.
+//! What the environments of a finished image lack: interpreters, projects, and what distributions need.
 
 use std::collections::BTreeMap;
 
 use dmoci_layers::SafePath;
 
 use super::{Environment, Environments};
-use crate::diagnostic::Place;
-use crate::inputs::base::Tree;
+use crate::diagnostic::{Failure, Place};
+use crate::inputs::base::{Node, Tree};
+use crate::inputs::python::interpreter;
 use crate::inputs::python::name::Name;
 use crate::inputs::python::needs::{Present, Unmet, unmet};
 use crate::inputs::python::version;
+use crate::oci::platform::Platform;
 
 /// How many needs of one environment are told one by one.
 const TOLD: usize = 20;
 
-/// How many versions that are there are told of.
+/// How many versions or interpreters that are there are told of.
 const VERSIONS: usize = 3;
 
 /// A file that says where else Python looks, and which says nothing of the kind.
 const SETUPTOOLS: &str = "distutils-precedence.pth";
 
 impl Environments {
-    /// What is to be said of projects that were left out and of needs that are not met, and where in the spec. `tree` is that
-    /// of all layers, `variables` the environment variables that containers start with.
-    pub(in super::super) fn missing(&self, tree: &Tree, variables: &[String]) -> Vec<(String, Place)> {
+    /// What is to be said of what is missing, and where in the spec. `tree` is that of all layers, `variables` the environment
+    /// variables that containers start with.
+    pub(in super::super) fn missing(
+        &self,
+        tree: &Tree,
+        variables: &[String],
+        platform: &Platform,
+    ) -> Result<Vec<(String, Place)>, Failure> {
         // What stands there comes before everything else, and may be anything.
         let elsewhere = variables.iter().any(|line| line.starts_with("PYTHONPATH="));
         let mut said = Vec::new();
         for (folder, environment) in &self.0 {
+            said.extend(environment.interpreter(tree, platform)?);
             let Some(found) = environment.found(tree) else { continue };
             let left_out = environment.left_out.iter().filter(|(name, ..)| !found.present.contains_key(name));
             said.extend(left_out.map(|(_, note, at)| (note.clone(), at.clone())));
@@ -35,11 +43,29 @@ impl Environments {
                 said.extend(environment.unmet(folder, &found));
             }
         }
-        said
+        Ok(said)
     }
 }
 
 impl Environment {
+    /// What is to be said of an interpreter that the image lacks though it has others. One without any is for a Python that
+    /// comes from elsewhere.
+    fn interpreter(&self, tree: &Tree, platform: &Platform) -> Result<Option<(String, Place)>, Failure> {
+        let path = &self.python.interpreter;
+        let real = tree.resolve(path, true);
+        if real.is_ok_and(|real| matches!(tree.get(&real), Some(Node::Other))) {
+            return Ok(None);
+        }
+        let others = interpreter::there(tree, platform)?;
+        if others.is_empty() {
+            return Ok(None);
+        }
+        let others: Vec<String> = others.iter().take(VERSIONS).map(ToString::to_string).collect();
+        let message =
+            format!("the interpreter {path} is not in the image, where there is {}", others.join(", "));
+        Ok(Some((message, self.at.clone())))
+    }
+
     fn unmet(&self, folder: &SafePath, found: &Found) -> Vec<(String, Place)> {
         // What a later layer took away needs nothing.
         let needs: BTreeMap<&Name, &[String]> = self
