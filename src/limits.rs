@@ -32,8 +32,8 @@ pub const RATIO_FREE_BYTES: u64 = 64 << 20;
 /// The most entries that one layer or archive may hold.
 pub const TAR_ENTRIES: u64 = 10_000_000;
 
-/// How many times larger than the headers and paths of its members those of directories may be that an archive does not
-/// hold and its members lie in, once past [`IMPLIED_FREE_BYTES`]. One that comes of files alone has about as many of these
+/// How many times larger than the headers and paths of its members those of directories may be that an archive or a wheel does
+/// not hold and its members lie in, once past [`IMPLIED_FREE_BYTES`]. One that comes of files alone has about as many of these
 /// as of those.
 pub const IMPLIED_RATIO: u64 = 16;
 
@@ -101,11 +101,20 @@ pub const TELLING_BYTES: u64 = 64 << 10;
 /// The largest interpreter or C library that is searched for its version: 512 MiB. Nothing of it is held.
 pub const SCANNED_BYTES: u64 = 512 << 20;
 
+/// The largest wheel that is fetched when neither the index nor the lock file says how large it is: 4 GiB.
+pub const WHEEL_BYTES: u64 = 4 << 30;
+
 /// The most members of one wheel; large ones have some ten thousand.
 pub const WHEEL_MEMBERS: usize = 1_000_000;
 
 /// The most parts of a path in a wheel.
 pub const WHEEL_DEPTH: usize = 100;
+
+/// The most tags that a wheel says to have; the largest sets have some dozens.
+pub const WHEEL_TAGS: usize = 10_000;
+
+/// The most that is told about one distribution; what is more only counts.
+pub const DIST_REMARKS: usize = 1000;
 
 /// The largest RECORD of a wheel: 64 MiB.
 pub const WHEEL_RECORD_BYTES: u64 = 64 << 20;
@@ -182,11 +191,41 @@ pub const DAEMON_SILENCE: Duration = Duration::from_secs(30 * 60);
 /// How much of an image a daemon must send or take in each [`DAEMON_SILENCE`]: 1 MiB.
 pub const DAEMON_LEAST_BYTES: u64 = 1 << 20;
 
-/// The largest lock file of a Python project, and the largest page of an index: 64 MiB.
-pub const PYTHON_LOCK_BYTES: u64 = 64 << 20;
+/// The largest lock file of a Python project, and the most that requirements files may have together: 16 MiB.
+pub const PYTHON_LOCK_BYTES: u64 = 16 << 20;
+
+/// The most values that a lock file of a Python project may hold, each of which takes some hundred bytes of memory.
+pub const PYTHON_LOCK_VALUES: usize = 1_000_000;
+
+/// The most packages of one name in a lock file, which stands for as many environments.
+pub const PYTHON_FORKS: usize = 256;
+
+/// The largest page of an index, and the most that is kept of all pages: 32 MiB.
+pub const PYTHON_PAGE_BYTES: u64 = 32 << 20;
+
+/// The most that an index may say of one file: 64 KiB.
+pub const PYTHON_FILE_BYTES: usize = 64 << 10;
+
+/// The most bytes that all addresses of one page may have together: 64 MiB.
+pub const PYTHON_LINK_BYTES: usize = 64 << 20;
 
 /// The most requirements that requirements files may have together.
 pub const PYTHON_PACKAGES: usize = 100_000;
 
+/// The most requirements files that may be read for one.
+pub const PYTHON_FILES: usize = 10_000;
+
+/// The most files that a page of an index may list at all.
+pub const PYTHON_LISTED: usize = 500_000;
+
 /// The most files that an index may list for one project.
-pub const PYTHON_LINKS: usize = 1_000_000;
+pub const PYTHON_LINKS: usize = 200_000;
+
+/// How much of a name or a value from outside stands in a message: 512 bytes.
+pub const SHOWN_BYTES: usize = 512;
+
+/// The longest message: 8 KiB.
+pub const MESSAGE_BYTES: usize = 8 << 10;
+
+/// The longest part of a file that an error shows: 64 KiB. Of places that are further apart only the lines are named.
+pub const EXCERPT_BYTES: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! Addresses on the network: http and https URLs (RFC 3986), checked. What is secret in them is never shown.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::limits;
@@ -126,6 +126,46 @@ impl Url {
         &*self.host == "localhost" || self.host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
     }
 
+    /// Whether what lies at this address may send to the other one, by a link or a redirect. Nobody may send to what only serves
+    /// the machine's own network card (such as the data of a cloud's machines at 169.254.169.254), and into a private network or
+    /// to this machine only who is there too. Names of hosts are not looked up.
+    pub fn may_lead_to(&self, other: &Url) -> bool {
+        let (from, to) = (self.reach(), other.reach());
+        to != Reach::Link && (to <= from || self.host == other.host)
+    }
+
+    /// From where the host can be reached.
+    fn reach(&self) -> Reach {
+        let address = match self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse().ok().map(IpAddr::V6),
+            // Also `0x7f.1`, `127.1` and `2130706433`, which the system takes for addresses.
+            None => numbers(self.host.trim_end_matches('.')).map(IpAddr::V4),
+        };
+        match address.map(|address| address.to_canonical()) {
+            None if matches!(&*self.host, "localhost" | "localhost.")
+                || self.host.ends_with(".localhost") =>
+            {
+                Reach::Machine
+            }
+            None => Reach::Everywhere,
+            Some(IpAddr::V4(address)) => reach_of_v4(address),
+            Some(IpAddr::V6(address)) => match address.segments() {
+                [0xfe80..=0xfebf, ..] => Reach::Link,
+                // What the providers of clouds put there.
+                [0xfd00, 0x0ec2, ..] => Reach::Link,
+                [0xfc00..=0xfdff, ..] => Reach::Network,
+                [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Reach::Machine,
+                // IPv4 addresses in another form: NAT64, 6to4, and the oldest one.
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+                | [0x2002, high, low, ..]
+                | [0, 0, 0, 0, 0, 0, high, low] => {
+                    reach_of_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+                }
+                _ => Reach::Everywhere,
+            },
+        }
+    }
+
     /// The whole address without user, password and fragment: what is sent, and written into lock files. A query is part of it.
     pub fn bare(&self) -> String {
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -228,6 +268,48 @@ impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// From where an address can be reached, the widest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Everywhere,
+    /// A private network.
+    Network,
+    /// This machine alone.
+    Machine,
+    /// The next piece of cable.
+    Link,
+}
+
+fn reach_of_v4(address: Ipv4Addr) -> Reach {
+    match address.octets() {
+        [169, 254, ..] | [100, 100, 100, 200] => Reach::Link,
+        [127, ..] | [0, ..] => Reach::Machine,
+        [100, 64..=127, ..] => Reach::Network,
+        _ if address.is_private() => Reach::Network,
+        _ => Reach::Everywhere,
+    }
+}
+
+/// An IPv4 address in any of the forms that `inet_aton` reads: one to four numbers, decimal, octal or hexadecimal, of which the
+/// last fills what is left.
+fn numbers(host: &str) -> Option<Ipv4Addr> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some("") => Some(0),
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None if text.len() > 1 && text.starts_with('0') => u32::from_str_radix(text, 8).ok(),
+        None if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+        None => None,
+    };
+    let parts: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
+    let (last, first) = parts.split_last().filter(|(_, first)| first.len() < 4)?;
+    let room = 32 - 8 * first.len() as u32;
+    if first.iter().any(|part| *part > 255) || (room < 32 && *last >> room != 0) {
+        return None;
+    }
+    let start = first.iter().fold(0u32, |all, part| all << 8 | part);
+    Some(Ipv4Addr::from(start.checked_shl(room).unwrap_or(0) | last))
 }
 
 /// What stands before and behind the first of these characters.
@@ -433,5 +515,56 @@ mod tests {
         ] {
             assert_eq!(url(text).is_loopback(), loopback, "{text}");
         }
+    }
+
+    #[test]
+    fn who_may_send_where() {
+        let leads = |from: &str, to: &str| {
+            url(&format!("https://{from}/")).may_lead_to(&url(&format!("https://{to}/")))
+        };
+        let public = ["index.example", "8.8.8.8", "[2001:db8::1]", "100.128.0.1"];
+        let private =
+            ["10.0.0.1", "192.168.1.1", "172.31.0.1", "100.64.0.1", "[fd12::1]", "[::ffff:10.0.0.1]"];
+        let own = [
+            "localhost",
+            "a.localhost",
+            "127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "017700000001",
+            "[::1]",
+            "0.0.0.0",
+            "[::ffff:127.0.0.1]",
+            "[::]",
+            "localhost.",
+            "127.0.0.1.",
+        ];
+        let link = [
+            "169.254.169.254",
+            "[fe80::1]",
+            "0xa9fea9fe",
+            "2852039166",
+            "169.254.43518",
+            "[::ffff:169.254.169.254]",
+            "[64:ff9b::a9fe:a9fe]",
+            "[fd00:ec2::254]",
+            "100.100.100.200",
+            "[2002:a9fe:a9fe::1]",
+            "[::a9fe:a9fe]",
+        ];
+        for from in public.iter().chain(&private).chain(&own) {
+            assert!(public.iter().all(|to| leads(from, to)), "{from}");
+            assert!(link.iter().all(|to| !leads(from, to)), "{from}");
+        }
+        for to in private {
+            assert!(public.iter().all(|from| !leads(from, to)), "{to}");
+            assert!(private.iter().chain(&own).all(|from| leads(from, to)), "{to}");
+        }
+        for to in own {
+            assert!(public.iter().chain(&private).all(|from| !leads(from, to)), "{to}");
+            assert!(own.iter().all(|from| leads(from, to)), "{to}");
+        }
+        assert!(leads("256.1.1.1", "1.2.3.4.5") && leads("a", "08.1.1.1"));
     }
 }

@@ -133,9 +133,15 @@ pub enum Cause {
     /// The server sent elsewhere, where dmoci does not go.
     #[error("{0}")]
     Redirect(String),
+    /// A page did not come to its end in time.
+    #[error("the server took more than {0} seconds for a page")]
+    Late(u64),
     /// Nothing tells where the body ends.
     #[error("the server does not say how long it is, so a part could be taken for the whole")]
-    Length,
+    Length {
+        /// It is a page, of which nobody knows a digest.
+        page: bool,
+    },
     /// The request cannot be made.
     #[error("the request cannot be made")]
     Request,
@@ -147,7 +153,9 @@ impl Cause {
         match self {
             Cause::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             Cause::Proxy(_, reason) => !reason.contains("407"),
-            Cause::Tls(..) | Cause::Redirect(_) | Cause::Length | Cause::Request => false,
+            Cause::Tls(..) | Cause::Redirect(_) | Cause::Late(_) | Cause::Length { .. } | Cause::Request => {
+                false
+            }
             _ => true,
         }
     }
@@ -176,7 +184,7 @@ impl Diagnostic for FetchError {
                 Cause::Status { .. } => "E-FETCH-STATUS",
                 Cause::Tls(..) => "E-FETCH-TLS",
                 Cause::Redirect(_) => "E-FETCH-REDIRECT",
-                Cause::Length => "E-FETCH-LENGTH",
+                Cause::Length { .. } => "E-FETCH-LENGTH",
                 _ => "E-FETCH",
             },
             FetchError::GivenUp { .. } => "E-FETCH",
@@ -226,6 +234,7 @@ fn help(cause: &Cause) -> Option<&'static str> {
         }
         Cause::Status { status: 404 | 410, .. } => "check the address, and what its placeholders became",
         Cause::Status { status: 429, .. } => "wait a while; this server limits how often it is asked",
+        Cause::Late(_) => "try again later, or name another index",
         Cause::Status { .. } | Cause::Cut { .. } | Cause::Slow(..) | Cause::Silence(_) => {
             "try again later; what was fetched so far is kept where its digest is known"
         }
@@ -240,7 +249,12 @@ fn help(cause: &Cause) -> Option<&'static str> {
              certificates at all, install ca-certificates"
         }
         Cause::Redirect(_) => "write the address that it leads to, if that is what you mean",
-        Cause::Length => "write sha256 beside the address, then a part cannot be taken for the whole",
+        Cause::Length { page: true } => {
+            "the server must send Content-Length, or the page in chunks; name another index, or tell whoever runs this one"
+        }
+        Cause::Length { page: false } => {
+            "write sha256 beside the address, then a part cannot be taken for the whole"
+        }
         Cause::Connection(..) => {
             "check that this machine reaches the network; --offline uses only what was fetched before"
         }

@@ -123,6 +123,11 @@ impl Web {
                         let what = format!("the server sends to {next}, which is not encrypted");
                         return Ok(Err(trouble(Cause::Redirect(what))));
                     }
+                    if !url.may_lead_to(&next) {
+                        let what =
+                            format!("the server sends to {next}, which is not for the network it is in");
+                        return Ok(Err(trouble(Cause::Redirect(what))));
+                    }
                     url = next;
                 }
                 status => {

@@ -15,6 +15,8 @@ pub struct Patience {
     pub window: Duration,
     /// See [`Patience::window`].
     pub least: u64,
+    /// For a page as a whole, with all attempts.
+    pub page: Duration,
     /// How often something is tried that brings nothing new.
     pub attempts: u32,
     /// The first wait between two attempts; each further one is twice as long.
@@ -35,6 +37,7 @@ impl Default for Patience {
             silence: seconds(30),
             window: seconds(30),
             least: 30 << 10,
+            page: seconds(600),
             attempts: 5,
             first_wait: Duration::from_millis(500),
             longest_wait: seconds(30),

@@ -1,6 +1,7 @@
 //! One file, in as many attempts as it takes: an attempt goes on where the last one was cut.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 use ureq::http::header;
@@ -62,6 +63,8 @@ pub(super) struct Transfer<'a> {
     total_told: bool,
     /// The digest, when the sink held it all.
     whole: Option<Digest>,
+    /// When a page must be there.
+    deadline: Option<Duration>,
 }
 
 /// A file that is there, whole, and has the digest that was expected.
@@ -109,6 +112,8 @@ impl<'a> Transfer<'a> {
     ) -> Result<Transfer<'a>, FetchError> {
         let algorithm = wanted.expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let (mut have, mut hasher, mut whole) = (0, Hasher::new(algorithm), None);
+        let page = matches!(sink, Sink::Memory(_));
+        let deadline = page.then(|| fetcher.surroundings.now() + fetcher.patience().page);
         if let Sink::File(file) = &mut sink {
             (have, hasher) = file.content(algorithm)?;
             // It may be all there: then nothing is left to ask for.
@@ -140,6 +145,7 @@ impl<'a> Transfer<'a> {
             told: 0,
             total_told: false,
             whole,
+            deadline,
         })
     }
 
@@ -165,14 +171,21 @@ impl<'a> Transfer<'a> {
                         return Err(error);
                     }
                 },
-                Err(Ended::Error(error)) => return Err(error),
+                Err(Ended::Error(error)) => {
+                    // What is too large is of no use to the next run, and takes its place.
+                    if matches!(error, FetchError::Large { .. } | FetchError::Size { .. }) {
+                        self.sink.clear()?;
+                    }
+                    return Err(error);
+                }
                 Err(Ended::Trouble(trouble)) => trouble,
             };
             if self.wanted.expected.is_none() && self.validator.is_none() {
                 self.restart()?;
             }
             let wait = attempts.next(patience, self.have, trouble.asked, surroundings.chance());
-            match wait.filter(|_| trouble.cause.passes()) {
+            let in_time = |wait: &Duration| self.deadline.is_none_or(|end| surroundings.now() + *wait < end);
+            match wait.filter(|wait| trouble.cause.passes() && in_time(wait)) {
                 Some(wait) => {
                     self.fetcher.listener.retry(&self.wanted.url, &trouble.cause, wait);
                     self.fetcher.pause(&self.wanted.url, wait)?;
@@ -269,7 +282,7 @@ impl<'a> Transfer<'a> {
         };
         let chunked = answer.headers.contains_key(header::TRANSFER_ENCODING);
         if total.is_none() && !chunked && self.wanted.expected.is_none() {
-            return Err(Cause::Length.into());
+            return Err(Cause::Length { page: matches!(self.sink, Sink::Memory(_)) }.into());
         }
         match (self.wanted.size, total) {
             (Some(expected), Some(total)) if total != expected => {
@@ -324,6 +337,9 @@ impl<'a> Transfer<'a> {
             self.fetcher.check_given_up(&self.wanted.url)?;
             came += count as u64;
             let now = surroundings.now();
+            if self.deadline.is_some_and(|end| now > end) {
+                return Err(trouble(Cause::Late(patience.page.as_secs())));
+            }
             if now.saturating_sub(since) >= patience.window {
                 if came < patience.least {
                     return Err(trouble(Cause::Slow(patience.least, patience.window.as_secs())));

@@ -51,6 +51,15 @@ fn redirects_end_somewhere() {
     for path in ["/loop", "/ftp", "/plain"] {
         fails(Bench::new().file(&unknown(&server.url(path))), "E-FETCH-REDIRECT", Exit::Undecided);
     }
+    // Into a network that only the machine itself is in nobody is sent, whoever asks.
+    let inside = Server::start(|asked| match asked.target.as_str() {
+        "/data" => Reply::redirect(302, "https://169.254.169.254/latest/meta-data/"),
+        _ => Reply::redirect(302, "https://[fe80::1]/"),
+    });
+    for path in ["/data", "/other"] {
+        let said = fails(Bench::new().file(&unknown(&inside.url(path))), "E-FETCH-REDIRECT", Exit::Undecided);
+        assert!(said.contains("which is not for the network it is in"), "{said}");
+    }
     let loops = server.asked().iter().filter(|asked| asked.target == "/loop").count();
     assert_eq!(loops, dmoci::limits::REDIRECTS + 1);
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dmoci::diagnostic::Exit;
-use dmoci::fetch::Wanted;
+use dmoci::diagnostic::{Diagnostic as _, Exit};
+use dmoci::fetch::{Patience, Wanted};
 use dmoci_layers::Digest;
 
-use super::{Bench, content, fails, known, unknown};
+use super::{Bench, content, fails, known, unknown, url};
 use crate::support::server::{Asked, End, Reply, Server};
 
 /// Some content that differs at every place.
@@ -180,4 +180,49 @@ fn silence_and_dripping() {
     bench.settings.patience.attempts = 1;
     let said = fails(bench.file(&unknown(&server.url("/a"))), "E-FETCH", Exit::Undecided);
     assert!(said.contains("the server sent less than 30720 bytes in 30 seconds"), "{said}");
+}
+
+/// What is too large leaves nothing in the cache that the next run would go on with, or that would fill the disk.
+#[test]
+fn what_is_too_large_is_not_kept() {
+    let endless = Server::start(|_| {
+        Reply::new("200 OK", &["Transfer-Encoding: chunked"], b"5\r\nhello\r\n").ends(End::Endless)
+    });
+    let bench = Bench::new();
+    let wanted = Wanted { size: None, most: 100_000, ..known(&endless.url("/a"), b"hello, world") };
+    fails(bench.file(&wanted), "E-FETCH-LARGE", Exit::Mismatch);
+    assert_eq!(bench.partial(), Vec::<Vec<u8>>::new());
+    let wanted = Wanted { size: Some(100_000), ..wanted };
+    fails(bench.file(&wanted), "E-FETCH-DIGEST", Exit::Mismatch);
+    assert_eq!(bench.partial(), Vec::<Vec<u8>>::new());
+}
+
+/// A page that comes fast enough not to be slow, and too slowly to be waited for.
+#[test]
+fn pages_have_their_time() {
+    let page = |bench: &Bench, server: &Server| {
+        let error = bench.fetcher().document(&url(&server.url("/simple/a/")), "*/*", 1 << 20).unwrap_err();
+        let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+        let causes: Vec<String> = causes.map(ToString::to_string).collect();
+        format!("{} {}: {}", error.code(), causes.join(": "), error.help().unwrap_or_default())
+    };
+    let slow = Server::start(|_| Reply::ok(&long(100_000)).ends(End::Drip));
+    let mut bench = Bench::new();
+    bench.machine.step = Duration::from_millis(100);
+    bench.settings.patience = Patience { least: 1, page: Duration::from_secs(60), ..bench.settings.patience };
+    let said = page(&bench, &slow);
+    assert!(
+        said.starts_with("E-FETCH the server took more than 60 seconds for a page: try again later"),
+        "{said}"
+    );
+    assert_eq!(slow.asked().len(), 1);
+    // One that answers nothing is not asked again and again for longer than that.
+    let silent = Server::start(|_| Reply::ok(b"content").ends(End::Silent(3)));
+    bench.machine.step = Duration::from_secs(10);
+    let said = page(&bench, &silent);
+    assert!(said.starts_with("E-FETCH the server was silent"), "{said}");
+    assert!(silent.asked().len() < 5, "{}", silent.asked().len());
+    let unframed = Server::start(|_| Reply::new("200 OK", &["unframed"], b"content"));
+    let said = page(&Bench::new(), &unframed);
+    assert!(said.starts_with("E-FETCH-LENGTH") && said.ends_with("tell whoever runs this one"), "{said}");
 }
