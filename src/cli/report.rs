@@ -18,7 +18,8 @@ use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::diagnostic::{Exit, Failure, Place};
+use crate::diagnostic::{Exit, Failure, Place, shown};
+use crate::limits;
 
 /// Everything that one run of the program says. All methods can be called from several threads.
 pub(crate) struct Report {
@@ -79,7 +80,7 @@ impl Report {
     pub(crate) fn warning(&self, message: impl Display) {
         let yellow = AnsiColor::Yellow.on_default().bold();
         let head = self.paint(yellow, "warning");
-        self.say(&format!("{head}: {}\n", escape(&message.to_string())));
+        self.say(&format!("{head}: {}\n", escape(&shown::message(message.to_string()))));
     }
 
     /// A progress bar over `total` bytes, drawn only on a terminal. Can be shared by threads; when it is
@@ -182,7 +183,7 @@ impl Report {
 
     fn verb(&self, verb: &str, style: Style, message: &str) {
         let head = self.paint(style, &format!("{verb:>12}"));
-        self.say(&format!("{head} {}\n", escape(message)));
+        self.say(&format!("{head} {}\n", escape(&shown::masked(message))));
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
@@ -263,17 +264,17 @@ pub(crate) fn render(failure: &Failure, styled: bool) -> String {
     let bold = Style::new().bold();
     let cyan = AnsiColor::BrightCyan.on_default().bold();
     let mut text = paint(styled, red, &format!("error[{}]", failure.code));
-    let message = paint(styled, bold, &escape(&failure.message));
+    let whole = |text: &str| shown::message(text.to_owned());
+    let message = paint(styled, bold, &escape(&whole(&failure.message)));
     let _ = writeln!(text, ": {message}");
-    for place in excerpts(&failure.places) {
-        let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
-        let _ = writeln!(text, "{}", renderer.decor_style(DecorStyle::Ascii).render(&[place]));
+    for excerpt in excerpts(&failure.places) {
+        text.push_str(&excerpt.render(styled));
     }
     for cause in &failure.causes {
-        let _ = writeln!(text, "  {}: {}", paint(styled, bold, "caused by"), lines(cause, 13));
+        let _ = writeln!(text, "  {}: {}", paint(styled, bold, "caused by"), lines(&whole(cause), 13));
     }
     if let Some(help) = &failure.help {
-        let _ = writeln!(text, "{}: {}", paint(styled, cyan, "help"), lines(help, 6));
+        let _ = writeln!(text, "{}: {}", paint(styled, cyan, "help"), lines(&whole(help), 6));
     }
     text
 }
@@ -281,8 +282,11 @@ pub(crate) fn render(failure: &Failure, styled: bool) -> String {
 /// More labels under one line would stand as a ladder below it.
 const LABELS: usize = 3;
 
+/// Places in one file that are shown together; the first is the main one.
+struct Excerpt<'a>(Vec<&'a Place>);
+
 /// One excerpt for each file, in the order of their first places; more where a line has too many labels for one.
-fn excerpts(places: &[Place]) -> Vec<Group<'_>> {
+fn excerpts(places: &[Place]) -> Vec<Excerpt<'_>> {
     let mut groups = Vec::new();
     for (i, first) in places.iter().enumerate() {
         if places[..i].iter().any(|place| place.file == first.file) {
@@ -292,7 +296,7 @@ fn excerpts(places: &[Place]) -> Vec<Group<'_>> {
         let mut rest = &here[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(fitting(&first.text, rest));
-            groups.push(excerpt(&first.text, now));
+            groups.push(Excerpt(now.to_vec()));
             rest = later;
         }
     }
@@ -302,31 +306,53 @@ fn excerpts(places: &[Place]) -> Vec<Group<'_>> {
 /// How many of the places fit into one excerpt; at least one, when there is one.
 fn fitting(text: &str, places: &[&Place]) -> usize {
     let mut labels: HashMap<usize, usize> = HashMap::new();
+    let mut lines = 0..0;
     let too_many = |place: &&Place| {
-        let line = text[..inside(text, place).start].rfind('\n').unwrap_or(0);
+        let span = inside(text, place);
+        let line = text[..span.start].rfind('\n').unwrap_or(0);
         let count = labels.entry(line).or_default();
         *count += usize::from(!place.label.is_empty());
-        *count > LABELS
+        let other = window(text, std::iter::once(span));
+        lines = match lines.is_empty() {
+            true => other,
+            false => lines.start.min(other.start)..lines.end.max(other.end),
+        };
+        *count > LABELS || lines.len() > limits::EXCERPT_BYTES
     };
     places.iter().position(too_many).unwrap_or(places.len()).max(1)
 }
 
-/// One excerpt of a file's text; the first place is the main one.
-fn excerpt<'a>(text: &'a str, places: &[&Place]) -> Group<'a> {
-    let spans = || places.iter().map(|place| inside(text, place));
-    let window = window(text, spans());
-    let path = places.first().map(|place| escape(&place.file.to_string_lossy()).into_owned());
-    let above = text[..window.start].matches('\n').count();
-    let mut snippet = Snippet::source(&text[window.clone()]).line_start(above + 1).path(path);
-    for (i, (place, span)) in places.iter().zip(spans()).enumerate() {
-        let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-        let annotation = kind.span(span.start - window.start..span.end - window.start);
-        snippet = snippet.annotation(match place.label.is_empty() {
-            true => annotation,
-            false => annotation.label(escape(&place.label).into_owned()),
-        });
+impl Excerpt<'_> {
+    /// The lines with their labels; only where they are when they are too long. User and password of addresses are hidden.
+    fn render(&self, styled: bool) -> String {
+        let Some(first) = self.0.first() else { return String::new() };
+        let text = &*first.text;
+        let spans = || self.0.iter().map(|place| inside(text, place));
+        let window = window(text, spans());
+        let path = escape(&first.file.to_string_lossy()).into_owned();
+        let label = |place: &Place| escape(&shown::message(place.label.clone())).into_owned();
+        if window.len() > limits::EXCERPT_BYTES {
+            let labels: Vec<String> = self.0.iter().map(|place| label(place)).collect();
+            return format!(" --> {path}:{} {}", first.line(), labels.join(", ")).trim_end().to_owned()
+                + "\n";
+        }
+        let above = text[..window.start].matches('\n').count();
+        let source = &text[window.clone()];
+        let hidden = shown::user_infos(source);
+        let mut snippet = Snippet::source(shown::masked(source)).line_start(above + 1).path(path);
+        for (i, (place, span)) in self.0.iter().zip(spans()).enumerate() {
+            let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let moved = |at: usize| shown::moved(at - window.start, &hidden);
+            let annotation = kind.span(moved(span.start)..moved(span.end));
+            snippet = snippet.annotation(match place.label.is_empty() {
+                true => annotation,
+                false => annotation.label(label(place)),
+            });
+        }
+        let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
+        let group = Group::with_level(Level::ERROR).element(snippet);
+        format!("{}\n", renderer.decor_style(DecorStyle::Ascii).render(&[group]))
     }
-    Group::with_level(Level::ERROR).element(snippet)
 }
 
 /// The lines that hold all spans: the renderer is slow with more.
@@ -413,10 +439,39 @@ mod tests {
         };
         let places: Vec<Place> = [0, 2, 4, 6, 8].map(place).into();
         let lengths = |places: &[Place]| -> Vec<usize> {
-            excerpts(places).iter().map(|group| format!("{group:?}").matches("label ").count()).collect()
+            excerpts(places).iter().map(|excerpt| excerpt.render(false).matches("label ").count()).collect()
         };
         assert_eq!(lengths(&places), [3, 2]);
         assert_eq!(lengths(&places[..3]), [3]);
+    }
+
+    #[test]
+    fn what_is_secret_or_endless_is_not_shown() {
+        let place = |text: &str, word: &str, label: &str| {
+            let start = text.find(word).unwrap();
+            let span = start..start + word.len();
+            Place { file: "x".into(), text: text.into(), span, label: label.to_owned() }
+        };
+        let shown = |places: Vec<Place>| {
+            let message = format!("https://u:secret@h/{}", "m".repeat(1 << 20));
+            render(
+                &Failure { code: "E-IO", exit: Exit::Usage, message, causes: vec![], places, help: None },
+                false,
+            )
+        };
+        let line = "-i https://me:secret@h.example/x wrong\n";
+        let text = shown(vec![place(line, "wrong", "see https://secret@i/")]);
+        assert!(text.len() < 2 * limits::MESSAGE_BYTES && !text.contains("secret"), "{text}");
+        let excerpt =
+            "1 | -i https://***@h.example/x wrong\n  |                            ^^^^^ see https://***@i/\n";
+        assert!(text.contains(excerpt), "{text}");
+
+        let long = format!("\n{} end", "x".repeat(1 << 20));
+        let text = shown(vec![place(&long, "end", "here")]);
+        assert!(text.len() < 2 * limits::MESSAGE_BYTES && text.ends_with("\n --> x:2 here\n"), "{text}");
+        let apart = format!("one\n{}two\n", "x\n".repeat(1 << 20));
+        let text = shown(vec![place(&apart, "one", "a"), place(&apart, "two", "b")]);
+        assert!(text.len() < 2 * limits::MESSAGE_BYTES && text.contains("1 | one") && text.contains("| two"));
     }
 
     #[test]

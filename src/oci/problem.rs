@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::diagnostic::shown;
+
 /// How much a problem weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,8 +51,8 @@ impl Problem {
 
     /// The same with what was expected and what was found.
     pub fn but(mut self, expected: impl Into<String>, found: impl Into<String>) -> Problem {
-        self.expected = expected.into();
-        self.found = found.into();
+        self.expected = shown::message(expected.into());
+        self.found = shown::message(found.into());
         self
     }
 
@@ -59,7 +61,7 @@ impl Problem {
             code,
             severity,
             pointer: pointer.to_owned(),
-            message: message.into(),
+            message: shown::message(message.into()),
             expected: String::new(),
             found: String::new(),
         }

@@ -181,7 +181,7 @@ pub(super) fn made(
         return Err(error.into());
     }
     let dist = Dist::new(writer, cache, watch);
-    let told = lock::Told(watch);
+    let told = lock::Told::new(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
     let (plans, tree) = meanwhile(
         || planned(&spec, targets.clone(), request, (&settled, &online), &dist, watch),

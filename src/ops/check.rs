@@ -48,7 +48,7 @@ pub fn check(
     let sources = sources(dir, spec, &targets)?;
     let settled = settle(spec, &targets, network, &Mode::Use, watch)?;
     let (output, fetched) = (dir.join("dist"), &settled.fetched);
-    let told = Told(watch);
+    let told = Told::new(watch);
     let online = Online::new(network, dir, &settled, &told, watch);
     let ground = Ground { project: dir, output: &output, scratch, cache: None, fetched, supply: &online };
     for plan in plan(spec, targets.clone(), &ground, watch)? {

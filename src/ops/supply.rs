@@ -35,7 +35,7 @@ pub(super) struct Online<'a> {
     reads: RefCell<BTreeSet<PathBuf>>,
 }
 
-/// Some pages, of [`limits::PYTHON_LOCK_BYTES`] together.
+/// Some pages, of [`limits::PYTHON_PAGE_BYTES`] together.
 #[derive(Default)]
 struct Pages {
     known: BTreeMap<String, Option<Page>>,
@@ -45,7 +45,7 @@ struct Pages {
 impl Pages {
     fn add(&mut self, address: String, page: &Option<Page>) {
         let size = page.as_ref().map_or(0, |page| page.bytes.len() as u64);
-        if self.bytes + size <= limits::PYTHON_LOCK_BYTES {
+        if self.bytes + size <= limits::PYTHON_PAGE_BYTES {
             self.bytes += size;
             self.known.insert(address, page.clone());
         }
@@ -145,12 +145,13 @@ impl Supply for Online<'_> {
         }
         let wanted = |(need, url, pin): &(&WheelNeed, &Url, Option<crate::lock::Pin>)| Wanted {
             size: need.wheel.size.or(pin.as_ref().map(|pin| pin.size)),
+            most: limits::WHEEL_BYTES,
             ..Wanted::new((*url).clone(), Some(need.wheel.digest.clone()))
         };
         let list: Vec<Wanted> = fetch.iter().map(wanted).collect();
         let fetched = self.fetcher()?.files(&list);
         self.watch.all_fetched();
-        let fetched = fetched.map_err(|error| failure(error, needs))?;
+        let fetched = fetched.map_err(|error| self.told.without_secrets(failure(error, needs)))?;
         for ((need, ..), entry) in fetch.iter().zip(&fetched).filter(|((.., pin), _)| pin.is_none()) {
             self.wheels.pin(need, entry)?;
         }
@@ -170,7 +171,7 @@ impl Supply for Online<'_> {
         if let Some(page) = self.pages.borrow().known.get(&address) {
             return Ok(page.clone());
         }
-        let page = match self.fetcher()?.document(url, accept, limits::PYTHON_LOCK_BYTES) {
+        let page = match self.fetcher()?.document(url, accept, limits::PYTHON_PAGE_BYTES) {
             Ok(page) => Some(Page {
                 url: page.url,
                 media_type: page.media_type.unwrap_or_default(),
@@ -185,7 +186,7 @@ impl Supply for Online<'_> {
             Err(error) => {
                 let mut failure = Failure::from(error);
                 failure.places.extend(purpose.places.iter().cloned());
-                return Err(failure);
+                return Err(self.told.without_secrets(failure));
             }
         };
         self.pages.borrow_mut().add(address, &page);
@@ -197,7 +198,9 @@ impl Supply for Online<'_> {
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        (self.network.variable)(name)
+        let value = (self.network.variable)(name)?;
+        self.told.hide(name, &value);
+        Some(value)
     }
 
     fn indexes(&self) -> Result<Indexes, Failure> {
@@ -207,7 +210,7 @@ impl Supply for Online<'_> {
             file.take(limits::SPEC_BYTES).read_to_string(&mut text).ok()?;
             Some(text)
         };
-        Ok(settings::indexes(self.project, &|name| self.variable(name), &read)?)
+        Ok(settings::indexes(self.project, &self.network.variable, &read)?)
     }
 }
 

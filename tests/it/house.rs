@@ -30,8 +30,8 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("oci", &["limits", "diagnostic"]),
     ("url", &["limits"]),
     ("sha256", &[]),
+    ("diagnostic", &["limits"]),
     ("limits", &[]),
-    ("diagnostic", &[]),
 ];
 
 /// The parts of `dmoci-layers`.

@@ -1,5 +1,6 @@
 //! From a Python lock file to the wheels of a target: files are read, pages asked for, wheels fetched.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -273,23 +274,31 @@ fn of_requirements(
         requirements.indexes.none = false;
     }
     let defaults = site.supply.indexes()?;
-    let mut known: BTreeMap<(OsString, Option<Name>), Vec<Link>> = BTreeMap::new();
+    // What pages and folders with links have, by their addresses: each serves many projects, and is read once.
+    let mut known: BTreeMap<OsString, BTreeMap<Name, Vec<Link>>> = BTreeMap::new();
     let offers = requirements::Offers { defaults: &defaults, pinned: &site.supply.pinned(platform, layer) };
     requirements::plan(&requirements, offers, target, options, &mut |ask, what, at| {
-        // What is shown of an address has no query.
-        let key = match ask {
-            Ask::Links(Location::Path(path)) => (path.as_os_str().to_owned(), None),
-            Ask::Links(Location::Url(url)) => (url.bare().into(), None),
-            Ask::Project(index, name) => (index.bare().into(), Some(name.clone())),
-        };
-        if let Some(links) = known.get(&key) {
-            return Ok(links.clone());
-        }
         let what = format!("a wheel of {what}");
         let purpose = Purpose { platform: platform.clone(), what, places: vec![at.clone(), place.clone()] };
-        let links = links(site, ask, &purpose)?;
-        known.insert(key, links.clone());
-        Ok(links)
+        // What is shown of an address has no query.
+        let (key, name) = match ask {
+            Ask::Project(..) => return links(site, ask, &purpose),
+            Ask::Links(Location::Path(path), name) => (path.as_os_str().to_owned(), name),
+            Ask::Links(Location::Url(url), name) => (url.bare().into(), name),
+        };
+        let all = match known.entry(key) {
+            Slot::Occupied(slot) => slot.into_mut(),
+            Slot::Vacant(slot) => {
+                let mut all: BTreeMap<Name, Vec<Link>> = BTreeMap::new();
+                for link in links(site, ask, &purpose)? {
+                    if let Some(name) = simple::project(&link.filename) {
+                        all.entry(name).or_default().push(link);
+                    }
+                }
+                slot.insert(all)
+            }
+        };
+        Ok(all.get(name).cloned().unwrap_or_default())
     })
 }
 
@@ -297,15 +306,16 @@ fn of_requirements(
 fn links(site: &Site<'_>, ask: &Ask, purpose: &Purpose) -> Result<Vec<Link>, Failure> {
     let wrong =
         |url: &Url, why: String| Failure::from(PythonError::new(Kind::Index, format!("{url}: {why}")));
-    let url = match ask {
-        Ask::Links(Location::Path(folder)) => return in_folder(site, folder),
-        Ask::Links(Location::Url(url)) => url.clone(),
+    let (url, project) = match ask {
+        Ask::Links(Location::Path(folder), _) => return in_folder(site, folder),
+        Ask::Links(Location::Url(url), _) => (url.clone(), None),
         Ask::Project(index, name) => {
-            simple::page(index, name).map_err(|error| wrong(index, error.to_string()))?
+            (simple::page(index, name).map_err(|error| wrong(index, error.to_string()))?, Some(name))
         }
     };
     let Some(page) = site.supply.page(&url, simple::ACCEPT, purpose)? else { return Ok(Vec::new()) };
-    simple::parse(&page.url, &page.media_type, &page.bytes).map_err(|error| wrong(&url, error.to_string()))
+    simple::parse(&page.url, &page.media_type, &page.bytes, project)
+        .map_err(|error| wrong(&url, error.to_string()))
 }
 
 /// The wheels of a folder of the project.

@@ -12,6 +12,8 @@ use super::marker::Marker;
 use super::name::Name;
 use super::version::{self, Version, VersionSpecifiers};
 use crate::diagnostic::Place;
+use crate::diagnostic::shown::Short;
+use crate::limits;
 
 /// Bytes of the text of a document.
 pub(super) type Span = std::ops::Range<usize>;
@@ -51,10 +53,16 @@ impl Document {
 
     /// The text as TOML.
     pub(super) fn parse(&self) -> Result<Spanned<DeTable<'_>>, PythonError> {
+        // Each value takes some hundred bytes, however short it is written.
+        let mark = |byte: &u8| matches!(byte, b'=' | b',' | b'[' | b'{');
+        if self.text.bytes().filter(mark).count() > limits::PYTHON_LOCK_VALUES {
+            let (file, most) = (self.file.display(), limits::PYTHON_LOCK_VALUES);
+            return Err(PythonError::new(Kind::Lock, format!("{file} holds more than {most} values")));
+        }
         DeTable::parse(&self.text).map_err(|error| {
             let span = error.span().unwrap_or(self.text.len()..self.text.len());
             let first = error.message().lines().next().unwrap_or_default().to_owned();
-            let message = format!("{} is not TOML: {first}", self.file.display());
+            let message = format!("{} is not TOML: {}", self.file.display(), Short(&first));
             self.error(Kind::Lock, &span, message).with_help("let the tool that made it make it again")
         })
     }

@@ -1,11 +1,18 @@
 //! The Simple API of indexes: the files of a project, as HTML (PEP 503) or JSON (PEP 691).
 
+use std::borrow::Cow;
+use std::fmt;
+
 use dmoci_layers::Digest;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::document::best_hash;
+use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{Location, last_part};
 use super::version::{VersionSpecifiers, specifiers};
+use crate::diagnostic::shown::Short;
 use crate::limits;
 use crate::url::Url;
 
@@ -43,8 +50,12 @@ pub enum SimpleError {
     /// It is not UTF-8.
     #[error("it answers with text that is not UTF-8")]
     Encoding,
-    /// It has too many links.
-    #[error("it answers with more than {} files", limits::PYTHON_LINKS)]
+    /// It has too many links, or too long ones.
+    #[error(
+        "it answers with more than {} files of one project, or with {} bytes of addresses",
+        limits::PYTHON_LINKS,
+        limits::PYTHON_LINK_BYTES
+    )]
     Many,
 }
 
@@ -65,51 +76,143 @@ fn last_segment(url: &Url) -> String {
     }
 }
 
-/// Reads an answer; `address` is where it came from after redirects, `content_type` its header.
-pub fn parse(address: &Url, content_type: &str, body: &[u8]) -> Result<Vec<Link>, SimpleError> {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let text = std::str::from_utf8(body).map_err(|_| SimpleError::Encoding)?;
-    match kind.as_str() {
-        "application/vnd.pypi.simple.v1+json" | "application/json" => json(address, text),
-        "application/vnd.pypi.simple.v1+html" | "text/html" | "application/xhtml+xml" => html(address, text),
-        _ => Err(SimpleError::ContentType(kind.chars().take(80).collect())),
+/// Which project a file is of, by its name: a wheel, or an archive of sources.
+pub fn project(filename: &str) -> Option<Name> {
+    if let Ok(wheel) = WheelName::parse(filename) {
+        return Some(wheel.name);
+    }
+    let stem = SOURCES.iter().find_map(|end| filename.strip_suffix(end))?;
+    stem.rsplit_once('-').and_then(|(project, _)| Name::parse(project))
+}
+
+/// How archives of sources end.
+pub(super) const SOURCES: [&str; 3] = [".tar.gz", ".zip", ".tar.bz2"];
+
+/// The links of a page that are of use: files of this project, or of any one.
+struct Links<'a> {
+    project: Option<&'a Name>,
+    found: Vec<Link>,
+    /// Bytes of all addresses together.
+    bytes: usize,
+}
+
+impl Links<'_> {
+    /// Whether a file of this name is of use.
+    fn wants(&self, filename: &str) -> bool {
+        let other = project(filename);
+        other.is_some() && (self.project.is_none() || other.as_ref() == self.project)
+    }
+
+    fn add(&mut self, link: Link) -> Result<(), SimpleError> {
+        if let Location::Url(url) = &link.location {
+            self.bytes += url.bare().len() + url.fragment().unwrap_or_default().len();
+        }
+        if self.found.len() == limits::PYTHON_LINKS || self.bytes > limits::PYTHON_LINK_BYTES {
+            return Err(SimpleError::Many);
+        }
+        self.found.push(link);
+        Ok(())
     }
 }
 
-fn json(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
+/// Reads an answer: the files of the project that it offers, or of all without one. `address` is where it came from after
+/// redirects, `content_type` its header.
+pub fn parse(
+    address: &Url,
+    content_type: &str,
+    body: &[u8],
+    project: Option<&Name>,
+) -> Result<Vec<Link>, SimpleError> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let text = std::str::from_utf8(body).map_err(|_| SimpleError::Encoding)?;
+    let mut links = Links { project, found: Vec::new(), bytes: 0 };
+    match kind.as_str() {
+        "application/vnd.pypi.simple.v1+json" | "application/json" => json(address, text, &mut links)?,
+        "application/vnd.pypi.simple.v1+html" | "text/html" | "application/xhtml+xml" => {
+            html(address, text, &mut links)?
+        }
+        _ => return Err(SimpleError::ContentType(kind.chars().take(80).collect())),
+    }
+    Ok(links.found)
+}
+
+/// What is read of the JSON form; everything else is passed over without being held.
+#[derive(serde::Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    meta: Option<Meta<'a>>,
+    #[serde(borrow)]
+    files: Option<Files<'a>>,
+}
+
+/// Files, each as it is written.
+struct Files<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Files<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Files<'a>, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Files<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of files")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Files<'de>, A::Error> {
+                let mut files: Vec<&RawValue> = Vec::new();
+                while let Some(file) = all.next_element::<&RawValue>()? {
+                    if file.get().len() > limits::PYTHON_FILE_BYTES {
+                        let most = limits::PYTHON_FILE_BYTES;
+                        return Err(A::Error::custom(format!("it says more than {most} bytes of one file")));
+                    }
+                    if files.len() == limits::PYTHON_LISTED {
+                        return Err(A::Error::custom(format!("it lists more than {} files", files.len())));
+                    }
+                    files.push(file);
+                }
+                Ok(Files(files))
+            }
+        }
+        deserializer.deserialize_seq(Each)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Meta<'a> {
+    #[serde(borrow, rename = "api-version")]
+    version: Option<Cow<'a, str>>,
+}
+
+fn json(address: &Url, text: &str, links: &mut Links<'_>) -> Result<(), SimpleError> {
     let wrong = |what: &str| SimpleError::Json(what.to_owned());
-    let document: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| SimpleError::Json(error.to_string()))?;
-    let version = document
-        .pointer("/meta/api-version")
-        .and_then(|v| v.as_str())
-        .ok_or_else(|| wrong("no api-version"))?;
+    let malformed = |error: serde_json::Error| SimpleError::Json(Short(&error.to_string()).to_string());
+    let page: Page<'_> = serde_json::from_str(text).map_err(malformed)?;
+    let version = page.meta.and_then(|meta| meta.version).ok_or_else(|| wrong("no api-version"))?;
     if version.split('.').next() != Some("1") {
         return Err(SimpleError::Version(version.chars().take(40).collect()));
     }
-    let files = document.get("files").and_then(|files| files.as_array()).ok_or_else(|| wrong("no files"))?;
-    if files.len() > limits::PYTHON_LINKS {
-        return Err(SimpleError::Many);
-    }
-    let mut links = Vec::with_capacity(files.len());
-    for file in files {
+    for raw in page.files.ok_or_else(|| wrong("no files"))?.0 {
+        let file: serde_json::Value = serde_json::from_str(raw.get()).map_err(malformed)?;
         let text = |key: &str| file.get(key).and_then(|value| value.as_str());
         let filename = text("filename").ok_or_else(|| wrong("a file without filename"))?;
         let url = text("url").ok_or_else(|| wrong("a file without url"))?;
+        if !links.wants(filename) {
+            continue;
+        }
         let hashes = file.get("hashes").and_then(|hashes| hashes.as_object());
         let hashes =
             hashes.into_iter().flatten().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
-        // Links of other schemes are not for us.
-        let Ok(url) = address.join(url) else { continue };
-        links.push(Link {
+        // Links of other schemes are not for us, nor are those into networks that the index is not in.
+        let Some(url) = address.join(url).ok().filter(|url| address.may_lead_to(url)) else { continue };
+        links.add(Link {
             filename: filename.to_owned(),
             location: Location::Url(url),
             hashes: digests(hashes),
             size: file.get("size").and_then(|size| size.as_u64()),
             requires_python: text("requires-python").and_then(|text| specifiers(text).ok()),
-        });
+        })?;
     }
-    Ok(links)
+    Ok(())
 }
 
 /// What can be read of them; what cannot is as if it was not there.
@@ -118,9 +221,8 @@ fn digests<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Diges
 }
 
 /// Every `<a href>`; `<base href>` moves them (HTML 5, as far as the Simple API needs it).
-fn html(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
+fn html(address: &Url, text: &str, links: &mut Links<'_>) -> Result<(), SimpleError> {
     let mut base = address.clone();
-    let mut links = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('<') {
         rest = &rest[at..];
@@ -130,71 +232,75 @@ fn html(address: &Url, text: &str) -> Result<Vec<Link>, SimpleError> {
         }
         let Some((tag, behind)) = tag(rest) else { break };
         rest = behind;
-        match tag.name.as_str() {
-            "script" | "style" => {
-                let end = |at: &usize| {
-                    let name = rest.as_bytes().get(at + 2..at + 2 + tag.name.len());
-                    name.is_some_and(|name| name.eq_ignore_ascii_case(tag.name.as_bytes()))
-                };
-                rest = rest.match_indices("</").map(|(at, _)| at).find(end).map_or("", |at| &rest[at..]);
+        if tag.is("script") || tag.is("style") {
+            let end = |at: &usize| {
+                let name = rest.as_bytes().get(at + 2..at + 2 + tag.name.len());
+                name.is_some_and(|name| name.eq_ignore_ascii_case(tag.name.as_bytes()))
+            };
+            rest = rest.match_indices("</").map(|(at, _)| at).find(end).map_or("", |at| &rest[at..]);
+        } else if tag.is("meta") && tag.get("name").is_some_and(|name| name == "pypi:repository-version") {
+            let version = tag.get("content").unwrap_or_default();
+            if version.split('.').next() != Some("1") {
+                return Err(SimpleError::Version(version.chars().take(40).collect()));
             }
-            "meta" if tag.get("name").is_some_and(|name| name == "pypi:repository-version") => {
-                let version = tag.get("content").unwrap_or_default();
-                if version.split('.').next() != Some("1") {
-                    return Err(SimpleError::Version(version.chars().take(40).collect()));
-                }
+        } else if tag.is("base") {
+            if let Some(Ok(url)) = tag.get("href").map(|href| address.join(&href)) {
+                base = url;
             }
-            "base" => {
-                if let Some(Ok(url)) = tag.get("href").map(|href| address.join(&href)) {
-                    base = url;
-                }
-            }
-            "a" => {
-                let Some(Ok(url)) = tag.get("href").map(|href| base.join(&href)) else { continue };
-                if links.len() == limits::PYTHON_LINKS {
-                    return Err(SimpleError::Many);
-                }
-                let fragment = url.fragment().unwrap_or_default().to_owned();
-                let hashes = digests(fragment.split('&').filter_map(|pair| pair.split_once('=')));
-                let filename = last_part(url.file_name());
-                let requires_python = tag.get("data-requires-python").and_then(|text| specifiers(&text).ok());
-                links.push(Link {
-                    filename,
-                    location: Location::Url(url),
-                    hashes,
-                    size: None,
-                    requires_python,
-                });
-            }
-            _ => {}
+        } else if tag.is("a") {
+            // Its name is in the reference: most are not worth an address.
+            let Some(href) = tag.get("href").filter(|href| links.wants(&last_part(href.trim()))) else {
+                continue;
+            };
+            let Some(url) = base.join(&href).ok().filter(|url| address.may_lead_to(url)) else { continue };
+            let fragment = url.fragment().unwrap_or_default().to_owned();
+            let hashes = digests(fragment.split('&').filter_map(|pair| pair.split_once('=')));
+            let filename = last_part(url.file_name());
+            let requires_python = tag.get("data-requires-python").and_then(|text| specifiers(&text).ok());
+            links.add(Link {
+                filename,
+                location: Location::Url(url),
+                hashes,
+                size: None,
+                requires_python,
+            })?;
         }
     }
-    Ok(links)
+    Ok(())
 }
+
+/// The attributes that are read.
+const ATTRIBUTES: [&str; 4] = ["href", "name", "content", "data-requires-python"];
 
 /// A start tag, or the name of an end tag with its slash.
-struct Tag {
-    name: String,
-    attributes: Vec<(String, String)>,
+struct Tag<'a> {
+    name: &'a str,
+    /// The values of [`ATTRIBUTES`] as written; of one that stands there twice the first.
+    values: [Option<&'a str>; 4],
 }
 
-impl Tag {
+impl Tag<'_> {
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
     fn get(&self, name: &str) -> Option<String> {
-        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        let at = ATTRIBUTES.iter().position(|known| *known == name)?;
+        self.values[at].map(unescaped)
     }
 }
 
 /// The tag at the `<` that the text begins with, and what follows it; nothing when it has no end.
-fn tag(text: &str) -> Option<(Tag, &str)> {
+fn tag(text: &str) -> Option<(Tag<'_>, &str)> {
     let mut rest = text.strip_prefix('<')?;
     let end = rest.find(|c: char| c.is_ascii_whitespace() || c == '>').unwrap_or(rest.len());
-    let name = rest[..end].trim_end_matches('/').to_ascii_lowercase();
+    let name = rest[..end].trim_end_matches('/');
     rest = &rest[end..];
-    let mut attributes = Vec::new();
+    let mut values = [None; 4];
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '/');
         if let Some(behind) = rest.strip_prefix('>') {
-            return Some((Tag { name, attributes }, behind));
+            return Some((Tag { name, values }, behind));
         }
         if rest.is_empty() {
             return None;
@@ -203,7 +309,7 @@ fn tag(text: &str) -> Option<(Tag, &str)> {
         // A `=` at the beginning belongs to the name.
         let first = rest.chars().next().map_or(0, char::len_utf8);
         let end = rest[first..].find(is_end).map_or(rest.len(), |at| at + first);
-        let key = rest[..end].to_ascii_lowercase();
+        let key = &rest[..end];
         rest = rest[end..].trim_start_matches(|c: char| c.is_ascii_whitespace());
         let mut value = "";
         if let Some(behind) = rest.strip_prefix('=') {
@@ -216,7 +322,9 @@ fn tag(text: &str) -> Option<(Tag, &str)> {
                 (value, rest) = rest.split_at(end);
             }
         }
-        attributes.push((key, unescaped(value)));
+        if let Some(at) = ATTRIBUTES.iter().position(|known| known.eq_ignore_ascii_case(key)) {
+            values[at].get_or_insert(value);
+        }
     }
 }
 
@@ -289,27 +397,30 @@ mod tests {
             "<!DOCTYPE html><html><head><meta name=\"pypi:repository-version\" content=\"1.3\">\
              <!-- <a href=\"no.whl\">no</a> --><script>if (a<b) '</a><a href=\"no.whl\">'</SCRIPT></head><body>\n\
              <A data-requires-python=\"&gt;=3.7\" HREF='../../files/a-1.0-py3-none-any.whl#sha256={hash}' >x</A><br/>\
-             <a href=/f/a%2B-1.0.tar.gz#md5=0 data-requires-python='>=x'>\n<a\nhref = \"https://other.example/a-2.0-py3-none-any.whl?x=1&amp;y=2#sha512={}\" data-yanked>y\n\
+             <a href=/f/a%2Db-1.0.tar.gz#md5=0 data-requires-python='>=x'>\n<a\nhref = \"https://other.example/a-2.0-py3-none-any.whl?x=1&amp;y=2#sha512={}\" data-yanked>y\n\
              <a>none</a><a href=\"ftp://h/a-3.whl\">ftp</a><a href=\"a-4-py3-none-any.whl",
             "1".repeat(128)
         );
-        let links = parse(&address(), "text/html; charset=UTF-8", text.as_bytes()).unwrap();
+        let links = parse(&address(), "text/html; charset=UTF-8", text.as_bytes(), None).unwrap();
         assert_eq!(
             shown(&links),
             [
                 "a-1.0-py3-none-any.whl https://index.example/files/a-1.0-py3-none-any.whl 1 None >=3.7",
-                "a+-1.0.tar.gz https://index.example/f/a%2B-1.0.tar.gz 0 None",
+                "a-b-1.0.tar.gz https://index.example/f/a%2Db-1.0.tar.gz 0 None",
                 "a-2.0-py3-none-any.whl https://other.example/a-2.0-py3-none-any.whl?… 1 None",
             ]
         );
         let based = "<base href='https://files.example/x/'><a href='a-1-py3-none-any.whl'>";
-        let links = parse(&address(), "text/html", based.as_bytes()).unwrap();
+        let links = parse(&address(), "text/html", based.as_bytes(), None).unwrap();
         assert_eq!(
             shown(&links),
             ["a-1-py3-none-any.whl https://files.example/x/a-1-py3-none-any.whl 0 None"]
         );
         let later = "<meta name=pypi:repository-version content=2.0>";
-        assert_eq!(parse(&address(), "text/html", later.as_bytes()), Err(SimpleError::Version("2.0".into())));
+        assert_eq!(
+            parse(&address(), "text/html", later.as_bytes(), None),
+            Err(SimpleError::Version("2.0".into()))
+        );
         for odd in [
             "<",
             "<a",
@@ -323,7 +434,7 @@ mod tests {
             "<a =x=y>",
             "&#;<a href='&#x110000;&'>",
         ] {
-            assert!(parse(&address(), "text/html", odd.as_bytes()).is_ok(), "{odd}");
+            assert!(parse(&address(), "text/html", odd.as_bytes(), None).is_ok(), "{odd}");
         }
     }
 
@@ -336,7 +447,7 @@ mod tests {
                   "hashes": {{"sha256": "{}", "md5": "x", "sha512": "short"}}, "yanked": "why"}}]}}"#,
             "a".repeat(64)
         );
-        let links = parse(&address(), kind, text.as_bytes()).unwrap();
+        let links = parse(&address(), kind, text.as_bytes(), None).unwrap();
         assert_eq!(
             shown(&links),
             ["a-1.0-py3-none-any.whl https://index.example/f/a-1.0-py3-none-any.whl 1 Some(12) >=3.8, <4"]
@@ -348,12 +459,50 @@ mod tests {
             (r#"{"meta":{"api-version":"1.0"}}"#, "no files"),
             (r#"{"meta":{"api-version":"1.0"},"files":[{"url":"x"}]}"#, "without filename"),
         ] {
-            let error = parse(&address(), kind, text.as_bytes()).unwrap_err().to_string();
+            let error = parse(&address(), kind, text.as_bytes(), None).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(matches!(parse(&address(), "text/plain", b""), Err(SimpleError::ContentType(_))));
-        assert_eq!(parse(&address(), kind, b"\xff"), Err(SimpleError::Encoding));
+        assert!(matches!(parse(&address(), "text/plain", b"", None), Err(SimpleError::ContentType(_))));
+        assert_eq!(parse(&address(), kind, b"\xff", None), Err(SimpleError::Encoding));
         let deep = "[".repeat(100_000);
-        assert!(parse(&address(), kind, deep.as_bytes()).is_err());
+        assert!(parse(&address(), kind, deep.as_bytes(), None).is_err());
+    }
+
+    /// What is not of the project costs no address, and what is of it not more than all of them may have.
+    #[test]
+    fn pages_stay_small() {
+        let name = Name::parse("a").unwrap();
+        let of = |text: &str, kind: &str| parse(&address(), kind, text.as_bytes(), Some(&name));
+        let other =
+            "<a href=b-1-py3-none-any.whl><a href=a.whl><a href=a-1.tar.gz><a href='a-2-py3-none-any.whl#x'>";
+        let names = |links: Vec<Link>| links.into_iter().map(|link| link.filename).collect::<Vec<_>>();
+        assert_eq!(names(of(other, "text/html").unwrap()), ["a-1.tar.gz", "a-2-py3-none-any.whl"]);
+
+        let base = format!("<base href='https://h.example/{}/'>", "x".repeat(8000));
+        let link = |count: usize| "<a href=a-1-py3-none-any.whl>".repeat(count);
+        assert_eq!(of(&format!("{base}{}", link(100)), "text/html").unwrap().len(), 100);
+        assert_eq!(of(&format!("{base}{}", link(9000)), "text/html"), Err(SimpleError::Many));
+        assert_eq!(of(&link(limits::PYTHON_LINKS + 1), "text/html"), Err(SimpleError::Many));
+        let elsewhere = format!("{base}{}", "<a href=b-1-py3-none-any.whl>".repeat(9000));
+        assert_eq!(of(&elsewhere, "text/html"), Ok(vec![]));
+
+        let many =
+            format!("<a {} href=a-1-py3-none-any.whl href=b-1-py3-none-any.whl>", "x=y ".repeat(100_000));
+        assert_eq!(names(of(&many, "text/html").unwrap()), ["a-1-py3-none-any.whl"]);
+
+        let kind = "application/vnd.pypi.simple.v1+json";
+        let page =
+            |files: &str| format!(r#"{{"meta":{{"api-version":"1.0"}},"x":[{files}],"files":[{files}]}}"#);
+        let file =
+            r#"{"filename":"b-1-py3-none-any.whl","url":"x"},{"filename":"a-1-py3-none-any.whl","url":"x"}"#;
+        assert_eq!(names(of(&page(file), kind).unwrap()), ["a-1-py3-none-any.whl"]);
+        let told =
+            format!(r#"{{"filename":"a-1.zip","url":"x","y":"{}"}}"#, "z".repeat(limits::PYTHON_FILE_BYTES));
+        let error = of(&page(&told), kind).unwrap_err().to_string();
+        assert!(error.contains("more than 65536 bytes of one file"), "{error}");
+        let numbers = format!("{}0", "0,".repeat(limits::PYTHON_LISTED));
+        let error = of(&page(&numbers), kind).unwrap_err().to_string();
+        assert!(error.contains("it lists more than"), "{error}");
+        assert!(of(&page("0"), kind).unwrap_err().to_string().contains("without filename"));
     }
 }

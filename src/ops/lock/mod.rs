@@ -10,14 +10,15 @@ mod settle;
 mod wheels;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::build::PyProject;
 use super::plan::{Ground, Watch, on, one};
 use super::supply::Online;
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Failure, Secret};
 use crate::fetch::{Cause, Listener, Settings, Surroundings};
 use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
@@ -120,7 +121,7 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     }
     let targets: Vec<Target> = images.iter().map(|(target, _)| target.clone()).collect();
     let settled = settle(&spec, &targets, network, &Mode::Lock(request.update.clone()), watch)?;
-    let told = Told(watch);
+    let told = Told::new(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
     resolve(request, images, (&settled, &online), watch)?;
     let renewed = settled.with(online.pins());
@@ -173,26 +174,55 @@ fn resolve(
 }
 
 /// Tells what is fetched to whoever watches.
-pub(super) struct Told<'a>(pub(super) &'a dyn Watch);
+pub(super) struct Told<'a> {
+    watch: &'a dyn Watch,
+    /// What is not to be told.
+    secrets: Mutex<BTreeSet<Secret>>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(watch: &'a dyn Watch) -> Told<'a> {
+        Told { watch, secrets: Mutex::default() }
+    }
+
+    /// From now on this is not told.
+    pub(super) fn hide(&self, name: &str, value: &str) {
+        self.secrets().extend(Secret::new(name, value));
+    }
+
+    /// The error without what is not to be told.
+    pub(super) fn without_secrets(&self, failure: Failure) -> Failure {
+        failure.hiding(&self.secrets())
+    }
+
+    fn status(&self, verb: &str, message: String) {
+        let message = self.secrets().iter().fold(message, |message, secret| secret.hidden(message));
+        self.watch.status(verb, &message);
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, BTreeSet<Secret>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Listener for Told<'_> {
     fn begin(&self, url: &Url) {
-        self.0.status("Fetching", &url.to_string());
+        self.status("Fetching", url.to_string());
     }
 
     fn expect(&self, bytes: u64) {
-        self.0.fetching(bytes);
+        self.watch.fetching(bytes);
     }
 
     fn receive(&self, bytes: u64) {
-        self.0.fetched(bytes);
+        self.watch.fetched(bytes);
     }
 
     fn retry(&self, url: &Url, cause: &Cause, wait: Duration) {
-        self.0.status("Retrying", &format!("{url} in {:.1} s: {cause}", wait.as_secs_f64()));
+        self.status("Retrying", format!("{url} in {:.1} s: {cause}", wait.as_secs_f64()));
     }
 
     fn blocked(&self, url: &Url) {
-        self.0.status("Blocking", &format!("waiting for another run that fetches {url}"));
+        self.status("Blocking", format!("waiting for another run that fetches {url}"));
     }
 }

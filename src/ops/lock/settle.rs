@@ -364,7 +364,7 @@ impl Job<'_> {
             return Ok(Fetched::default());
         }
         let downloads = Downloads::open(network.downloads()?)?;
-        let told = Told(watch);
+        let told = Told::new(watch);
         let fetcher = Fetcher::new(network.settings.clone(), downloads.clone(), network.surroundings, &told);
         let list: Vec<Wanted> = wanted.values().map(|(wanted, _)| wanted.clone()).collect();
         let entries = fetcher.files(&list);

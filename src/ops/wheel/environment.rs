@@ -18,6 +18,7 @@ use crate::cache::Downloads;
 use crate::diagnostic::Failure;
 use crate::fetch::{Fetcher, Wanted};
 use crate::inputs::python::filename::WheelName;
+use crate::limits;
 use crate::lock::{Authenticated, Pin, WheelPin};
 use crate::ops::lock::{BuildPins, Network, Told};
 use crate::ops::plan::Watch;
@@ -181,12 +182,13 @@ impl Environment<'_> {
             return Ok(pins);
         }
         let downloads = Downloads::open(from.network.downloads()?)?;
-        let told = Told(from.watch);
+        let told = Told::new(from.watch);
         let fetcher =
             Fetcher::new(from.network.settings.clone(), downloads, from.network.surroundings, &told);
         let wanted = |pin: &Pin| {
             let size = Some(pin.size).filter(|size| *size > 0);
-            Some(Wanted { size, ..Wanted::new(pin.url.clone()?, Some(pin.digest.clone())) })
+            let wanted = Wanted::new(pin.url.clone()?, Some(pin.digest.clone()));
+            Some(Wanted { size, most: limits::WHEEL_BYTES, ..wanted })
         };
         let fetched = fetcher.files(&pins.iter().filter_map(wanted).collect::<Vec<_>>());
         from.watch.all_fetched();

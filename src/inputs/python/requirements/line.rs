@@ -1,7 +1,12 @@
 //! Lines of a requirements file: continuation, comments, variables and options, as pip reads them.
 
+use std::collections::BTreeSet;
+
 use super::super::document::{Document, Span};
 use super::super::error::{Kind, PythonError};
+use super::super::name::Name;
+use crate::diagnostic::Secret;
+use crate::limits;
 
 /// One line of meaning, out of one or several lines of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +17,31 @@ pub(super) struct Line {
     pub(super) options: Vec<(String, Option<String>)>,
     /// The first line of the text.
     pub(super) span: Span,
+    /// What it says as written, when variables are replaced in it; empty where that says nothing.
+    pub(super) written: Option<String>,
+}
+
+/// Lines, and what is not to be shown of them: the values of the variables.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) lines: Vec<Line>,
+    pub(super) secrets: BTreeSet<Secret>,
+}
+
+impl Line {
+    /// The error about this line. Where variables are replaced it does not say more than that: they may hold secrets.
+    pub(super) fn guarded(&self, document: &Document, error: PythonError) -> PythonError {
+        match self.written {
+            None => error,
+            Some(_) => guarded(document, &self.span, &error),
+        }
+    }
+}
+
+fn guarded(document: &Document, span: &Span, error: &PythonError) -> PythonError {
+    document
+        .error(error.kind(), span, "with its variables replaced this line is none that dmoci reads")
+        .with_help("what they hold is not shown; write the line without them to see what is wrong")
 }
 
 /// Short names of options, and other old ones.
@@ -48,17 +78,32 @@ const VALUED: [&str; 12] = [
 pub(super) fn lines(
     document: &Document,
     variables: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<Line>, PythonError> {
-    let mut lines = Vec::new();
+) -> Result<Lines, PythonError> {
+    let mut found = Lines::default();
+    let mut total = 0;
     for (text, span) in logical(document.text()) {
-        let text = without_comment(&text);
-        if text.trim().is_empty() {
+        let text = without_comment(&text).trim();
+        if text.is_empty() {
             continue;
         }
-        let text = expanded(document, &span, text.trim(), variables)?;
-        lines.push(split(document, &span, &text)?);
+        let line = match expanded(document, &span, text, variables, &mut found.secrets)? {
+            None => split(document, &span, text)?,
+            Some(expanded) => {
+                total += expanded.len() as u64;
+                if total > limits::PYTHON_LOCK_BYTES {
+                    let most = limits::PYTHON_LOCK_BYTES;
+                    let message = format!("with its variables replaced the file is larger than {most} bytes");
+                    return Err(document.error(Kind::Lock, &span, message));
+                }
+                let line =
+                    split(document, &span, &expanded).map_err(|error| guarded(document, &span, &error))?;
+                let written = options_at(text).map_or(text, |at| text[..at].trim());
+                Line { written: Some(written.to_owned()), ..line }
+            }
+        };
+        found.lines.push(line);
     }
-    Ok(lines)
+    Ok(found)
 }
 
 /// Lines joined where they end with `\`, each with the place of its first one.
@@ -104,39 +149,46 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
-/// With every `${NAME}` of capitals, digits and `_` replaced.
+/// With every `${NAME}` of capitals, digits and `_` replaced; nothing where there is none.
 fn expanded(
     document: &Document,
     span: &Span,
     line: &str,
     variables: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, PythonError> {
+    secrets: &mut BTreeSet<Secret>,
+) -> Result<Option<String>, PythonError> {
     let mut out = String::new();
     let mut rest = line;
+    let mut any = false;
     while let Some((before, behind)) = rest.split_once("${") {
         out.push_str(before);
-        let is_name = |name: &str| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        rest = behind;
+        let is_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+        let end = behind.bytes().position(|b| !is_name(b)).filter(|end| *end > 0);
+        let Some((name, behind)) =
+            end.and_then(|end| Some((&behind[..end], behind[end..].strip_prefix('}')?)))
+        else {
+            out.push_str("${");
+            continue;
         };
-        match behind.split_once('}').filter(|(name, _)| is_name(name)) {
-            None => {
-                out.push_str("${");
-                rest = behind;
-            }
-            Some((name, behind)) => {
-                let value = variables(name).ok_or_else(|| {
-                    document
-                        .error(Kind::Lock, span, format!("the environment variable {name} is not set"))
-                        .with_help(format!("set {name}, or write its value into the file"))
-                })?;
-                out.push_str(&value);
-                rest = behind;
-            }
+        let value = variables(name).ok_or_else(|| {
+            document
+                .error(Kind::Lock, span, format!("the environment variable {name} is not set"))
+                .with_help(format!("set {name}, or write its value into the file"))
+        })?;
+        out.push_str(&value);
+        any = true;
+        if out.len() as u64 > limits::PYTHON_LOCK_BYTES {
+            break;
         }
+        secrets.extend(Secret::new(name, &value));
+        // Names of projects and tags are shown in their normal forms.
+        secrets.extend(Secret::new(name, &value.to_ascii_lowercase()));
+        secrets.extend(Name::parse(&value).and_then(|normal| Secret::new(name, normal.as_str())));
+        rest = behind;
     }
     out.push_str(rest);
-    Ok(out)
+    Ok(any.then_some(out))
 }
 
 fn split(document: &Document, span: &Span, text: &str) -> Result<Line, PythonError> {
@@ -173,7 +225,7 @@ fn split(document: &Document, span: &Span, text: &str) -> Result<Line, PythonErr
             return Err(wrong(format!("{shown} is no option of a requirements file")));
         }
     }
-    Ok(Line { argument: argument.to_owned(), options: list, span: span.clone() })
+    Ok(Line { argument: argument.to_owned(), options: list, span: span.clone(), written: None })
 }
 
 /// Where the options begin: at the first word that begins with `-`.
@@ -220,7 +272,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<Line>, PythonError> {
         let variables = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-        lines(&Document::new("requirements.txt".as_ref(), text), &variables)
+        lines(&Document::new("requirements.txt".as_ref(), text), &variables).map(|found| found.lines)
     }
 
     #[test]
@@ -267,6 +319,10 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(read("${lower} ${").unwrap()[0].argument == "${lower} ${");
+        for same in ["${lower} ${", "${${${TOKEN", "${TOKEN x}", "${}", "$TOKEN"] {
+            let line = &read(same).unwrap()[0];
+            assert!(line.argument == same && line.written.is_none(), "{same}");
+        }
+        assert_eq!(read("${${TOKEN}").unwrap()[0].argument, "${s3cret");
     }
 }

@@ -13,7 +13,7 @@ use super::plan::{
     Asked, BuiltWheel, Candidate, Location, Options, PlannedWheel, PythonPlan, Trouble, built, finish,
     gathered, no_wheel, other_python, undecided,
 };
-use super::simple::Link;
+use super::simple::{Link, SOURCES};
 use super::source::Unbuilt;
 use super::target::PythonTarget;
 use super::version::{self, Version, VersionSpecifiers, contains};
@@ -27,8 +27,8 @@ pub use read::{Indexes, Requirements, read};
 pub enum Ask {
     /// The page of a project in an index; see [`super::simple::page`].
     Project(Url, Name),
-    /// A page or a folder with links.
-    Links(Location),
+    /// A page or a folder with links, of which those to files of a project are wanted.
+    Links(Location, Name),
 }
 
 /// Where wheels are beside what the file says.
@@ -46,6 +46,17 @@ type Links<'a> = &'a mut dyn FnMut(&Ask, &str, &Place) -> Result<Vec<Link>, Fail
 
 /// The wheels that a target needs.
 pub fn plan(
+    requirements: &Requirements,
+    offers: Offers<'_>,
+    target: &PythonTarget,
+    options: &Options,
+    links: Links<'_>,
+) -> Result<PythonPlan, Failure> {
+    let planned = wheels(requirements, offers, target, options, links);
+    planned.map_err(|failure| failure.hiding(&requirements.secrets))
+}
+
+fn wheels(
     requirements: &Requirements,
     offers: Offers<'_>,
     target: &PythonTarget,
@@ -351,7 +362,8 @@ fn from_index(
     links: Links<'_>,
 ) -> Result<PlannedWheel, Trouble<Failure>> {
     let what = format!("{name} {version}");
-    let mut asks: Vec<Ask> = indexes.find_links.iter().cloned().map(Ask::Links).collect();
+    let page = |place: &Location| Ask::Links(place.clone(), name.clone());
+    let mut asks: Vec<Ask> = indexes.find_links.iter().map(page).collect();
     asks.extend(indexes.main.iter().chain(&indexes.extra).map(|url| Ask::Project(url.clone(), name.clone())));
     if asks.is_empty() {
         return Err(PythonError::new(Kind::IndexMissing, format!("no index is named to get {what} from"))
@@ -417,7 +429,7 @@ fn same_version(found: &Version, pinned: &Version) -> bool {
 }
 
 fn is_sdist(filename: &str, name: &Name, version: &Version) -> bool {
-    let stem = [".tar.gz", ".zip", ".tar.bz2"].iter().find_map(|end| filename.strip_suffix(end));
+    let stem = SOURCES.iter().find_map(|end| filename.strip_suffix(end));
     stem.and_then(|stem| stem.rsplit_once('-')).is_some_and(|(project, number)| {
         Name::parse(project).as_ref() == Some(name) && version::version(number).as_ref() == Some(version)
     })
@@ -427,7 +439,7 @@ impl std::fmt::Display for Ask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Ask::Project(url, _) => url.fmt(f),
-            Ask::Links(location) => location.fmt(f),
+            Ask::Links(location, _) => location.fmt(f),
         }
     }
 }

@@ -14,7 +14,8 @@ use super::super::pylock::url;
 use super::super::requirement::{Requirement, Source};
 use super::super::source::{Unbuilt, no_credentials};
 use super::line::{Line, lines};
-use crate::diagnostic::{Failure, Place};
+use crate::diagnostic::shown::Short;
+use crate::diagnostic::{Failure, Place, Secret};
 use crate::limits;
 use crate::url::Url;
 
@@ -34,6 +35,8 @@ pub struct Requirements {
     pub(super) no_binary: Vec<(String, Place)>,
     /// What is worth saying and no error.
     pub(super) notes: Vec<String>,
+    /// The values of variables in the files.
+    pub(super) secrets: BTreeSet<Secret>,
 }
 
 /// Where wheels are looked for.
@@ -82,9 +85,13 @@ pub fn read(
     variables: &dyn Fn(&str) -> Option<String>,
     open: &mut dyn FnMut(&Path) -> Result<Document, Failure>,
 ) -> Result<Requirements, Failure> {
-    let mut reader = Reader { variables, open, found: Requirements::default(), seen: BTreeSet::new() };
-    reader.file(document, false, 0)?;
-    Ok(reader.found)
+    let mut reader =
+        Reader { variables, open, found: Requirements::default(), seen: BTreeSet::new(), bytes: 0 };
+    reader.seen.insert((document.file().to_owned(), false));
+    match reader.file(document, false, 0) {
+        Ok(()) => Ok(reader.found),
+        Err(failure) => Err(failure.hiding(&reader.found.secrets)),
+    }
 }
 
 struct Reader<'a> {
@@ -92,17 +99,17 @@ struct Reader<'a> {
     open: &'a mut dyn FnMut(&Path) -> Result<Document, Failure>,
     found: Requirements,
     seen: BTreeSet<(PathBuf, bool)>,
+    /// How much the files have that were named.
+    bytes: u64,
 }
 
 impl Reader<'_> {
     fn file(&mut self, document: &Document, constraints: bool, depth: usize) -> Result<(), Failure> {
-        // A file that is named again says nothing new.
-        if !self.seen.insert((document.file().to_owned(), constraints)) {
-            return Ok(());
-        }
-        for line in lines(document, self.variables)? {
+        let found = lines(document, self.variables)?;
+        self.found.secrets.extend(found.secrets);
+        for line in found.lines {
             if !line.argument.is_empty() {
-                let entry = entry(document, &line)?;
+                let entry = entry(document, &line).map_err(|error| line.guarded(document, error))?;
                 match constraints {
                     true => self.found.constraints.push(entry),
                     false => self.found.entries.push(entry),
@@ -116,9 +123,8 @@ impl Reader<'_> {
             for (name, value) in &line.options {
                 self.option(
                     document,
-                    &line.span,
-                    name,
-                    value.as_deref().unwrap_or_default(),
+                    &line,
+                    (name, value.as_deref().unwrap_or_default()),
                     (constraints, depth),
                 )?;
             }
@@ -129,11 +135,15 @@ impl Reader<'_> {
     fn option(
         &mut self,
         document: &Document,
-        span: &Span,
-        name: &str,
-        value: &str,
+        line: &Line,
+        (name, value): (&str, &str),
         (constraints, depth): (bool, usize),
     ) -> Result<(), Failure> {
+        let span = &line.span;
+        let beside = |value: &str| {
+            let found = beside(document.file(), value);
+            found.ok_or_else(|| line.guarded(document, outside(document, span, value)))
+        };
         let wrong = |kind, message: String| document.error(kind, span, message);
         let index = |value: &str| {
             url(value).map_err(|why| wrong(Kind::Lock, format!("the URL of {name} is none: {why}")))
@@ -150,16 +160,32 @@ impl Reader<'_> {
                         .with_help(help)
                         .into());
                 }
-                let path = beside(document.file(), value).ok_or_else(|| outside(document, span, value))?;
+                let path = beside(value)?;
+                let constraints = constraints || name == "--constraint";
+                // A file that is named again says nothing new.
+                if !self.seen.insert((path.clone(), constraints)) {
+                    return Ok(());
+                }
+                if self.seen.len() > limits::PYTHON_FILES {
+                    let message = format!("there are more than {} files", limits::PYTHON_FILES);
+                    return Err(wrong(Kind::Lock, message).into());
+                }
                 let other = (self.open)(&path).map_err(|mut failure| {
                     failure.places.push(document.place(span, ""));
                     failure
                 })?;
-                self.file(&other, constraints || name == "--constraint", depth + 1)?;
+                self.bytes += other.text().len() as u64;
+                if self.bytes > limits::PYTHON_LOCK_BYTES {
+                    let most = limits::PYTHON_LOCK_BYTES;
+                    return Err(
+                        wrong(Kind::Lock, format!("the files have more than {most} bytes together")).into()
+                    );
+                }
+                self.file(&other, constraints, depth + 1)?;
             }
             "--editable" => {
                 let place = document.place(span, "");
-                let what = What::Unbuilt(source_of(value), None);
+                let what = What::Unbuilt(source_of(if line.written.is_some() { "…" } else { value }), None);
                 self.found.entries.push(Entry { what, hashes: Vec::new(), place });
             }
             "--index-url" => {
@@ -175,9 +201,7 @@ impl Reader<'_> {
             "--find-links" => {
                 let location = match value.contains("://") {
                     true => Location::Url(index(value)?),
-                    false => Location::Path(
-                        beside(document.file(), value).ok_or_else(|| outside(document, span, value))?,
-                    ),
+                    false => Location::Path(beside(value)?),
                 };
                 self.found.indexes.find_links.push(location);
             }
@@ -187,7 +211,10 @@ impl Reader<'_> {
                 self.found.no_binary.extend(names.map(|name| (name, place.clone())));
             }
             "--trusted-host" => {
-                let note = format!("--trusted-host {value} is not obeyed: certificates are always checked");
+                let host = if line.written.is_some() { "" } else { value };
+                let note =
+                    format!("--trusted-host {} is not obeyed: certificates are always checked", Short(host));
+                let note = note.replace("  ", " ");
                 self.found.notes.push(note);
             }
             "--hash" => return Err(wrong(Kind::Lock, "--hash stands without a requirement".into()).into()),
@@ -200,7 +227,7 @@ impl Reader<'_> {
 
 fn outside(document: &Document, span: &Span, path: &str) -> PythonError {
     document
-        .error(Kind::Lock, span, format!("{path:?} is not in the project"))
+        .error(Kind::Lock, span, format!("{:?} is not in the project", Short(path)))
         .with_help("copy it into the project directory, or name a directory above both with -C")
 }
 
@@ -268,10 +295,15 @@ fn at_place(
     let (place, fragment) = text.split_once('#').unwrap_or((text, ""));
     let name = last_part(place);
     if !name.ends_with(".whl") {
-        return Ok(What::Unbuilt(source_of(text), requirement));
+        // What is only shown is shown as it is written.
+        let written = line.written.as_deref().map(|written| match &requirement {
+            Some(_) => written.split_once('@').map_or("…", |(_, url)| url.trim()),
+            None => written,
+        });
+        return Ok(What::Unbuilt(source_of(written.unwrap_or(text)), requirement));
     }
-    let file =
-        WheelName::parse(&name).map_err(|why| wrong(format!("{name:?} is no name of a wheel: {why}")))?;
+    let file = WheelName::parse(&name)
+        .map_err(|why| wrong(format!("{:?} is no name of a wheel: {why}", Short(&name))))?;
     if let Some(requirement) = requirement.as_ref().filter(|requirement| requirement.name != file.name) {
         return Err(wrong(format!("{file} is no wheel of {}", requirement.name)));
     }

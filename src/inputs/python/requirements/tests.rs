@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use super::super::document::Document;
 use super::super::error::shown;
 use super::super::plan::{Location, Options, PythonPlan};
 use super::super::simple::Link;
@@ -193,4 +194,106 @@ fn refused() {
     assert!(shown(error).starts_with("E-PYTHON-UNKNOWN: `extras` means nothing for a requirements file"));
     let error = run_with("a==1.0 ONE", &Options::default(), &Indexes::default(), &[]).unwrap_err();
     assert!(shown(error).starts_with("E-NO-INDEX"));
+}
+
+/// Code, message, causes, help and labels of what goes wrong, and the notes of what does not.
+fn told(text: &str) -> String {
+    let variables = |name: &str| match name {
+        "TOKEN" => Some("S3cret_Value".to_owned()),
+        "NAME" => Some("requests".to_owned()),
+        _ => None,
+    };
+    let text = text.replace("ONE", ONE);
+    let mut open = |path: &Path| -> Result<Document, Failure> {
+        Err(Failure {
+            code: "E-SOURCE-MISSING",
+            exit: Exit::Usage,
+            message: format!("{} does not exist", path.display()),
+            causes: vec![],
+            places: vec![],
+            help: None,
+        })
+    };
+    let read = match read(&document("requirements.txt", &text), &variables, &mut open) {
+        Ok(read) => read,
+        Err(failure) => return shown(failure),
+    };
+    let notes = read.notes.join("\n");
+    let planned = plan(
+        &read,
+        Offers { defaults: &Indexes::default(), pinned: &[] },
+        &debian(),
+        &Options::default(),
+        &mut |ask, what, _| {
+            Err(Failure {
+                code: "E-FETCH",
+                exit: Exit::Undecided,
+                message: format!("cannot fetch {ask} for {what}"),
+                causes: vec![],
+                places: vec![],
+                help: None,
+            })
+        },
+    );
+    format!("{notes}\n{}", planned.map_or_else(shown, |_| "planned".to_owned()))
+}
+
+#[test]
+fn values_of_variables_are_not_shown() {
+    for text in [
+        "${TOKEN}",
+        "${TOKEN} x",
+        "a ${TOKEN}",
+        "a==1 ; ${TOKEN} == 'x'",
+        "${TOKEN}==1",
+        "x${TOKEN}==1 ONE",
+        "a==${TOKEN}",
+        "a==1 --hash=${TOKEN}:x",
+        "a==1 --${TOKEN}",
+        "--${TOKEN}",
+        "-e ${TOKEN}",
+        "-e git+https://h.example/${TOKEN}/x@${TOKEN}#subdirectory=${TOKEN}",
+        "-r ${TOKEN}",
+        "-r ../${TOKEN}",
+        "-r https://h.example/${TOKEN}",
+        "-f ../${TOKEN}",
+        "--trusted-host ${TOKEN}",
+        "-i ftp://${TOKEN}",
+        "-i https://me:${TOKEN}@h.example/${TOKEN}\na==1 ONE",
+        "a==1 ONE\n--no-binary a,${TOKEN}\n--no-binary=a",
+        "a @ https://h.example/${TOKEN}.whl",
+        "a @ https://h.example/${TOKEN}-1-py3-none-any.whl",
+        "a @ https://h.example/a-1-py3-none-${TOKEN}.whl ONE",
+        "a @ https://me:${TOKEN}@h.example/${TOKEN}.tar.gz",
+        "a @ git+https://h.example/x@${TOKEN}#subdirectory=${TOKEN} ; os_name == 'posix'",
+        "./${TOKEN}",
+        "../${TOKEN}.whl",
+    ] {
+        let told = told(text).to_lowercase();
+        assert!(!told.contains("s3cret"), "{text}: {told}");
+    }
+    assert!(told("${NAME}==1 ONE").contains("to get ${NAME} 1 from"));
+    assert!(
+        told("-i https://h.example/${TOKEN}\na==1 ONE")
+            .contains("cannot fetch https://h.example/${TOKEN} for a 1")
+    );
+    let source = told("-e git+https://h.example/x@${TOKEN}");
+    assert!(source.contains("this is no wheel"), "{source}");
+    let source = told("a @ git+https://u:p@h.example/x@${TOKEN}");
+    assert!(source.contains("'a @ git+https://h.example/x@${TOKEN}'"), "{source}");
+    let wrong = told("a==1 --${NAME}");
+    assert!(wrong.contains("with its variables replaced this line is none that dmoci reads"), "{wrong}");
+}
+
+/// Each file is opened once for requirements and once for constraints, however often it is named.
+#[test]
+fn files_are_opened_once() {
+    let text = "-r big.txt\n-c big.txt\n-r ./big.txt\n".repeat(1000);
+    let mut opened = 0;
+    let mut open = |path: &Path| {
+        opened += 1;
+        Ok(document(path.to_str().unwrap(), "-r big.txt\n-r requirements.txt\n"))
+    };
+    read(&document("requirements.txt", &text), &|_| None, &mut open).unwrap();
+    assert_eq!(opened, 3);
 }

@@ -17,7 +17,6 @@ use toml::de::DeTable;
 use super::document::{At, Document, Table};
 use super::error::{Kind, PythonError};
 use super::filename::WheelName;
-use super::marker::Environment;
 use super::name::Name;
 use super::plan::{
     Asked, Options, PlannedWheel, PythonPlan, Trouble, built, finish, gathered, no_wheel, undecided,
@@ -27,6 +26,7 @@ use super::pyproject::Pyproject;
 use super::source::Unbuilt;
 use super::target::PythonTarget;
 use super::version;
+use crate::limits;
 use package::{Package, Source};
 use walk::Walk;
 
@@ -164,7 +164,12 @@ impl<'a> Lock<'a> {
             root.tables("package")?.into_iter().map(Package::read).collect::<Result<_, _>>()?;
         let mut by_name: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
         for (index, package) in packages.iter().enumerate() {
-            by_name.entry(package.name.clone()).or_default().push(index);
+            let forks = by_name.entry(package.name.clone()).or_default();
+            forks.push(index);
+            if forks.len() > limits::PYTHON_FORKS {
+                let message = format!("there are more than {} of {}", limits::PYTHON_FORKS, package.name);
+                return Err(root.document.error(Kind::Lock, &package.span, message));
+            }
         }
         Ok(Lock { root: root.clone(), packages, by_name, manifest: root.table("manifest")? })
     }
@@ -338,13 +343,6 @@ fn encoded(kind: &str, package: &Name, item: Option<&Name>) -> Option<Name> {
     let length = package.as_str().len();
     let item = item.map(|item| format!("-{item}")).unwrap_or_default();
     Name::parse(&format!("{kind}-{length}-{package}{item}"))
-}
-
-/// The environment with what is active in it.
-fn activated(base: &Environment, names: impl IntoIterator<Item = Option<Name>>) -> Environment {
-    let mut environment = base.clone();
-    environment.extra.extend(names.into_iter().flatten());
-    environment
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! One `[[package]]` of `uv.lock`.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
 use super::super::document::{At, Span, Table, best_hash};
 use super::super::error::{Kind, PythonError};
 use super::super::filename::WheelName;
@@ -20,7 +23,12 @@ pub(super) struct Package<'a> {
     pub(super) source: Source<'a>,
     /// Where its name is written.
     pub(super) span: Span,
+    extras: Keys<'a>,
+    groups: Keys<'a>,
 }
+
+/// The keys of a table by the names that they are, found once.
+type Keys<'a> = OnceCell<BTreeMap<Name, Vec<&'a str>>>;
 
 /// Where a package comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,20 +114,21 @@ impl<'a> Package<'a> {
         let source = table.required("source", table.table("source")?)?;
         let source = Source::read(&source)?;
         let version = table.version("version")?.map(|at| at.value);
-        Ok(Package { table, name, version, source, span })
+        let (extras, groups) = Default::default();
+        Ok(Package { table, name, version, source, span, extras, groups })
     }
 
     /// What it needs by itself, or for one of its extras.
     pub(super) fn dependencies(&self, extra: Option<&Name>) -> Result<Vec<Dependency<'a>>, PythonError> {
         match extra {
             None => self.table.tables("dependencies")?.iter().map(Dependency::read).collect(),
-            Some(extra) => edges(self.table.table("optional-dependencies")?.as_ref(), extra),
+            Some(extra) => edges(self.table.table("optional-dependencies")?.as_ref(), &self.extras, extra),
         }
     }
 
     /// What one of its groups needs.
     pub(super) fn group(&self, group: &Name) -> Result<Vec<Dependency<'a>>, PythonError> {
-        edges(self.groups()?.as_ref(), group)
+        edges(self.groups()?.as_ref(), &self.groups, group)
     }
 
     fn groups(&self) -> Result<Option<Table<'a>>, PythonError> {
@@ -211,14 +220,25 @@ fn same_release(locked: &Version, file: &Version) -> bool {
     locked == file || locked.local().is_empty() && *locked == file.clone().without_local()
 }
 
-fn edges<'a>(table: Option<&Table<'a>>, name: &Name) -> Result<Vec<Dependency<'a>>, PythonError> {
+fn edges<'a>(
+    table: Option<&Table<'a>>,
+    keys: &Keys<'a>,
+    name: &Name,
+) -> Result<Vec<Dependency<'a>>, PythonError> {
     let Some(table) = table else { return Ok(Vec::new()) };
-    let mut all = Vec::new();
-    for (key, _) in table.keys() {
-        if Name::parse(key).as_ref() == Some(name) {
-            for edge in table.tables(key)? {
-                all.push(Dependency::read(&edge)?);
+    let keys = keys.get_or_init(|| {
+        let mut keys: BTreeMap<Name, Vec<&str>> = BTreeMap::new();
+        for (key, _) in table.keys() {
+            if let Some(name) = Name::parse(key) {
+                keys.entry(name).or_default().push(key);
             }
+        }
+        keys
+    });
+    let mut all = Vec::new();
+    for key in keys.get(name).into_iter().flatten() {
+        for edge in table.tables(key)? {
+            all.push(Dependency::read(&edge)?);
         }
     }
     Ok(all)

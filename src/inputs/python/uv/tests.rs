@@ -337,3 +337,42 @@ fn where_wheels_are() {
         "x/a-1.0+cpu-py3-none-any.whl"
     );
 }
+
+/// Many packages of one name, many edges without a version, many extras: each is looked at once.
+#[test]
+fn large_graphs() {
+    let fork = |n: usize| {
+        format!(
+            "[[package]]\nname = \"a\"\nversion = \"{n}\"\nsource = {{ registry = \"https://index.example/simple\" }}\n\
+             resolution-markers = [\"sys_platform == 'x{n}'\"]\n"
+        )
+    };
+    let forks = |count: usize| (0..count).map(fork).collect::<String>();
+    let app = |edges: &str| project(&format!("dependencies = [{edges}]"));
+    let many = forks(crate::limits::PYTHON_FORKS + 1);
+    let error = shown(run(&format!("{}{many}", app("")), &Options::default()).unwrap_err());
+    assert!(error.starts_with("E-PYTHON-LOCK: there are more than 256 of a\nuv.lock:"), "{error}");
+    let enough = forks(crate::limits::PYTHON_FORKS);
+    assert!(run(&format!("{}{enough}", app("")), &Options::default()).is_ok());
+    let error = run(&format!("{}{enough}", app("{ name = \"a\" }")), &Options::default()).unwrap_err();
+    assert!(error.to_string().contains("there is no package that this dependency on a means"), "{error}");
+
+    let extras: Vec<String> = (0..3000).map(|n| format!("e{n}")).collect();
+    let list = extras.iter().map(|extra| format!("\"{extra}\"")).collect::<Vec<_>>().join(", ");
+    let offered = extras.iter().map(|extra| format!("{extra} = [{{ name = \"c\" }}]\n")).collect::<String>();
+    let text = format!(
+        "conflicts = [[{{ package = \"b\", extra = \"e1\" }}, {{ package = \"app\", extra = \"x\" }}]]\n{}{}{}",
+        app(&format!(
+            "{{ name = \"b\", extra = [{list}] }}, {{ name = \"d\", marker = \"extra == 'extra-1-b-e2999'\" }}"
+        )),
+        package("b", &format!("[package.optional-dependencies]\n{offered}"))
+            .replace("\nwheels", "\n[[package.wheels]]\n#"),
+        [package("c", ""), package("d", "")].concat()
+    );
+    let text = text.replace(
+        "\n[[package.wheels]]\n#",
+        "\n[[package.wheels]]\nurl = \"https://files.example/b-1.0-py3-none-any.whl\"\nHASH\n#",
+    );
+    let plan = run(&text, &Options::default()).unwrap();
+    assert_eq!(projects(&plan), ["b 1.0", "c 1.0", "d 1.0"]);
+}

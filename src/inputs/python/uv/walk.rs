@@ -8,7 +8,7 @@ use super::super::marker::Environment;
 use super::super::name::Name;
 use super::super::plan::{Asked, undecided};
 use super::package::Dependency;
-use super::{Lock, Start, activated, encoded};
+use super::{Lock, Start, encoded};
 
 /// A package, or one of its extras, whose dependencies are still to be looked at.
 type Node = (usize, Option<Name>);
@@ -18,6 +18,10 @@ type Node = (usize, Option<Name>);
 pub(super) struct Walk<'a, 'l> {
     lock: &'l Lock<'a>,
     base: Environment,
+    /// The same with the names that markers ask for.
+    active: Environment,
+    /// Packages whose environment was looked at, and whether it is this one.
+    here: BTreeMap<usize, bool>,
     start: &'l Start,
     /// Extras of packages that are active.
     extras: BTreeSet<(Name, Name)>,
@@ -58,7 +62,19 @@ impl<'a, 'l> Walk<'a, 'l> {
             let name = &lock.packages[index].name;
             extras.extend(start.extras.iter().map(|extra| (name.clone(), extra.clone())));
         }
-        Ok(Walk { lock, base: asked.environment.clone(), start, extras, conflicts })
+        let mut active = asked.environment.clone();
+        active
+            .extra
+            .extend(extras.iter().filter_map(|(package, extra)| encoded("extra", package, Some(extra))));
+        if let Some(index) = start.package {
+            let package = &lock.packages[index].name;
+            active.extra.extend(encoded("project", package, None));
+            active
+                .extra
+                .extend(start.groups.iter().filter_map(|group| encoded("group", package, Some(group))));
+        }
+        let (base, here) = (asked.environment.clone(), BTreeMap::new());
+        Ok(Walk { lock, base, active, here, start, extras, conflicts })
     }
 
     /// The packages that are needed, and whether the project itself asks for them.
@@ -147,37 +163,43 @@ impl<'a, 'l> Walk<'a, 'l> {
         Ok(())
     }
 
-    fn holds(&self, dependency: &Dependency<'a>, new: &[(Name, Name)]) -> Result<bool, PythonError> {
-        let Some(marker) = &dependency.marker else { return Ok(true) };
-        let environment = match marker.value.as_str().contains("extra") {
-            true => activated(&self.base, self.active(new)),
-            false => self.base.clone(),
+    /// Whether an edge is there; extras that it brings are active then, and not otherwise.
+    fn holds(&mut self, dependency: &Dependency<'a>, new: &[(Name, Name)]) -> Result<bool, PythonError> {
+        let names: Vec<Name> =
+            new.iter().filter_map(|(package, extra)| encoded("extra", package, Some(extra))).collect();
+        let Some(marker) = &dependency.marker else {
+            self.active.extra.extend(names);
+            return Ok(true);
         };
-        marker.value.holds(&environment).map_err(|error| {
+        let added: Vec<Name> =
+            names.into_iter().filter(|name| self.active.extra.insert(name.clone())).collect();
+        let environment = if marker.value.as_str().contains("extra") { &self.active } else { &self.base };
+        let holds = marker.value.holds(environment).map_err(|error| {
             let document = self.lock.root.document;
             let what = format!("whether {} is needed", dependency.name);
             undecided(&error, &what, document.place(&marker.span, ""))
-        })
+        })?;
+        if !holds {
+            for name in &added {
+                self.active.extra.remove(name);
+            }
+        }
+        Ok(holds)
     }
 
-    /// The names that markers ask for.
-    fn active(&self, new: &[(Name, Name)]) -> Vec<Option<Name>> {
-        let mut names: Vec<Option<Name>> = self
-            .extras
-            .iter()
-            .chain(new)
-            .map(|(package, extra)| encoded("extra", package, Some(extra)))
-            .collect();
-        if let Some(index) = self.start.package {
-            let package = &self.lock.packages[index].name;
-            names.push(encoded("project", package, None));
-            names.extend(self.start.groups.iter().map(|group| encoded("group", package, Some(group))));
+    /// Whether a package was resolved for this environment.
+    fn is_here(&mut self, index: usize) -> Result<bool, PythonError> {
+        if let Some(known) = self.here.get(&index) {
+            return Ok(*known);
         }
-        names
+        let markers = self.lock.packages[index].table.markers("resolution-markers")?;
+        let here = markers.is_empty() || markers.iter().any(|at| at.value.holds(&self.base) == Ok(true));
+        self.here.insert(index, here);
+        Ok(here)
     }
 
     /// The package that an edge leads to.
-    fn find(&self, dependency: &Dependency<'a>) -> Result<usize, PythonError> {
+    fn find(&mut self, dependency: &Dependency<'a>) -> Result<usize, PythonError> {
         let all = self.lock.by_name.get(&dependency.name).map(Vec::as_slice).unwrap_or_default();
         let mut fitting = Vec::new();
         for &index in all {
@@ -192,8 +214,7 @@ impl<'a, 'l> Walk<'a, 'l> {
         if fitting.len() > 1 {
             let mut here = Vec::new();
             for &index in &fitting {
-                let markers = self.lock.packages[index].table.markers("resolution-markers")?;
-                if markers.is_empty() || markers.iter().any(|at| at.value.holds(&self.base) == Ok(true)) {
+                if self.is_here(index)? {
                     here.push(index);
                 }
             }

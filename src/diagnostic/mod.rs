@@ -1,5 +1,9 @@
 //! What every error of the program can say of itself: a stable code, an exit code, a place and a help line.
 
+pub mod shown;
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -97,6 +101,49 @@ pub fn few<T: fmt::Display>(all: impl ExactSizeIterator<Item = T>) -> String {
     }
 }
 
+impl Failure {
+    /// Without these values, for each of which its name is shown: `${NAME}`. The texts of the user's own files stay.
+    pub fn hiding(mut self, secrets: &BTreeSet<Secret>) -> Failure {
+        // One value may be a part of another.
+        let mut secrets: Vec<&Secret> = secrets.iter().collect();
+        secrets.sort_by_key(|secret| Reverse(secret.value.len()));
+        let labels = self.places.iter_mut().map(|place| &mut place.label);
+        let texts = self.causes.iter_mut().chain(&mut self.help).chain(labels).chain([&mut self.message]);
+        for text in texts {
+            secrets.iter().for_each(|secret| *text = secret.hidden(std::mem::take(text)));
+        }
+        self
+    }
+}
+
+/// The value of a variable of the environment, which is not to be shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Secret {
+    name: String,
+    value: String,
+}
+
+impl Secret {
+    /// A value that is long enough to be a secret; one that is shorter would be found everywhere.
+    pub fn new(name: &str, value: &str) -> Option<Secret> {
+        (value.len() >= 4).then(|| Secret { name: name.to_owned(), value: value.to_owned() })
+    }
+
+    /// A text with `${NAME}` where the value stood.
+    pub fn hidden(&self, text: String) -> String {
+        match text.contains(&self.value) {
+            true => text.replace(&self.value, &format!("${{{}}}", self.name)),
+            false => text,
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.name)
+    }
+}
+
 /// An area's error that knows its code, its outcome and a way forward.
 ///
 /// `Display` says what went wrong, without the sources; these are printed below it.
@@ -120,16 +167,16 @@ impl<E: Diagnostic> From<E> for Failure {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            causes.push(shown::message(cause.to_string()));
             source = cause.source();
         }
         Failure {
             code: error.code(),
             exit: error.exit(),
-            message: error.to_string(),
+            message: shown::message(error.to_string()),
             causes,
             places: error.places(),
-            help: error.help(),
+            help: error.help().map(shown::message),
         }
     }
 }
