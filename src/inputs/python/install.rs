@@ -13,7 +13,8 @@ use serde_json::json;
 use super::launcher::{self, Head, PLACEHOLDER};
 use super::record::{self, Line, Sum};
 use super::venv::Scheme;
-use super::wheel::{Fault, INSTALLED, Wheel, WheelFile, fault};
+use super::wheel::{Fault, INSTALLED, RECORDS, Wheel, WheelFile, fault, is_foreign};
+use crate::diagnostic::shown::Short;
 use crate::inputs::{Content, InputError, Item};
 use crate::limits;
 use crate::oci::json;
@@ -131,7 +132,8 @@ impl<'a> Installation<'a> {
             }
             "scripts" => self.script(rest, name, file),
             _ => Err(fault(format!(
-                "{name:?} is in no folder that installers know (expected purelib, platlib, headers, scripts or data)"
+                "{:?} is in no folder that installers know (expected purelib, platlib, headers, scripts or data)",
+                Short(name)
             ))),
         }
     }
@@ -139,7 +141,7 @@ impl<'a> Installation<'a> {
     /// A file of `.data/scripts`, whose interpreter may be left to the installer.
     fn script(&mut self, rest: &str, name: &str, file: &WheelFile) -> Result<(), Fault> {
         // Old builders put a program there too for every entry point.
-        if self.wheel.scripts.iter().any(|script| script.name == rest) {
+        if self.wheel.script(rest).is_some() {
             return Ok(());
         }
         let path = self.join(&self.options.scheme.scripts, rest)?;
@@ -149,7 +151,7 @@ impl<'a> Installation<'a> {
         }
         let content = member.read(limits::WHEEL_SCRIPT_BYTES)?;
         let (head, content) = launcher::rewritten(&self.options.scheme.interpreter, &content)
-            .map_err(|why| fault(format!("{name:?}: {why}")))?;
+            .map_err(|why| fault(format!("{:?}: {why}", Short(name))))?;
         if head.shell {
             self.shell.get_or_insert_with(|| path.clone());
         }
@@ -172,10 +174,12 @@ impl<'a> Installation<'a> {
     }
 
     fn place(&mut self, path: SafePath, placed: Placed) -> Result<(), Fault> {
+        self.check_metadata(&path, &placed.from)?;
         if self.options.scheme.is_reserved(&path) {
             return Err(fault(format!(
-                "{:?} would take the place of {path}, which is the interpreter's",
-                placed.from
+                "{:?} would take the place of {}, which is the interpreter's",
+                Short(&placed.from),
+                Short(&path.to_string())
             )));
         }
         match self.files.entry(path) {
@@ -185,15 +189,45 @@ impl<'a> Installation<'a> {
             }
             Slot::Occupied(slot) => {
                 let (first, path) = (&slot.get().from, slot.key());
-                Err(fault(format!("{first:?} and {:?} both go to {path}", placed.from)))
+                Err(fault(format!(
+                    "{:?} and {:?} both go to {}",
+                    Short(first),
+                    Short(&placed.from),
+                    Short(&path.to_string())
+                )))
             }
+        }
+    }
+
+    /// No wheel may bring what Python would take for another distribution, nor say itself how it was installed: not at the
+    /// top, and not through `.data`.
+    fn check_metadata(&self, path: &SafePath, from: &str) -> Result<(), Fault> {
+        let mut below = path.components().skip(self.site.components().count());
+        let (true, Some(top)) = (path.starts_with(self.site), below.next()) else { return Ok(()) };
+        let top = String::from_utf8_lossy(top);
+        if is_foreign(&top, &self.wheel.stem, &self.wheel.name.name) {
+            let (from, top) = (Short(from), Short(&top));
+            return Err(fault(format!(
+                "{from:?} would be {top} in site-packages, which is another distribution"
+            )));
+        }
+        let through_data = from.split('/').next().and_then(|top| top.strip_suffix(".data"));
+        let own = top.strip_suffix(".dist-info") == Some(self.wheel.stem.as_str());
+        let name = below.next().map(String::from_utf8_lossy).unwrap_or_default();
+        let is_installers = INSTALLED.contains(&&*name) || RECORDS.contains(&&*name);
+        match own && is_installers && through_data == Some(&self.wheel.stem) {
+            true => Err(fault(format!(
+                "{:?} would be {name} in .dist-info, which the installer writes",
+                Short(from)
+            ))),
+            false => Ok(()),
         }
     }
 
     fn join(&self, folder: &SafePath, rest: &str) -> Result<SafePath, Fault> {
         folder
             .join(rest.as_bytes())
-            .map_err(|source| Fault::caused(format!("{rest:?} cannot be placed"), source))
+            .map_err(|source| Fault::caused(format!("{:?} cannot be placed", Short(rest)), source))
     }
 
     /// RECORD, with paths from the folder that holds `.dist-info`.

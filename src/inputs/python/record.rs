@@ -3,6 +3,8 @@
 
 use dmoci_layers::{Algorithm, Digest};
 
+use crate::diagnostic::shown::Short;
+
 /// A line of RECORD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
@@ -72,12 +74,12 @@ fn line(fields: Vec<String>) -> Result<Line, String> {
     }
     let content = match (hash.as_str(), size.as_str()) {
         ("", "") => None,
-        ("", _) | (_, "") => return Err(format!("gives {path:?} no hash or no size")),
+        ("", _) | (_, "") => return Err(format!("gives {:?} no hash or no size", Short(&path))),
         (hash, size) => {
             let digits = !size.is_empty() && size.bytes().all(|b| b.is_ascii_digit());
             let size = size.parse().ok().filter(|_| digits);
-            let size = size.ok_or_else(|| format!("gives {path:?} a size that is no number"))?;
-            let digest = digest(hash).map_err(|why| format!("gives {path:?} {why}"))?;
+            let size = size.ok_or_else(|| format!("gives {:?} a size that is no number", Short(&path)))?;
+            let digest = digest(hash).map_err(|why| format!("gives {:?} {why}", Short(&path)))?;
             Some(Sum { digest, size })
         }
     };

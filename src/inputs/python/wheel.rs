@@ -21,6 +21,7 @@ use super::wheel_member::{Member, Opened};
 use super::wheel_scripts::{self, Script};
 use super::wheel_zip::{self, MemberKind, Place};
 use crate::cache::{Cache, KeyWriter, Kind};
+use crate::diagnostic::shown::{self, Short};
 use crate::files::{Moment, Stamp};
 use crate::inputs::files::Project;
 use crate::inputs::{InputError, Site};
@@ -42,7 +43,7 @@ pub struct Wheel {
     pub(super) stem: String,
     /// Every file but RECORD and what signs it, by its path.
     pub(super) files: BTreeMap<String, WheelFile>,
-    /// What is to be found in the folder of programs.
+    /// What is to be found in the folder of programs, by name.
     pub(super) scripts: Vec<Script>,
 }
 
@@ -148,6 +149,12 @@ impl Wheel {
         read(Arc::clone(&opened), name).map_err(|fault| fault.of(&opened.path))
     }
 
+    /// The program of its entry points that has this name.
+    pub(super) fn script(&self, name: &str) -> Option<&Script> {
+        let found = self.scripts.binary_search_by(|script| script.name.as_str().cmp(name));
+        found.ok().map(|at| &self.scripts[at])
+    }
+
     /// Digest of the file.
     pub fn digest(&self) -> &Digest {
         &self.file.digest
@@ -235,7 +242,7 @@ fn stem(members: &[wheel_zip::Member], name: &WheelName) -> Result<String, Fault
         [] => return Err(fault("it has no .dist-info directory")),
         [info] => info,
         several => {
-            return Err(fault(format!("it has several .dist-info directories: {}", several.join(", "))));
+            return Err(fault(format!("it has several .dist-info directories: {}", shown::list(several))));
         }
     };
     let stem = info.strip_suffix(".dist-info").unwrap_or_default();
@@ -244,7 +251,7 @@ fn stem(members: &[wheel_zip::Member], name: &WheelName) -> Result<String, Fault
     });
     match same {
         true => Ok(stem.to_owned()),
-        false => Err(fault(format!("it holds {info:?}, which is not what its file name says"))),
+        false => Err(fault(format!("it holds {:?}, which is not what its file name says", Short(info)))),
     }
 }
 
@@ -260,7 +267,7 @@ fn recorded(
     let mut sums: BTreeMap<String, Option<Sum>> = BTreeMap::new();
     for line in lines {
         if sums.contains_key(&line.path) {
-            return Err(fault(format!("its RECORD names {:?} twice", line.path)));
+            return Err(fault(format!("its RECORD names {:?} twice", Short(&line.path))));
         }
         sums.insert(line.path, line.content);
     }
@@ -272,16 +279,17 @@ fn recorded(
             continue;
         }
         let Some(Some(sum)) = sum else {
-            return Err(fault(format!("{:?} has no hash in its RECORD", member.name)));
+            return Err(fault(format!("{:?} has no hash in its RECORD", Short(&member.name))));
         };
         if sum.size != member.place.size {
             let (found, expected) = (member.place.size, sum.size);
-            return Err(fault(format!("{:?} has {found} bytes, but RECORD says {expected}", member.name)));
+            let name = Short(&member.name);
+            return Err(fault(format!("{name:?} has {found} bytes, but RECORD says {expected}")));
         }
         files.insert(member.name.to_string(), WheelFile { place: member.place, executable, sum });
     }
     match sums.keys().find(|path| !unrecorded(path)) {
-        Some(path) => Err(fault(format!("its RECORD names {path:?}, which is not in it"))),
+        Some(path) => Err(fault(format!("its RECORD names {:?}, which is not in it", Short(path)))),
         None => Ok(files),
     }
 }
@@ -293,21 +301,27 @@ pub(super) fn check_wheel(text: &str, name: &WheelName) -> Result<bool, Fault> {
     let only = |wanted: &str| one(&fields, wanted).map_err(wrong);
     let number = only("Wheel-Version")?;
     if number.split('.').next() != Some("1") {
-        return Err(wrong(format!("is of version {number}, and only 1 is known")));
+        return Err(wrong(format!("is of version {}, and only 1 is known", Short(number))));
     }
     let pure = match only("Root-Is-Purelib")?.to_ascii_lowercase().as_str() {
         "true" => true,
         "false" => false,
-        other => return Err(wrong(format!("says Root-Is-Purelib: {other:?}, expected true or false"))),
+        other => {
+            return Err(wrong(format!("says Root-Is-Purelib: {:?}, expected true or false", Short(other))));
+        }
     };
     let mut tags: Vec<String> = Vec::new();
     for (_, tag) in fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case("Tag")) {
         let parts: Vec<&str> = tag.split('-').collect();
         let [python, abi, platform] = parts[..] else {
-            return Err(wrong(format!("has the tag {tag:?}, which is none")));
+            return Err(wrong(format!("has the tag {:?}, which is none", Short(tag))));
         };
-        let set =
-            TagSet::new(python, abi, platform).map_err(|why| wrong(format!("has the tag {tag:?}: {why}")))?;
+        // No file name has more.
+        if tag.len() > 255 || tags.len() > limits::WHEEL_TAGS {
+            return Err(wrong(format!("has too many tags: {:?}", Short(tag))));
+        }
+        let set = TagSet::new(python, abi, platform)
+            .map_err(|why| wrong(format!("has the tag {:?}: {why}", Short(tag))))?;
         tags.extend(set.iter().map(|(python, abi, platform)| format!("{python}-{abi}-{platform}")));
     }
     let mut expected: Vec<String> =
@@ -320,8 +334,8 @@ pub(super) fn check_wheel(text: &str, name: &WheelName) -> Result<bool, Fault> {
         true => Ok(pure),
         false => Err(wrong(format!(
             "has the tags {}, but the file name says {}",
-            tags.join(", "),
-            expected.join(", ")
+            shown::list(&tags),
+            shown::list(&expected)
         ))),
     }
 }
@@ -332,10 +346,11 @@ fn check_metadata(text: &str, name: &WheelName) -> Result<(Option<VersionSpecifi
     let fields: Vec<(&str, &str)> = headers(text).collect();
     let found = one(&fields, "Name").map_err(wrong)?;
     if Name::parse(found).as_ref() != Some(&name.name) {
-        return Err(wrong(format!("says the name {found:?}, but the file name says {}", name.name)));
+        return Err(wrong(format!("says the name {:?}, but the file name says {}", Short(found), name.name)));
     }
     let found = one(&fields, "Version").map_err(wrong)?;
     if version(found).as_ref() != Some(&name.version) {
+        let found = Short(found);
         return Err(wrong(format!("says the version {found:?}, but the file name says {}", name.version)));
     }
     let is = |wanted: &'static str| move |(field, _): &&(&str, &str)| field.eq_ignore_ascii_case(wanted);
@@ -344,18 +359,46 @@ fn check_metadata(text: &str, name: &WheelName) -> Result<(Option<VersionSpecifi
         return Ok((None, requires));
     }
     let python = one(&fields, "Requires-Python").map_err(wrong)?;
-    let python =
-        specifiers(python).map_err(|why| wrong(format!("says Requires-Python: {python:?}: {why}")))?;
+    let python = specifiers(python)
+        .map_err(|why| wrong(format!("says Requires-Python: {:?}: {}", Short(python), Short(&why))))?;
     Ok((Some(python), requires))
 }
 
 /// The fields before the first empty line, without those that continue one.
 fn headers(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.lines()
+    lines(text)
         .take_while(|line| !line.is_empty())
         .filter(|line| !line.starts_with([' ', '\t']))
         .filter_map(|line| line.split_once(':'))
         .map(|(field, value)| (field, value.trim()))
+}
+
+/// Lines as Python's reader of mail has them: a carriage return alone ends one too.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text).filter(|text| !text.is_empty());
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.find(['\n', '\r']).unwrap_or(text.len());
+        let (line, behind) = text.split_at(end);
+        let behind = behind.strip_prefix("\r\n").or(behind.get(1..)).unwrap_or_default();
+        rest = Some(behind).filter(|rest| !rest.is_empty());
+        Some(line)
+    })
+}
+
+/// Whether a name at the top of `site-packages` makes a distribution there, and of another project than this wheel's, or
+/// beside its own `.dist-info`.
+///
+/// Python takes every folder or file with such a name for a distribution, and so for installed, whoever put it there.
+pub(super) fn is_foreign(top: &str, stem: &str, project: &Name) -> bool {
+    let lower = top.to_ascii_lowercase();
+    if lower.ends_with(".dist-info") {
+        return top.strip_suffix(".dist-info") != Some(stem);
+    }
+    let other = lower.strip_suffix(".egg-info");
+    other.is_some_and(|other| {
+        Name::parse(other.split('-').next().unwrap_or_default()).as_ref() != Some(project)
+    })
 }
 
 /// The value of a field that must be there once.

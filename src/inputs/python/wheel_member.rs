@@ -14,6 +14,7 @@ use super::record::Sum;
 use super::wheel::{Fault, fault};
 use super::wheel_zip::Place;
 use crate::cache::KeyWriter;
+use crate::diagnostic::shown::Short;
 use crate::inputs::InputError;
 
 /// A wheel that is open.
@@ -97,16 +98,17 @@ impl Member {
     fn fault(&self, error: &InflateError) -> Fault {
         match error {
             InflateError::Digest { found, expected } => {
-                fault(format!("{:?} holds {found}, but RECORD says {expected}", self.name))
+                fault(format!("{:?} holds {found}, but RECORD says {expected}", Short(&self.name)))
             }
-            error => fault(format!("{:?} {error}", self.name)),
+            error => fault(format!("{:?} {error}", Short(&self.name))),
         }
     }
 
     /// Reads the whole content, which has at most so many bytes.
     pub(super) fn read(&self, most: u64) -> Result<Vec<u8>, Fault> {
         if self.place.size > most {
-            return Err(fault(format!("{:?} has {} bytes, more than {most}", self.name, self.place.size)));
+            let (name, size) = (Short(&self.name), self.place.size);
+            return Err(fault(format!("{name:?} has {size} bytes, more than {most}")));
         }
         let mut content = Vec::with_capacity(usize::try_from(self.place.size).unwrap_or_default());
         self.open().take_all(&mut content)?;

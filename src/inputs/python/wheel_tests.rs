@@ -206,3 +206,55 @@ fn one_dist_info() {
     refused(NAME, &with("other-1.0.DIST-INFO/x", "x"), "several .dist-info directories");
     refused(NAME, &zip(&parts(&[("demo.py", b"")])), "no .dist-info directory");
 }
+
+/// Names and values of a wheel stand in messages with their beginning alone.
+#[test]
+fn messages_are_short() {
+    let long = "x".repeat(100_000);
+    let (metadata, info) = ("demo_app-1.0.dist-info/METADATA", "demo_app-1.0.dist-info/WHEEL");
+    let entry_points = "demo_app-1.0.dist-info/entry_points.txt";
+    let sum = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
+    for bytes in [
+        wheel(&FILES, |text| format!("{text}{long},{sum},0\n")),
+        wheel(&FILES, |text| format!("{text}{long},,\n{long},,\n")),
+        wheel(&FILES, |text| format!("{text}{long},x\u{1}{long},0\n")),
+        with(metadata, &format!("Name: {long}\nVersion: 1.0\n")),
+        with(metadata, &format!("Name: demo-app\nVersion: {long}\n")),
+        with(metadata, &format!("Name: demo-app\nVersion: 1.0\nRequires-Python: {long}\n")),
+        with(metadata, &format!("Name: demo-app\nVersion: 1.0\nRequires-Python: >={}\n", &long[..4000])),
+        with(info, &WHEEL.replace("1.0", &long)),
+        with(info, &WHEEL.replace("true", &long)),
+        with(info, &format!("{WHEEL}Tag: {long}\n")),
+        with(info, &format!("{WHEEL}Tag: {long}-none-any\n")),
+        with(info, &format!("{WHEEL}Tag: {}-none-any\n", "a.".repeat(100) + "a")),
+        with(
+            info,
+            &format!("{WHEEL}{}", (0..9000).map(|n| format!("Tag: py{n}-none-any\n")).collect::<String>()),
+        ),
+        with(entry_points, &format!("[console_scripts]\n{long}")),
+        with(entry_points, &format!("[console_scripts]\na={long}")),
+        with(entry_points, &format!("[console_scripts]\n{long}=a:b")),
+    ] {
+        let message = read(NAME, &bytes).unwrap_err().to_string();
+        assert!(message.len() < 3 * limits::SHOWN_BYTES, "{} bytes: {}", message.len(), &message[..200]);
+    }
+}
+
+/// Fields are those that Python finds: a carriage return alone ends a line of mail.
+#[test]
+fn fields_are_those_that_python_finds() {
+    let metadata = "demo_app-1.0.dist-info/METADATA";
+    refused(
+        NAME,
+        &with(metadata, "Name: demo-app\nVersion: 1.0\nSummary: x\rName: other\n"),
+        "the field Name twice",
+    );
+    refused(NAME, &with(metadata, "Name: demo-app\r\r\nVersion: 1.0\n"), "has no field Version");
+    let read =
+        read(NAME, &with(metadata, "Name: demo-app\rVersion: 1.0\r\nRequires-Python: >=3.1\r\n\r\nName: x"));
+    assert_eq!(read.unwrap().requires_python.unwrap().to_string(), ">=3.1");
+    let all = |text| lines(text).collect::<Vec<_>>();
+    assert_eq!(all("a\nb\r\nc\rd\r\r\n\ne"), ["a", "b", "c", "d", "", "", "e"]);
+    assert_eq!(all("a\n"), ["a"]);
+    assert!(all("").is_empty() && all("\n") == [""]);
+}

@@ -22,6 +22,7 @@ use rawzip::{
 };
 
 use super::wheel::{Fault, fault};
+use crate::diagnostic::shown::Short;
 use crate::limits;
 
 /// A member, not read yet.
@@ -150,9 +151,11 @@ fn record(entry: &ZipFileHeaderRecord<'_>) -> Result<Record, Fault> {
     if method != CompressionMethod::STORE && method != CompressionMethod::DEFLATE {
         return Err(fault(format!("{:?} is compressed by another method than deflate", shown())));
     }
-    check_extra(entry.extra_fields()).map_err(|why| fault(format!("{:?} {why}", shown())))?;
-    let (text, is_directory) = name(raw, flags)?;
     let (packed, size) = (entry.compressed_size_hint(), entry.uncompressed_size_hint());
+    let header = entry.local_header_offset();
+    let wide: [&[u64]; 5] = [&[size], &[size, packed], &[size, packed, header], &[header], &[size, header]];
+    check_extra(entry.extra_fields(), &wide).map_err(|why| fault(format!("{:?} {why}", shown())))?;
+    let (text, is_directory) = name(raw, flags)?;
     let deflated = method == CompressionMethod::DEFLATE;
     let possible = match deflated {
         // An empty stream has two bytes.
@@ -162,22 +165,29 @@ fn record(entry: &ZipFileHeaderRecord<'_>) -> Result<Record, Fault> {
     // Some writers say that directories are deflated.
     let nothing = is_directory && size == 0 && packed == 0;
     if !possible && !nothing {
-        return Err(fault(format!("{text:?} cannot have {size} bytes in {packed}")));
+        return Err(fault(format!("{:?} cannot have {size} bytes in {packed}", Short(text))));
     }
     if is_directory && size != 0 {
-        return Err(fault(format!("{text:?} is a directory with content")));
+        return Err(fault(format!("{:?} is a directory with content", Short(text))));
     }
     let unix = match entry.version_made_by().creator_system() {
         CreatorSystem::UNIX | CreatorSystem::MACOS => entry.external_attributes() >> 16,
         _ => 0,
     };
+    // Other systems have no such modes, and yet writers put them there: what says that it is a file is taken at its word, as pip
+    // does.
+    let high = entry.external_attributes() >> 16;
+    let unix = match high & 0o170_000 {
+        0o100_000 | 0o120_000 if !is_directory => high,
+        _ => unix,
+    };
     let kind = match (unix & 0o170_000, is_directory) {
         (0 | 0o040_000, true) => MemberKind::Directory,
         (0 | 0o100_000, false) => MemberKind::File { executable: unix & 0o111 != 0 },
         (0o120_000, _) => {
-            return Err(fault(format!("{text:?} is a symbolic link, which wheels cannot hold")));
+            return Err(fault(format!("{:?} is a symbolic link, which wheels cannot hold", Short(text))));
         }
-        _ => return Err(fault(format!("{text:?} is neither a file nor a directory"))),
+        _ => return Err(fault(format!("{:?} is neither a file nor a directory", Short(text)))),
     };
     let place = Place { start: 0, packed, size, crc: entry.crc32(), deflated };
     Ok(Record {
@@ -185,7 +195,7 @@ fn record(entry: &ZipFileHeaderRecord<'_>) -> Result<Record, Fault> {
         raw: raw.into(),
         flags,
         method,
-        header: entry.local_header_offset(),
+        header,
         wayfinder: entry.wayfinder(),
     })
 }
@@ -203,29 +213,40 @@ fn name(raw: &[u8], flags: u16) -> Result<(&str, bool), Fault> {
         None => (text, false),
     };
     let path = SafePath::parse(text.as_bytes())
-        .map_err(|source| Fault::caused(format!("the name {text:?} cannot be used"), source))?;
+        .map_err(|source| Fault::caused(format!("the name {:?} cannot be used", Short(text)), source))?;
     if path.is_root() || path.as_bytes() != text.as_bytes() {
-        return Err(fault(format!("the name {text:?} is not a clean path inside the wheel")));
+        return Err(fault(format!("the name {:?} is not a clean path inside the wheel", Short(text))));
     }
     if text.contains('\\') || text.chars().any(char::is_control) {
-        return Err(fault(format!("the name {text:?} holds a backslash or control characters")));
+        return Err(fault(format!("the name {:?} holds a backslash or control characters", Short(text))));
     }
     if path.components().count() > limits::WHEEL_DEPTH {
         return Err(fault(format!("a name in it has more than {} parts", limits::WHEEL_DEPTH)));
     }
     if path.components().any(|part| part.starts_with(b".wh.")) {
+        let text = Short(text);
         return Err(fault(format!("the name {text:?} begins with .wh., which marks deletions in a layer")));
     }
     Ok((text, is_directory))
 }
 
-/// Extra fields that end where they say, with nothing that gives the member another name or two sizes.
-fn check_extra(mut fields: ExtraFields<'_>) -> Result<(), &'static str> {
+/// Extra fields that end where they say, with nothing that gives the member another name or other sizes: those of ZIP64 must be
+/// one of these lists, whether a reader needs them or not.
+fn check_extra(mut fields: ExtraFields<'_>, wide: &[&[u64]]) -> Result<(), &'static str> {
     let mut zip64 = false;
-    for (id, _) in fields.by_ref() {
+    for (id, data) in fields.by_ref() {
         match id {
             ExtraFieldId::ZIP64 if zip64 => return Err("gives its sizes twice"),
-            ExtraFieldId::ZIP64 => zip64 = true,
+            ExtraFieldId::ZIP64 => {
+                zip64 = true;
+                let numbers =
+                    |list: &&[u64]| list.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+                // The number of the disk may follow.
+                let same = |list: Vec<u8>| data == list || data == [&list[..], &[0; 4]].concat();
+                if !data.is_empty() && !wide.iter().map(numbers).any(same) {
+                    return Err("has a ZIP64 field that gives it other sizes");
+                }
+            }
             ExtraFieldId::INFO_ZIP_UNICODE_PATH => return Err("has a second name"),
             _ => {}
         }
@@ -237,12 +258,15 @@ fn check_extra(mut fields: ExtraFields<'_>) -> Result<(), &'static str> {
 }
 
 /// No name twice, none that is another's but for case, nothing below a file. Directories that only stand in the names of
-/// what they hold count too.
+/// what they hold count too, and are not many times what is really there.
 fn check_names(records: &[Record]) -> Result<(), Fault> {
     let mut folded: HashMap<String, (&str, MemberKind)> = HashMap::with_capacity(records.len());
+    let mut size = Implied::default();
     for Record { member: Member { name, kind, .. }, .. } in records {
+        size.own += bytes(name);
         if let Some((other, _)) = folded.insert(name.to_lowercase(), (name, *kind)) {
-            return Err(match *other == **name {
+            let (other, name) = (Short(other), Short(name));
+            return Err(match other.0 == name.0 {
                 true => fault(format!("{name:?} is in it twice")),
                 false => fault(format!("{other:?} and {name:?} differ only by case")),
             });
@@ -253,19 +277,53 @@ fn check_names(records: &[Record]) -> Result<(), Fault> {
             let above = &name[..at];
             match folded.get(&above.to_lowercase()) {
                 Some((other, MemberKind::File { .. })) => {
-                    return Err(fault(format!("{other:?} is a file, and {name:?} is in it")));
+                    return Err(fault(format!(
+                        "{:?} is a file, and {:?} is in it",
+                        Short(other),
+                        Short(name)
+                    )));
                 }
                 Some((other, _)) if *other != above => {
+                    let (other, above) = (Short(other), Short(above));
                     return Err(fault(format!("{other:?} and {above:?} differ only by case")));
                 }
-                Some(_) => {}
+                // What lies above it was seen with it.
+                Some(_) => break,
                 None => {
+                    size.implied += bytes(above);
+                    size.count += 1;
+                    size.check()?;
                     folded.insert(above.to_lowercase(), (above, MemberKind::Directory));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Headers and paths of the members, and of the directories that they lie in and the archive does not hold.
+#[derive(Default)]
+struct Implied {
+    own: u64,
+    implied: u64,
+    /// How many directories that are.
+    count: usize,
+}
+
+/// What a path with its header takes in a layer.
+fn bytes(path: &str) -> u64 {
+    512 + path.len() as u64
+}
+
+impl Implied {
+    /// A few bytes of a wheel must not become gigabytes of a layer.
+    fn check(&self) -> Result<(), Fault> {
+        let most = self.own.saturating_mul(limits::IMPLIED_RATIO).max(limits::IMPLIED_FREE_BYTES);
+        match self.implied > most || self.count > limits::WHEEL_MEMBERS {
+            true => Err(fault("it has too many directories that members lie in and it does not hold")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Where the data of a member begin. Its local header, data and data descriptor must fill `room`.
@@ -277,6 +335,7 @@ fn place(
     buffer: &mut [u8],
 ) -> Result<u64, Fault> {
     let Member { name, place, .. } = &record.member;
+    let name = Short(name);
     if record.header != room.start {
         let what =
             if record.header < room.start { "overlaps another member" } else { "follows bytes of no member" };
@@ -285,7 +344,10 @@ fn place(
     let damaged = |source| Fault::caused(format!("{name:?} has a damaged local header"), source);
     let entry = archive.get_entry(record.wayfinder).map_err(damaged)?;
     let header = entry.local_header(buffer).map_err(damaged)?;
-    check_extra(header.extra_fields()).map_err(|why| fault(format!("{name:?} {why}")))?;
+    let later = record.flags & DESCRIPTOR != 0;
+    let wide: [&[u64]; 2] = [&[place.size, place.packed], &[0, 0]];
+    check_extra(header.extra_fields(), &wide[..=usize::from(later)])
+        .map_err(|why| fault(format!("{name:?} {why}")))?;
     let differs = |what| Err(fault(format!("{name:?} has another {what} in its local header")));
     if header.file_path().as_bytes() != &*record.raw {
         return differs("name");
@@ -293,7 +355,6 @@ fn place(
     if header.compression_method() != record.method || header.flags().bits() != record.flags {
         return differs("method or flags");
     }
-    let later = record.flags & DESCRIPTOR != 0;
     let said = |found: u64, expected: u64| found == expected || (later && found == 0);
     if !said(header.crc32().into(), place.crc.into())
         || !said(header.compressed_size_hint(), place.packed)

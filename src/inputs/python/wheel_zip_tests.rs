@@ -250,6 +250,92 @@ fn every_form_that_real_writers_have() {
     let mut part = Part::new("a", b"x", false).mode(0);
     part.made_by = 0;
     assert_eq!(members(&file(&zip(&[part]))).unwrap()[0].kind, MemberKind::File { executable: false });
+    // Written on Windows by Python's zipfile, which puts the modes there all the same; others put other things there.
+    for (mode, executable) in [(0o100_755, true), (0o100_644, false), (0o755, false), (0o010_755, false)] {
+        let mut part = Part::new("a", b"x", false).mode(mode);
+        part.made_by = 0;
+        assert_eq!(
+            members(&file(&zip(&[part]))).unwrap()[0].kind,
+            MemberKind::File { executable },
+            "{mode:o}"
+        );
+    }
+    let mut link = Part::new("a", b"x", false).mode(0o120_777);
+    link.made_by = 0;
+    refused(&zip(&[link]), "symbolic link");
+}
+
+/// ZIP64 sizes that nobody needs are those of the member.
+#[test]
+fn wide_sizes() {
+    let wide = |numbers: &[u64]| {
+        let data: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        [&[1, 0, data.len() as u8, 0][..], &data].concat()
+    };
+    let (size, packed) = (u64::from(good()[1].central.size), u64::from(good()[1].central.packed));
+    let why = "ZIP64 field that gives it other sizes";
+    for numbers in [&[size, packed][..], &[size]] {
+        let mut parts = good();
+        parts[1].central.extra = wide(numbers);
+        assert!(members(&file(&zip(&parts))).is_ok(), "{numbers:?}");
+    }
+    for numbers in [
+        &[size + 1, packed][..],
+        &[size, packed + 1],
+        &[packed, size],
+        &[0, 0],
+        &[1 << 40],
+        &[size, packed, 7],
+    ] {
+        refused_with(|parts| parts[1].central.extra = wide(numbers), why);
+        refused_with(|parts| parts[1].local.extra = wide(numbers), why);
+    }
+    refused_with(|parts| parts[1].local.extra = wide(&[size]), why);
+    let mut parts = good();
+    parts[1] = parts[1].clone().described(true, true);
+    parts[1].local.extra = wide(&[0, 0]);
+    assert!(members(&file(&zip(&parts))).is_ok());
+    parts[1].local.extra = wide(&[0, 1]);
+    refused(&zip(&parts), why);
+}
+
+/// A few members in deep folders are no gigabytes of directories.
+#[test]
+fn folders_that_nothing_stands_for() {
+    let mut size = Implied { own: 1 << 20, ..Implied::default() };
+    size.implied = limits::IMPLIED_FREE_BYTES;
+    assert!(size.check().is_ok());
+    size.implied += 1;
+    assert!(size.check().is_err());
+    size.own = limits::IMPLIED_FREE_BYTES;
+    assert!(size.check().is_ok());
+    size.count = limits::WHEEL_MEMBERS + 1;
+    assert!(size.check().is_err());
+    // 99 folders of some 10 KiB each, so often that the free part is used up.
+    let record = |number: usize| Record {
+        member: Member {
+            name: format!("{number}/{}x", format!("{}/", "d".repeat(200)).repeat(98)).into(),
+            kind: MemberKind::File { executable: false },
+            place: Place { start: 0, packed: 0, size: 0, crc: 0, deflated: false },
+        },
+        raw: Box::default(),
+        flags: 0,
+        method: CompressionMethod::STORE,
+        header: 0,
+        wayfinder: wayfinder(),
+    };
+    assert!(check_names(&(0..10).map(record).collect::<Vec<_>>()).is_ok());
+    let error = check_names(&(0..100).map(record).collect::<Vec<_>>()).unwrap_err();
+    assert!(matches!(error, Fault::Wrong { message, .. } if message.contains("too many directories")));
+}
+
+/// Of some member: what a test does not look at.
+fn wayfinder() -> ZipArchiveEntryWayfinder {
+    let bytes = zip(&good());
+    let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+    let archive = ZipArchive::from_file(file(&bytes), &mut buffer).unwrap();
+    let mut entries = archive.entries(&mut buffer);
+    entries.next_entry().unwrap().unwrap().wayfinder()
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::super::name::Name;
 use super::super::requirement::Requirement;
 use super::super::version::{Version, specifiers, version};
-use crate::oci::Problem;
+use crate::diagnostic::shown::Short;
+use crate::limits;
+use crate::oci::{Problem, Severity};
 
 const CODE: &str = "E-METADATA";
 
@@ -80,7 +82,7 @@ pub(super) fn read(bytes: &[u8]) -> Metadata {
         Some(format) => match VERSIONS.into_iter().find(|known| *known == format) {
             Some(known) => found.format = Some(known),
             None if format.starts_with("2.") => {
-                found.warning(format!("version {format} of the format is not known here"))
+                found.warning(format!("version {} of the format is not known here", Short(&format)))
             }
             None => found.but("the version of the format is not known", "1.0 to 2.5", &format),
         },
@@ -102,9 +104,12 @@ pub(super) fn read(bytes: &[u8]) -> Metadata {
     for (name, _) in &fields {
         let known = FIELDS.iter().find(|(field, ..)| field.eq_ignore_ascii_case(name));
         match (known, found.format) {
-            (None, _) => found.warning(format!("the field {name} is not known")),
+            (None, _) => found.warning(format!("the field {} is not known", Short(name))),
             (Some((_, since, _)), Some(format)) if place(since) > place(format) => {
-                found.warning(format!("the field {name} is not one of version {format} of the format"));
+                found.warning(format!(
+                    "the field {} is not one of version {format} of the format",
+                    Short(name)
+                ));
             }
             _ => {}
         }
@@ -126,15 +131,26 @@ fn place(format: &str) -> usize {
 
 impl Metadata {
     fn error(&mut self, message: impl Into<String>) {
-        self.problems.push(Problem::error(CODE, "", message));
+        self.add(Problem::error(CODE, "", message));
     }
 
     fn warning(&mut self, message: impl Into<String>) {
-        self.problems.push(Problem::warning(CODE, "", message));
+        self.add(Problem::warning(CODE, "", message));
     }
 
     fn but(&mut self, message: impl Into<String>, expected: &str, found: &str) {
-        self.problems.push(Problem::error(CODE, "", message).but(expected, cut(found)));
+        self.add(Problem::error(CODE, "", message).but(expected, Short(found).to_string()));
+    }
+
+    /// Holds not more than anybody lists; errors before warnings.
+    fn add(&mut self, problem: Problem) {
+        if self.problems.len() <= limits::DIST_REMARKS {
+            self.problems.push(problem);
+        } else if problem.severity == Severity::Error
+            && let Some(last) = self.problems.last_mut()
+        {
+            *last = problem;
+        }
     }
 
     /// Names and values of the fields before the first empty line; lines that begin with a space go on with the value.
@@ -155,7 +171,7 @@ impl Metadata {
                 Some((name, value)) if is_name(name) => {
                     fields.push((name.to_owned(), value.trim().to_owned()))
                 }
-                _ => self.error(format!("line {} is no field: {:?}", number + 1, cut(line))),
+                _ => self.error(format!("line {} is no field: {:?}", number + 1, Short(line))),
             }
         }
         fields
@@ -191,7 +207,7 @@ impl Metadata {
         }
         for text in all("Dynamic") {
             if ["name", "version", "metadata-version"].contains(&text.to_ascii_lowercase().as_str()) {
-                self.error(format!("Dynamic names {text}, which never is"));
+                self.error(format!("Dynamic names {}, which never is", Short(&text)));
             }
         }
         for text in all("Description-Content-Type") {
@@ -226,14 +242,6 @@ impl Metadata {
 /// The name of a field, as mail has it: visible ASCII.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// The beginning of a text, for messages.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(120) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

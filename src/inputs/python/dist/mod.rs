@@ -23,6 +23,8 @@ pub use recognise::recognise;
 pub use sdist::{Sdist, SdistFile, SdistName};
 pub use wheel::normalise;
 
+use crate::diagnostic::shown::Short;
+use crate::limits;
 use crate::oci::{Problem, Severity};
 
 /// What kind of distribution a file is.
@@ -104,7 +106,23 @@ impl Examined {
     }
 
     fn add(&mut self, part: Part, place: &str, problem: Problem) {
-        self.remarks.push(Remark { part, place: place.to_owned(), problem });
+        let remark = Remark { part, place: Short(place).to_string(), problem };
+        match self.remarks.len() {
+            ..limits::DIST_REMARKS => self.remarks.push(remark),
+            limits::DIST_REMARKS => {
+                let problem = Problem::warning(remark.problem.code, "", "there is more, which is not listed");
+                self.remarks.push(Remark { part, place: String::new(), problem });
+                self.weigh(remark);
+            }
+            _ => self.weigh(remark),
+        }
+    }
+
+    /// What is not listed weighs as much as what is.
+    fn weigh(&mut self, remark: Remark) {
+        if remark.problem.severity == Severity::Error && !self.has_errors() {
+            self.remarks[0] = remark;
+        }
     }
 
     fn error(&mut self, part: Part, place: &str, code: &'static str, message: impl Into<String>) {

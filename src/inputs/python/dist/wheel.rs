@@ -1,6 +1,6 @@
 //! A wheel as a whole: all that is wrong with it, and its normal form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
@@ -13,12 +13,13 @@ use rawzip::{CreatorSystem, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 
 use super::same::Same;
 use super::{DistKind, Examined, Part, metadata};
+use crate::diagnostic::shown::{self, Short};
 use crate::inputs::InputError;
 use crate::inputs::python::filename::WheelName;
 use crate::inputs::python::name::Name;
 use crate::inputs::python::record::{self, Line, Sum};
 use crate::inputs::python::version::version;
-use crate::inputs::python::wheel::{Fault, RECORDS, Wheel, check_wheel, fault};
+use crate::inputs::python::wheel::{Fault, INSTALLED, RECORDS, Wheel, check_wheel, fault, is_foreign};
 use crate::inputs::python::wheel_member::{self, Opened};
 use crate::inputs::python::wheel_scripts;
 use crate::inputs::python::wheel_zip::{self, Member, MemberKind};
@@ -53,6 +54,7 @@ pub(super) fn examine(file: File, path: &Path, digest: Digest) -> Examined {
     look.contents(&look.record(&mut found), &mut found);
     if let Some(name) = &name {
         look.wheel(name, &mut found);
+        look.foreign(name, &mut found);
     }
     look.metadata(name.as_ref(), &mut found);
     look.scripts(&mut found);
@@ -101,7 +103,7 @@ fn info(members: &[Member], name: Option<&WheelName>, shown: &str, found: &mut E
     let [info] = &tops[..] else {
         let message = match tops.is_empty() {
             true => "there is no .dist-info directory".to_owned(),
-            false => format!("there are several .dist-info directories: {}", tops.join(", ")),
+            false => format!("there are several .dist-info directories: {}", shown::list(&tops)),
         };
         found.error(Part::Container, shown, WHEEL, message);
         return None;
@@ -197,7 +199,7 @@ impl Look<'_> {
         let mut seen: BTreeMap<String, Option<Sum>> = BTreeMap::new();
         for Line { path, content } in lines {
             if seen.contains_key(&path) {
-                found.error(Part::Record, &place, RECORD, format!("{path:?} stands there twice"));
+                found.error(Part::Record, &place, RECORD, format!("{:?} stands there twice", Short(&path)));
             }
             seen.insert(path, content);
         }
@@ -296,9 +298,11 @@ impl Look<'_> {
             }
         }
         if said.format.is_some_and(|format| format >= "2.4") {
+            let names: HashSet<&str> = self.members.iter().map(|member| &*member.name).collect();
             for licence in said.licences {
                 let path = format!("{}licenses/{licence}", self.info);
-                if !self.members.iter().any(|member| *member.name == *path) {
+                if !names.contains(path.as_str()) {
+                    let licence = Short(&licence);
                     let message = format!("METADATA names the licence file {licence:?}, which is not there");
                     found.error(Part::Metadata, &path, "E-METADATA", message);
                 }
@@ -312,6 +316,23 @@ impl Look<'_> {
         if let Err(why) = wheel_scripts::parse(text.as_deref().unwrap_or_default()) {
             let place = format!("{}entry_points.txt", self.info);
             found.error(Part::Metadata, &place, WHEEL, format!("it {why}"));
+        }
+    }
+
+    /// What is not the wheel's own distribution in `site-packages`.
+    fn foreign(&self, name: &WheelName, found: &mut Examined) {
+        let stem = self.info.strip_suffix(".dist-info/").unwrap_or_default();
+        let data = ["purelib/", "platlib/"].map(|folder| format!("{stem}.data/{folder}"));
+        for member in self.files() {
+            let below = data.iter().find_map(|data| member.name.strip_prefix(data.as_str()));
+            let top = below.unwrap_or(&member.name).split('/').next().unwrap_or_default();
+            if is_foreign(top, stem, &name.name) {
+                found.error(Part::Container, &member.name, WHEEL, "it is of another distribution");
+            } else if let Some(own) = below.and_then(|below| below.strip_prefix(self.info))
+                && (INSTALLED.contains(&own) || RECORDS.contains(&own))
+            {
+                found.error(Part::Container, &member.name, WHEEL, "only the installer writes it");
+            }
         }
     }
 
@@ -518,6 +539,45 @@ mod tests {
         ] {
             assert!(found.contains(expected), "{expected}\nin\n{found}");
         }
+    }
+
+    #[test]
+    fn no_other_distribution_is_in_it() {
+        let about = |name: &'static str| {
+            let mut files = files();
+            files.push((name, b"x"));
+            told(FILE, &wheel(&files, |text| text)).join("\n")
+        };
+        for (name, why) in [
+            ("demo_app-1.0.data/purelib/other-1.dist-info/METADATA", "it is of another distribution"),
+            ("demo_app-1.0.data/platlib/other.egg-info", "it is of another distribution"),
+            ("other.egg-info/PKG-INFO", "it is of another distribution"),
+            (
+                "demo_app-1.0.data/purelib/demo_app-1.0.dist-info/direct_url.json",
+                "only the installer writes it",
+            ),
+        ] {
+            assert_eq!(about(name), format!("E-WHEEL {name}: {why}"));
+        }
+        assert_eq!(about("demo/_vendor/other-1.dist-info/METADATA"), "");
+    }
+
+    /// However much is wrong, not more is listed than anybody reads, and the verdict is the same.
+    #[test]
+    fn not_everything_is_listed() {
+        let unknown: String = (0..3000).map(|n| format!("X-{n}: y\n")).collect();
+        let mut files = files();
+        let text = format!("{METADATA}{unknown}");
+        files[0].1 = text.as_bytes();
+        let found = looked(FILE, &wheel(&files, |text| text));
+        assert!(found.remarks.len() <= limits::DIST_REMARKS + 1 && !found.has_errors());
+        let text = format!("{METADATA}{unknown}no field\n");
+        files[0].1 = text.as_bytes();
+        assert!(looked(FILE, &wheel(&files, |text| text)).has_errors());
+        let twice: String = (0..400).map(|n| format!("x{n},,\nx{n},,\n")).collect();
+        let found = looked(FILE, &wheel(&files, |text| text + &twice));
+        assert!(found.remarks.len() == limits::DIST_REMARKS + 1 && found.has_errors());
+        assert_eq!(found.remarks[limits::DIST_REMARKS].problem.message, "there is more, which is not listed");
     }
 
     #[test]
