@@ -113,6 +113,9 @@ pub const WHEEL_DEPTH: usize = 100;
 /// The most tags that a wheel says to have; the largest sets have some dozens.
 pub const WHEEL_TAGS: usize = 10_000;
 
+/// The most fields of METADATA or PKG-INFO that `verify` looks at; the longest have some thousand.
+pub const METADATA_FIELDS: usize = 20_000;
+
 /// The most that is told about one distribution; what is more only counts.
 pub const DIST_REMARKS: usize = 1000;
 
@@ -121,6 +124,9 @@ pub const WHEEL_RECORD_BYTES: u64 = 64 << 20;
 
 /// The largest METADATA of a wheel: 16 MiB.
 pub const WHEEL_METADATA_BYTES: u64 = 16 << 20;
+
+/// The most memory that what a wheel needs (`Requires-Dist`) may take: 1 MiB, some ten thousand projects.
+pub const WHEEL_NEEDS_BYTES: usize = 1 << 20;
 
 /// The largest WHEEL and `entry_points.txt` of a wheel: 1 MiB.
 pub const WHEEL_INFO_BYTES: u64 = 1 << 20;
@@ -211,6 +217,12 @@ pub const PYTHON_LINK_BYTES: usize = 64 << 20;
 
 /// The most requirements that requirements files may have together.
 pub const PYTHON_PACKAGES: usize = 100_000;
+
+/// The most hashes of one requirement; projects with very many wheels have some hundred.
+pub const PYTHON_HASHES: usize = 4096;
+
+/// The most lines with something in them that a requirements file may have, joined ones counted once.
+pub const PYTHON_LINES: usize = 200_000;
 
 /// The most requirements files that may be read for one.
 pub const PYTHON_FILES: usize = 10_000;

@@ -30,16 +30,6 @@ impl fmt::Debug for Short<'_> {
     }
 }
 
-/// A list in a message: the first of them, and how many there are more.
-pub fn list<T: fmt::Display>(items: &[T]) -> String {
-    const MOST: usize = 8;
-    let mut text: Vec<String> = items.iter().take(MOST).map(ToString::to_string).collect();
-    if items.len() > MOST {
-        text.push(format!("… ({} in all)", items.len()));
-    }
-    text.join(", ")
-}
-
 /// A whole message, which may be longer than a name.
 pub fn message(text: String) -> String {
     let text = match beginning(&text, limits::MESSAGE_BYTES) {
@@ -167,7 +157,5 @@ mod tests {
         }
         assert!(message(long).len() < limits::MESSAGE_BYTES + 40);
         assert_eq!(message("https://u:p@h".into()), "https://***@h");
-        assert_eq!(list(&["a", "b"]), "a, b");
-        assert_eq!(list(&[1; 100]), "1, 1, 1, 1, 1, 1, 1, 1, … (100 in all)");
     }
 }

@@ -135,6 +135,11 @@ impl<'a> Fetcher<'a> {
         if self.settings.offline {
             return Err(FetchError::Offline { urls: vec![wanted.url.clone()] });
         }
+        // Whoever writes a lock file may write any size.
+        if wanted.size.is_some_and(|size| size > limits::DOWNLOAD_BYTES) {
+            let (url, limit) = (Box::new(wanted.url.clone()), limits::DOWNLOAD_BYTES);
+            return Err(FetchError::Large { url, limit });
+        }
         let reserved = match &wanted.expected {
             None => self.downloads.reserve_unknown()?,
             Some(digest) => {

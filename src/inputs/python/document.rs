@@ -53,9 +53,7 @@ impl Document {
 
     /// The text as TOML.
     pub(super) fn parse(&self) -> Result<Spanned<DeTable<'_>>, PythonError> {
-        // Each value takes some hundred bytes, however short it is written.
-        let mark = |byte: &u8| matches!(byte, b'=' | b',' | b'[' | b'{');
-        if self.text.bytes().filter(mark).count() > limits::PYTHON_LOCK_VALUES {
+        if marks(&self.text) > limits::PYTHON_LOCK_VALUES {
             let (file, most) = (self.file.display(), limits::PYTHON_LOCK_VALUES);
             return Err(PythonError::new(Kind::Lock, format!("{file} holds more than {most} values")));
         }
@@ -66,6 +64,25 @@ impl Document {
             self.error(Kind::Lock, &span, message).with_help("let the tool that made it make it again")
         })
     }
+}
+
+/// How many values and tables a text of TOML may hold at most: what stands before or between them is counted, outside of strings
+/// and comments. Each takes some hundred bytes of memory, however short it is written.
+fn marks(text: &str) -> usize {
+    let (mut count, mut quote, mut escaped) = (0, None, false);
+    for byte in text.bytes() {
+        match (quote, byte) {
+            // Strings of several lines count as if each line was one.
+            (_, b'\n') => (quote, escaped) = (None, false),
+            (Some(b'"'), b'\\') if !escaped => escaped = true,
+            (Some(end), _) if byte == end && !escaped => quote = None,
+            (Some(_), _) => escaped = false,
+            (None, b'"' | b'\'' | b'#') => quote = Some(if byte == b'#' { b'\n' } else { byte }),
+            (None, b'=' | b',' | b'.' | b'[' | b'{') => count += 1,
+            (None, _) => {}
+        }
+    }
+    count
 }
 
 /// A table of a document.
@@ -283,4 +300,36 @@ pub(super) fn best_hash<'a>(
         }
     }
     Ok(best.map(|(_, digest)| digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_memory() {
+        for (text, count) in [
+            ("a = 1\nb.c = { d = [1, 2.5] }\n[[x.y]]\n", 11),
+            ("a = \"1,2=3\\\"=4\" # x = 1, don't\nb = '\\' # [\nc = ''", 3),
+            ("a = \"\"\"x = 1\ny = 2\"\"\"\nb = 1", 3),
+            ("# \"\na = 1", 1),
+            ("", 0),
+        ] {
+            assert_eq!(marks(text), count, "{text}");
+        }
+    }
+
+    #[test]
+    fn short_values_are_bounded() {
+        let parsed =
+            |text: String| Document::new("x".as_ref(), text).parse().map(drop).map_err(|e| e.to_string());
+        assert_eq!(parsed(format!("a = [{}]", "0,".repeat(100))), Ok(()));
+        assert_eq!(parsed(format!("a = \"{}\"", "0,".repeat(limits::PYTHON_LOCK_VALUES + 1))), Ok(()));
+        for text in [
+            format!("a = [{}]", "0,".repeat(limits::PYTHON_LOCK_VALUES)),
+            format!("[{}a]", "a.".repeat(limits::PYTHON_LOCK_VALUES)),
+        ] {
+            assert_eq!(parsed(text), Err("x holds more than 1000000 values".into()));
+        }
+    }
 }

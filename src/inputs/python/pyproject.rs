@@ -8,6 +8,7 @@ use super::filename::WheelName;
 use super::name::Name;
 use super::requirement::Requirement;
 use super::version::Version;
+use crate::limits;
 
 /// How deep groups may include others.
 const DEPTH: usize = 32;
@@ -118,14 +119,41 @@ fn groups(table: Option<&Table<'_>>) -> Result<Lists, PythonError> {
         }
     }
     let mut all = own.clone();
+    let mut count = 0;
     for (name, list) in &mut all {
         let mut seen = BTreeSet::from([name]);
         let mut now: Vec<&Name> = included.get(name).into_iter().flatten().collect();
         for _ in 0..DEPTH {
             now.retain(|name| seen.insert(name));
+            count += now.iter().filter_map(|name| own.get(*name)).map(Vec::len).sum::<usize>();
+            if count > limits::PYTHON_PACKAGES {
+                let message =
+                    format!("its groups include more than {} requirements", limits::PYTHON_PACKAGES);
+                return Err(table.error(Kind::Lock, message));
+            }
             list.extend(now.iter().filter_map(|name| own.get(*name)).flatten().cloned());
             now = now.iter().filter_map(|name| included.get(*name)).flatten().collect();
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups that include each other do not multiply without end.
+    #[test]
+    fn groups_that_include_everything() {
+        let one = format!("many = [{}]\n", "\"x\", ".repeat(1000));
+        let including = |count: usize| {
+            let group = |n: usize| format!("g{n} = [{{ include-group = \"many\" }}]\n");
+            let groups: String = (0..count).map(group).collect();
+            let text = format!("[project]\nname = \"a\"\n[dependency-groups]\n{one}{groups}");
+            Pyproject::read(&Document::new("pyproject.toml".as_ref(), text))
+        };
+        assert_eq!(including(100).unwrap().unwrap().groups.len(), 101);
+        let error = including(101).unwrap_err().to_string();
+        assert!(error.ends_with("its groups include more than 100000 requirements"), "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::target::{Libc, PythonTarget};
 
 /// How many tags one compressed set may stand for; real ones have about a dozen.
-const EXPANDED: usize = 4096;
+const EXPANDED: usize = 512;
 
 /// A compressed tag set, such as `py2.py3-none-any`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl TagSet {
             count = count.saturating_mul(part.split('.').count());
         }
         if count > EXPANDED {
-            return Err("its tags stand for more than 4096 combinations");
+            return Err("its tags stand for more than 512 combinations");
         }
         let low = |text: &str| text.to_ascii_lowercase().into();
         Ok(TagSet { pythons: low(pythons), abis: low(abis), platforms: low(platforms) })
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn sets_are_bounded() {
         let many = vec!["a"; 70].join(".");
-        assert!(TagSet::new(&many, &many, "any").unwrap_err().contains("4096"));
+        assert!(TagSet::new(&many, &many, "any").unwrap_err().contains("512"));
         assert!(TagSet::new("py3", "", "any").is_err());
     }
 }

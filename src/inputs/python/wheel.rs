@@ -21,7 +21,8 @@ use super::wheel_member::{Member, Opened};
 use super::wheel_scripts::{self, Script};
 use super::wheel_zip::{self, MemberKind, Place};
 use crate::cache::{Cache, KeyWriter, Kind};
-use crate::diagnostic::shown::{self, Short};
+use crate::diagnostic::few;
+use crate::diagnostic::shown::Short;
 use crate::files::{Moment, Stamp};
 use crate::inputs::files::Project;
 use crate::inputs::{InputError, Site};
@@ -242,7 +243,7 @@ fn stem(members: &[wheel_zip::Member], name: &WheelName) -> Result<String, Fault
         [] => return Err(fault("it has no .dist-info directory")),
         [info] => info,
         several => {
-            return Err(fault(format!("it has several .dist-info directories: {}", shown::list(several))));
+            return Err(fault(format!("it has several .dist-info directories: {}", few(several.iter()))));
         }
     };
     let stem = info.strip_suffix(".dist-info").unwrap_or_default();
@@ -334,8 +335,8 @@ pub(super) fn check_wheel(text: &str, name: &WheelName) -> Result<bool, Fault> {
         true => Ok(pure),
         false => Err(wrong(format!(
             "has the tags {}, but the file name says {}",
-            shown::list(&tags),
-            shown::list(&expected)
+            few(tags.iter()),
+            few(expected.iter())
         ))),
     }
 }
@@ -354,7 +355,13 @@ fn check_metadata(text: &str, name: &WheelName) -> Result<(Option<VersionSpecifi
         return Err(wrong(format!("says the version {found:?}, but the file name says {}", name.version)));
     }
     let is = |wanted: &'static str| move |(field, _): &&(&str, &str)| field.eq_ignore_ascii_case(wanted);
-    let requires = fields.iter().filter(is("Requires-Dist")).map(|(_, value)| (*value).to_owned()).collect();
+    let requires: Vec<String> =
+        fields.iter().filter(is("Requires-Dist")).map(|(_, value)| (*value).to_owned()).collect();
+    // They are held for all wheels of an environment together.
+    let bytes = requires.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
+    if bytes > limits::WHEEL_NEEDS_BYTES {
+        return Err(wrong(format!("needs more than {} bytes can tell", limits::WHEEL_NEEDS_BYTES)));
+    }
     if !fields.iter().any(|field| is("Requires-Python")(&field)) {
         return Ok((None, requires));
     }

@@ -224,6 +224,7 @@ fn messages_are_short() {
         with(metadata, &format!("Name: demo-app\nVersion: 1.0\nRequires-Python: >={}\n", &long[..4000])),
         with(info, &WHEEL.replace("1.0", &long)),
         with(info, &WHEEL.replace("true", &long)),
+        with(metadata, &format!("Name: demo-app\nVersion: 1.0\n{}", "Requires-Dist: a\n".repeat(50_000))),
         with(info, &format!("{WHEEL}Tag: {long}\n")),
         with(info, &format!("{WHEEL}Tag: {long}-none-any\n")),
         with(info, &format!("{WHEEL}Tag: {}-none-any\n", "a.".repeat(100) + "a")),

@@ -192,6 +192,9 @@ fn what_is_too_large_is_not_kept() {
     let wanted = Wanted { size: None, most: 100_000, ..known(&endless.url("/a"), b"hello, world") };
     fails(bench.file(&wanted), "E-FETCH-LARGE", Exit::Mismatch);
     assert_eq!(bench.partial(), Vec::<Vec<u8>>::new());
+    let (said, asked) = (Wanted { size: Some(1 << 60), ..wanted.clone() }, endless.asked().len());
+    fails(bench.file(&said), "E-FETCH-LARGE", Exit::Mismatch);
+    assert_eq!(endless.asked().len(), asked);
     let wanted = Wanted { size: Some(100_000), ..wanted };
     fails(bench.file(&wanted), "E-FETCH-DIGEST", Exit::Mismatch);
     assert_eq!(bench.partial(), Vec::<Vec<u8>>::new());

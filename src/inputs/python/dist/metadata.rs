@@ -157,6 +157,13 @@ impl Metadata {
     fn fields(&mut self, text: &str) -> Vec<(String, String)> {
         let mut fields: Vec<(String, String)> = Vec::new();
         for (number, line) in text.lines().enumerate().take_while(|(_, line)| !line.is_empty()) {
+            if fields.len() == limits::METADATA_FIELDS {
+                self.error(format!("there are more than {} fields", limits::METADATA_FIELDS));
+                break;
+            }
+            if self.problems.len() > limits::DIST_REMARKS {
+                break;
+            }
             if line.starts_with([' ', '\t']) {
                 match fields.last_mut() {
                     Some((_, value)) => {
@@ -264,6 +271,17 @@ mod tests {
         let found = read(text.as_bytes());
         assert_eq!(found.problems, []);
         assert_eq!((found.format, &found.licences[..]), (Some("2.4"), &["LICENSE".to_owned()][..]));
+    }
+
+    /// What nobody writes is not read to its end.
+    #[test]
+    fn endless() {
+        let most = limits::METADATA_FIELDS;
+        let many = |count: usize| told(&format!("{GOOD}{}", "Classifier: x\n".repeat(count)));
+        assert_eq!(many(most - 3), [""; 0]);
+        assert_eq!(many(most), [format!("there are more than {most} fields")]);
+        let found = told(&format!("{GOOD}{}", "x\n".repeat(100_000)));
+        assert!(found.len() == limits::DIST_REMARKS + 1, "{}", found.len());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use rawzip::{CreatorSystem, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 
 use super::same::Same;
 use super::{DistKind, Examined, Part, metadata};
-use crate::diagnostic::shown::{self, Short};
+use crate::diagnostic::few;
+use crate::diagnostic::shown::Short;
 use crate::inputs::InputError;
 use crate::inputs::python::filename::WheelName;
 use crate::inputs::python::name::Name;
@@ -103,7 +104,7 @@ fn info(members: &[Member], name: Option<&WheelName>, shown: &str, found: &mut E
     let [info] = &tops[..] else {
         let message = match tops.is_empty() {
             true => "there is no .dist-info directory".to_owned(),
-            false => format!("there are several .dist-info directories: {}", shown::list(&tops)),
+            false => format!("there are several .dist-info directories: {}", few(tops.iter())),
         };
         found.error(Part::Container, shown, WHEEL, message);
         return None;

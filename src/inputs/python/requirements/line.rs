@@ -82,10 +82,11 @@ pub(super) fn lines(
     let mut found = Lines::default();
     let mut total = 0;
     for (text, span) in logical(document.text()) {
-        let text = without_comment(&text).trim();
-        if text.is_empty() {
-            continue;
+        if found.lines.len() == limits::PYTHON_LINES {
+            let message = format!("there are more than {} lines", limits::PYTHON_LINES);
+            return Err(document.error(Kind::Lock, &span, message));
         }
+        let text = without_comment(&text).trim();
         let line = match expanded(document, &span, text, variables, &mut found.secrets)? {
             None => split(document, &span, text)?,
             Some(expanded) => {
@@ -106,7 +107,8 @@ pub(super) fn lines(
     Ok(found)
 }
 
-/// Lines joined where they end with `\`, each with the place of its first one.
+/// Lines with something in them, joined where they end with `\`, each with the place of its first one; one more than there may
+/// be at most.
 fn logical(text: &str) -> Vec<(String, Span)> {
     let text_start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut all: Vec<(String, Span)> = Vec::new();
@@ -130,10 +132,14 @@ fn logical(text: &str) -> Vec<(String, Span)> {
         line.push_str(&piece);
         match goes_on {
             true => open = Some((line, span)),
+            false if without_comment(&line).trim().is_empty() => {}
             false => all.push((line, span)),
         }
+        if all.len() > limits::PYTHON_LINES {
+            return all;
+        }
     }
-    all.extend(open);
+    all.extend(open.filter(|(line, _)| !without_comment(line).trim().is_empty()));
     all
 }
 
@@ -304,6 +310,15 @@ mod tests {
                 "e==1 |  | e==1",
             ]
         );
+    }
+
+    #[test]
+    fn many_lines() {
+        let most = limits::PYTHON_LINES;
+        assert_eq!(read(&"a\n\n# x\n".repeat(most)).unwrap().len(), most);
+        let error = read(&"a\n".repeat(most + 5)).unwrap_err().to_string();
+        assert_eq!(error, "there are more than 200000 lines");
+        assert!(read(&"\\\n".repeat(1000)).unwrap().is_empty());
     }
 
     #[test]

@@ -243,6 +243,10 @@ fn entry(document: &Document, line: &Line) -> Result<Entry, PythonError> {
                 })?;
                 // Others, such as sha384, are not needed where one of the known ones stands as well.
                 hashes.extend(digest);
+                if hashes.len() > limits::PYTHON_HASHES {
+                    let message = format!("there are more than {} hashes", limits::PYTHON_HASHES);
+                    return Err(document.error(Kind::Lock, &line.span, message));
+                }
             }
             "--config-settings" => {}
             name => {

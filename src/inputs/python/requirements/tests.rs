@@ -285,6 +285,17 @@ fn values_of_variables_are_not_shown() {
     assert!(wrong.contains("with its variables replaced this line is none that dmoci reads"), "{wrong}");
 }
 
+#[test]
+fn many_hashes() {
+    let many = |count: usize| told(&format!("a==1 {}", "ONE ".repeat(count)));
+    let most = crate::limits::PYTHON_HASHES;
+    assert!(many(most).contains("E-NO-INDEX"));
+    assert_eq!(
+        many(most + 1),
+        format!("E-PYTHON-LOCK: there are more than {most} hashes\nrequirements.txt:1")
+    );
+}
+
 /// Each file is opened once for requirements and once for constraints, however often it is named.
 #[test]
 fn files_are_opened_once() {

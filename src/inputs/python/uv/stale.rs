@@ -18,6 +18,9 @@ use super::package::Package;
 /// How many differences are told.
 const TOLD: usize = 8;
 
+/// How often extras of the project may lead to further ones of it; whether more of them are up to date is not judged.
+const ROUNDS: usize = 64;
+
 /// What of a project is installed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part<'a> {
@@ -69,7 +72,11 @@ pub(super) fn check(
     };
     let Some(then) = locked(package, asked, part)? else { return Ok(()) };
     let mut extras = part.extras.clone();
+    let mut rounds = 0..ROUNDS;
     let now = loop {
+        if rounds.next().is_none() {
+            return Ok(());
+        }
         let environment = with(asked, &extras);
         let chosen = optional.iter().filter(|(extra, _)| extras.contains(*extra)).flat_map(|(_, list)| list);
         let groups = project.groups.iter().filter(|(group, _)| part.groups.contains(*group));
@@ -162,7 +169,7 @@ fn locked(package: &Package<'_>, asked: &Asked<'_>, part: Part<'_>) -> Result<Op
         }
     }
     let mut extras = part.extras.clone();
-    loop {
+    for _ in 0..ROUNDS {
         let environment = with(asked, &extras);
         let (mut needs, mut own) = (Needs::new(), BTreeSet::new());
         for entry in &entries {
@@ -186,6 +193,7 @@ fn locked(package: &Package<'_>, asked: &Asked<'_>, part: Part<'_>) -> Result<Op
             return Ok(Some(needs));
         }
     }
+    Ok(None)
 }
 
 /// In what the two differ, and where in `pyproject.toml` that is written. Of what has a source of its own versions are not compared.
@@ -305,6 +313,32 @@ mod tests {
         let many: String = (0..20).map(|n| format!("\"n{n:02}\", ")).collect();
         let many = said(LOCK, &PROJECT.replace("[\"httpx", &format!("[{many}\"httpx")), "").unwrap();
         assert!(many.contains("n07 is new; and 12 more"), "{many}");
+    }
+
+    /// Extras that lead to ever more extras are followed so far and no further.
+    #[test]
+    fn long_chains() {
+        let chain = |count: usize, last: &str| {
+            let links: String = (0..count).map(|n| format!("e{n} = [\"app[e{}]\"]\n", n + 1)).collect();
+            format!(
+                "[project]\nname = \"app\"\nversion = \"1.0\"\n[project.optional-dependencies]\n{links}e{count} = [\"{last}\"]\n"
+            )
+        };
+        let lock = |count: usize| {
+            let link = |n: usize| {
+                format!("{{ name = \"app\", extras = [\"e{}\"], marker = \"extra == 'e{n}'\" }}, ", n + 1)
+            };
+            let links: String = (0..count).map(link).collect();
+            let offered: String = (0..=count).map(|n| format!("\"e{n}\", ")).collect();
+            format!(
+                "version = 1\n\n\n\n\n\n\n\n[[package]]\nname = \"app\"\nversion = \"1.0\"\nsource = {{ virtual = \".\" }}\n\
+                 [package.metadata]\nprovides-extras = [{offered}]\n\
+                 requires-dist = [{links}{{ name = \"x\", marker = \"extra == 'e{count}'\" }}]\n"
+            )
+        };
+        assert_eq!(said(&lock(20), &chain(20, "x"), "e0"), None);
+        assert!(said(&lock(20), &chain(20, "y"), "e0").unwrap().starts_with("y is new; x is gone"));
+        assert_eq!(said(&lock(200), &chain(200, "y"), "e0"), None);
     }
 
     /// Extras of the project that ask for others of it, sources of uv's own, and a project without needs.
