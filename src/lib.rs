@@ -3,14 +3,14 @@
 //! ```text
 //! cli      one file per command: arguments → ops → print.  The only place that prints, reads the
 //!                                                          environment or the clock, or exits
-//! ops      build wheel export inspect verify …             (joins what is below)
+//! ops      build wheel export pull inspect verify …           (joins what is below)
 //! engine   assemble   verify   diff                        (may use every column)
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! columns  spec lock       inputs                store
-//!          (pure)          files archive base    layout archive
+//!          (pure)          files archive base    layout archive registry
 //!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! base     diagnostic   limits   sha256   url   files   cache   daemon   fetch (HTTP, proxies, retries)   vcs
+//! base     diagnostic   limits   sha256   base64   url   files   cache   daemon   fetch (HTTP, proxies, retries, who asks)   vcs
 //!          oci (descriptor manifest index config reference platform)   sandbox (namespaces)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
@@ -18,6 +18,7 @@
 //!
 //! A row uses only rows below it; columns do not know each other. `tests/it/house.rs` holds the picture.
 
+pub mod base64;
 pub mod cache;
 pub mod cli;
 pub mod daemon;

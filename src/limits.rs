@@ -241,3 +241,30 @@ pub const MESSAGE_BYTES: usize = 8 << 10;
 
 /// The longest part of a file that an error shows: 64 KiB. Of places that are further apart only the lines are named.
 pub const EXCERPT_BYTES: usize = 64 << 10;
+
+/// The largest file of registries' credentials: 1 MiB.
+pub const LOGINS_BYTES: u64 = 1 << 20;
+
+/// The largest answer of a credential helper: 64 KiB.
+pub const HELPER_BYTES: u64 = 64 << 10;
+
+/// How long a credential helper may take.
+pub const HELPER_TIME: Duration = Duration::from_secs(60);
+
+/// The largest answer of a token service: 256 KiB. Tokens go into headers, and servers take no longer ones.
+pub const TOKEN_BYTES: u64 = 256 << 10;
+
+/// How much is read of why a registry refuses: 64 KiB.
+pub const REFUSAL_BYTES: u64 = 64 << 10;
+
+/// How many pages a list of tags or referrers may have.
+pub const REGISTRY_PAGES: usize = 1000;
+
+/// How many tags of one repository are read.
+pub const REGISTRY_TAGS: usize = 100_000;
+
+/// How deep referrers of referrers are followed.
+pub const REFERRER_DEPTH: usize = 4;
+
+/// What all manifests and configurations of one image in a registry may have together: 128 MiB. They are held in memory.
+pub const REGISTRY_DOCUMENTS: u64 = 128 << 20;

@@ -6,17 +6,19 @@ use std::sync::Mutex;
 use clap::Args as ClapArgs;
 
 use super::differences::{Names, TOLD, documents, lines, summary};
+use super::network::RegistryArgs;
 use super::report::Progress;
-use super::{Report, docker};
+use super::{Report, docker, watcher};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::diff::Watch;
 use crate::oci::platform::Platform;
 use crate::ops::diff::{Request, diff};
+use crate::ops::remote::Remote;
 use crate::store::Subject;
 
 /// Say in what two images differ, down to the first byte
 ///
-/// A and B are oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
+/// A and B are oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://HOST/NAME:TAG or a path, each with
 /// @sha256:DIGEST if wanted. Told are values of index, manifests and configurations, layers, paths and their fields; layers of the same content that are
 /// compressed in another way are told apart from different content. Tags and names are not compared; nor are manifests, when one image
 /// has none of its own (an older archive of Docker, or a daemon's image). Exit codes: 0 the
@@ -38,6 +40,8 @@ pub(crate) struct Args {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
@@ -49,7 +53,9 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         limit: if args.json || args.summary { TOLD.1 } else { TOLD.0 },
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    let found = diff(&request, &Watcher { report, progress: Mutex::new(None) })?;
+    let (network, watch) = (args.registry.network(), watcher::Watcher::new(report));
+    let remote = Remote { network: &network, watch: &watch };
+    let found = diff(&request, &remote, &Watcher { report, progress: Mutex::new(None) })?;
     if args.json {
         report.json(&found.to_value());
         return Ok(found.verdict.exit());

@@ -24,10 +24,10 @@ pub(super) fn socket() -> Result<PathBuf, Failure> {
     }
 }
 
-/// The subject, at the daemon that the environment names when it is a daemon's image.
+/// What the subject means on this machine: a daemon's image at the daemon that the environment names.
 pub(super) fn located(subject: Subject) -> Result<Subject, Failure> {
     match subject.transport() {
         Transport::DockerDaemon => Ok(subject.at(socket()?)),
-        _ => Ok(subject),
+        _ => Ok(subject.settled()),
     }
 }

@@ -4,10 +4,13 @@ use std::num::NonZeroUsize;
 
 use clap::Args as ClapArgs;
 
+use super::network::RegistryArgs;
+use super::watcher::Watcher;
 use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::export::{self, Request};
+use crate::ops::remote::Remote;
 use crate::store::Subject;
 
 /// Write an image into one archive file, the same bytes every time
@@ -16,7 +19,7 @@ use crate::store::Subject;
 /// loads with `docker load` too; zstd layers are stored plain in it. The file is verified before it gets its name.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// An image: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path
+    /// An image: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://HOST/NAME:TAG or a path
     #[arg(value_name = "SUBJECT")]
     subject: Subject,
     /// oci-archive:FILE or docker-archive:FILE
@@ -25,6 +28,8 @@ pub(crate) struct Args {
     /// Only this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
@@ -35,7 +40,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         platform: args.platform,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    let done = export::export(&request)?;
+    let (network, watch) = (args.registry.network(), Watcher::new(report));
+    let done = export::export(&request, &Remote { network: &network, watch: &watch })?;
     let mut images = done.images.clone();
     images.dedup_by(|a, b| a.digest == b.digest);
     let names = if done.names.is_empty() { vec!["(unnamed)".to_owned()] } else { done.names.clone() };

@@ -2,10 +2,13 @@
 
 use clap::Args as ClapArgs;
 
+use super::network::RegistryArgs;
+use super::watcher::Watcher;
 use super::{Report, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::inspect::{self, FileEntry, Files, Inspected, InspectedImage, Request};
+use crate::ops::remote::Remote;
 use crate::store::Subject;
 
 /// Show what an image is and holds
@@ -13,7 +16,7 @@ use crate::store::Subject;
 /// Documents are checked against their digests; `dmoci verify` checks everything.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// An image: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path
+    /// An image: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://HOST/NAME:TAG or a path
     #[arg(value_name = "SUBJECT")]
     subject: Subject,
     /// Only this platform
@@ -28,6 +31,8 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
@@ -37,7 +42,9 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         (None, false) => None,
     };
     let subject = docker::located(args.subject)?;
-    let found = inspect::inspect(&Request { subject, platform: args.platform, files })?;
+    let (network, watch) = (args.registry.network(), Watcher::new(report));
+    let remote = Remote { network: &network, watch: &watch };
+    let found = inspect::inspect(&Request { subject, platform: args.platform, files }, &remote)?;
     if args.json {
         report.json(&found.to_value());
         return Ok(Exit::Done);

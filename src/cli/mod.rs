@@ -16,6 +16,7 @@ mod lock;
 mod man;
 mod network;
 mod project;
+mod pull;
 mod report;
 mod schema;
 mod twice;
@@ -72,6 +73,7 @@ enum Command {
     Verify(verify::Args),
     Diff(diff::Args),
     Export(export::Args),
+    Pull(pull::Args),
     Doctor(doctor::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -89,6 +91,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(args, report),
         Command::Diff(args) => diff::run(args, report),
         Command::Export(args) => export::run(args, report),
+        Command::Pull(args) => pull::run(args, report),
         Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::fetch::{Patience, Proxies, Settings, Surroundings};
+use crate::fetch::{Logins, Patience, Proxies, Settings, Surroundings};
 use crate::ops::lock::Network;
 
 /// Whether and how the network is used.
@@ -20,6 +20,26 @@ pub(crate) struct NetworkArgs {
     ca_file: Option<PathBuf>,
 }
 
+/// How registries are spoken to, beside that.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Network options")]
+pub(crate) struct RegistryArgs {
+    /// Speak to registries on other machines without encryption, passwords included
+    #[arg(long)]
+    plain_http: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+impl RegistryArgs {
+    /// The network as these options and the environment want it.
+    pub(crate) fn network(self) -> Network<'static> {
+        let mut network = self.network.network(false);
+        network.settings.plain_http = self.plain_http;
+        network
+    }
+}
+
 impl NetworkArgs {
     /// The network as these options and the environment want it.
     pub(crate) fn network(self, locked: bool) -> Network<'static> {
@@ -28,6 +48,8 @@ impl NetworkArgs {
             ca_file: self.ca_file,
             offline: self.offline,
             patience: Patience::default(),
+            logins: logins(),
+            plain_http: false,
         };
         Network {
             settings,
@@ -44,6 +66,27 @@ pub(super) fn cache_root() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     Some(base?.join("dmoci"))
+}
+
+/// The files of registries' credentials, in the order in which they count: what REGISTRY_AUTH_FILE names alone; else what
+/// DOCKER_CONFIG names, those of podman and skopeo (containers-auth.json(5)), and docker's own.
+fn logins() -> Logins {
+    let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    if let Some(file) = path("REGISTRY_AUTH_FILE") {
+        return Logins { files: vec![file], named: true };
+    }
+    let home = path("HOME");
+    let below = |base: Option<PathBuf>, name: &str| base.map(|base| base.join(name));
+    let docker = path("DOCKER_CONFIG");
+    let config = path("XDG_CONFIG_HOME").or_else(|| below(home.clone(), ".config"));
+    let own = if docker.is_none() { below(home, ".docker/config.json") } else { None };
+    let files = [
+        below(docker, "config.json"),
+        below(path("XDG_RUNTIME_DIR"), "containers/auth.json"),
+        below(config, "containers/auth.json"),
+        own,
+    ];
+    Logins { files: files.into_iter().flatten().collect(), named: false }
 }
 
 /// The proxies of the environment. `HTTP_PROXY` in capitals is left alone, as by curl: in a CGI program it is a header of a

@@ -9,28 +9,29 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::build::epoch;
-use super::network::NetworkArgs;
+use super::network::RegistryArgs;
 use super::report::Progress;
 use super::wheel::itself;
-use super::{Report, count, docker};
+use super::{Report, count, docker, watcher};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::verify::{Finding, Outcome, Verdict, VerifyReport, Watch};
 use crate::oci::Severity;
 use crate::ops::lock::Network;
+use crate::ops::remote::Remote;
 use crate::ops::verify::{self, Request};
 use crate::ops::wheel;
 use crate::store::Subject;
 
 /// Say whether an image, wheel or source distribution is sound and authentic, and why
 ///
-/// SUBJECT is a path of a wheel (.whl) or source distribution (.tar.gz), or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with
+/// SUBJECT is a path of a wheel (.whl) or source distribution (.tar.gz), or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://HOST/NAME:TAG or a path, each with
 /// @sha256:DIGEST if you hold one: of a manifest, of an index, or of the whole archive file; never the image ID. With a tag or a digest the
 /// verdict is about that image alone. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
 /// reported. Exit codes: 0 verified, 1 damaged, malformed or another image than asked for, 2 wrong usage, 3 sound but
 /// not authenticated, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Layouts, archives, images of a Docker daemon, wheels or source distributions
+    /// Layouts, archives, images of a Docker daemon or in registries, wheels or source distributions
     #[arg(required = true, value_name = "SUBJECT")]
     subjects: Vec<Subject>,
     /// Ask only whether the image is sound: exit 0 when nothing says who made it
@@ -53,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROGRAM", default_value = "python3", requires = "rebuild")]
     python: PathBuf,
     #[command(flatten)]
-    network: NetworkArgs,
+    registry: RegistryArgs,
     /// Print the whole report as JSON (docs/verify.schema.json, dmoci schema --of verify)
     #[arg(long)]
     json: bool,
@@ -62,7 +63,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     let mut reports = Vec::new();
-    let network = args.network.network(false);
+    let network = args.registry.network();
     let rebuild = args.source.as_deref().map(|source| again(source, &args.python)).transpose()?;
     for subject in args.subjects {
         report.detail("Verifying", &subject);
@@ -73,7 +74,10 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
             integrity_only: args.integrity_only,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         };
-        let result = verify::verify_watched(&request, &Watcher { report, progress: Mutex::new(None) });
+        let fetching = watcher::Watcher::new(report);
+        let remote = Remote { network: &network, watch: &fetching };
+        let watch = Watcher { report, progress: Mutex::new(None) };
+        let result = verify::verify_watched(&request, Some(&remote), &watch);
         match result {
             Ok(mut result) => {
                 if let Some(again) = rebuild.as_ref().filter(|_| is_sound(result.verdict)) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dmoci_layers::Digest;
 
+use super::auth::AuthError;
 use super::proxy::ProxyError;
 use crate::cache::CacheError;
 use crate::diagnostic::{Diagnostic, Exit, few};
@@ -88,6 +89,9 @@ pub enum FetchError {
     /// The cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// It cannot be told who asks.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// How one attempt ended.
@@ -145,23 +149,41 @@ pub enum Cause {
     /// The request cannot be made.
     #[error("the request cannot be made")]
     Request,
+    /// What is to be sent cannot be read.
+    #[error("what is to be sent cannot be read")]
+    Source(#[source] io::Error),
 }
 
 impl Cause {
+    /// That of an answer.
+    pub(super) fn of_status(status: u16) -> Cause {
+        Cause::Status { status, asked: None }
+    }
+
     /// True when it may be gone the next time.
     pub(super) fn passes(&self) -> bool {
         match self {
             Cause::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             Cause::Proxy(_, reason) => !reason.contains("407"),
-            Cause::Tls(..) | Cause::Redirect(_) | Cause::Late(_) | Cause::Length { .. } | Cause::Request => {
-                false
-            }
+            Cause::Tls(..) | Cause::Redirect(_) | Cause::Late(_) | Cause::Length { .. } => false,
+            Cause::Request | Cause::Source(_) => false,
             _ => true,
         }
     }
 }
 
 impl FetchError {
+    /// True when what answered does not speak TLS: not when its certificate is not trusted, nor when nothing answers.
+    pub fn is_no_tls(&self) -> bool {
+        let FetchError::Failed { cause, .. } = self else { return false };
+        match &**cause {
+            Cause::Tls(_, Some(error)) => is_plain(&**error),
+            Cause::Connection(_, error) => error.kind() != io::ErrorKind::ConnectionRefused,
+            Cause::Cut { .. } | Cause::Protocol(_) => true,
+            _ => false,
+        }
+    }
+
     /// The addresses that it is about.
     pub fn urls(&self) -> &[Url] {
         match self {
@@ -172,7 +194,9 @@ impl FetchError {
             | FetchError::Size { url, .. }
             | FetchError::Large { url, .. }
             | FetchError::GivenUp { url } => std::slice::from_ref(url),
-            FetchError::CaFile { .. } | FetchError::Proxy(_) | FetchError::Cache(_) => &[],
+            FetchError::CaFile { .. } | FetchError::Proxy(_) | FetchError::Cache(_) | FetchError::Auth(_) => {
+                &[]
+            }
         }
     }
 }
@@ -195,6 +219,7 @@ impl Diagnostic for FetchError {
             FetchError::CaFile { .. } => "E-FETCH-CA",
             FetchError::Proxy(error) => error.code(),
             FetchError::Cache(error) => error.code(),
+            FetchError::Auth(error) => error.code(),
         }
     }
 
@@ -204,6 +229,7 @@ impl Diagnostic for FetchError {
             FetchError::Plain { .. } | FetchError::CaFile { .. } => Exit::Usage,
             FetchError::Proxy(error) => error.exit(),
             FetchError::Cache(error) => error.exit(),
+            FetchError::Auth(error) => error.exit(),
             _ => Exit::Undecided,
         }
     }
@@ -222,6 +248,7 @@ impl Diagnostic for FetchError {
             FetchError::CaFile { .. } => "name a file of certificates in PEM form".into(),
             FetchError::Proxy(error) => return error.help(),
             FetchError::Cache(error) => return error.help(),
+            FetchError::Auth(error) => return error.help(),
             FetchError::Large { .. } | FetchError::GivenUp { .. } => return None,
         })
     }
@@ -258,7 +285,7 @@ fn help(cause: &Cause) -> Option<&'static str> {
         Cause::Connection(..) => {
             "check that this machine reaches the network; --offline uses only what was fetched before"
         }
-        Cause::Protocol(_) | Cause::Request => return None,
+        Cause::Protocol(_) | Cause::Request | Cause::Source(_) => return None,
     })
 }
 

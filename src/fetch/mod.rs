@@ -1,15 +1,21 @@
 //! The one way to the network: HTTP with retries, resumption and bounds, into the cache.
 //!
 //! ```text
-//! mod > transfer > exchange > proxy, retry > error
+//! mod > transfer, call > exchange > agents > proxy, retry > error
+//!                        exchange > auth (challenge, files, helper, token), private
 //! ```
 //!
 //! The environment, the clock and chance are not read here: see [`Surroundings`]. Blocking; share a [`Fetcher`] between threads.
 
+mod agents;
+mod auth;
+mod call;
 mod error;
 mod exchange;
+mod private;
 mod proxy;
 mod retry;
+mod secret;
 mod transfer;
 
 use std::path::PathBuf;
@@ -19,9 +25,13 @@ use std::time::Duration;
 
 use dmoci_layers::Digest;
 
+pub use auth::{AuthError, Logins, Scope};
+pub use call::{Call, Method, Reply};
 pub use error::{Cause, FetchError};
+pub use exchange::Payload;
 pub use proxy::{Proxies, ProxyError};
 pub use retry::Patience;
+pub use secret::Secret;
 
 use crate::cache::{Downloaded, Downloads};
 use crate::limits;
@@ -66,6 +76,10 @@ pub struct Settings {
     pub offline: bool,
     /// How long is waited, and how often it is tried.
     pub patience: Patience,
+    /// Where credentials for registries are.
+    pub logins: Logins,
+    /// Registries on other machines are spoken to without encryption.
+    pub plain_http: bool,
 }
 
 /// A file that is wanted.
@@ -82,13 +96,15 @@ pub struct Wanted {
     /// It may come over plain HTTP from other machines, because something else tells whether it is right. User and password
     /// are never sent that way.
     pub plain: bool,
+    /// Who asks for what, when it is a registry that has it.
+    pub scope: Option<Scope>,
 }
 
 impl Wanted {
     /// A file of any size up to [`limits::DOWNLOAD_BYTES`], over plain HTTP only when its digest is known.
     pub fn new(url: Url, expected: Option<Digest>) -> Wanted {
         let plain = expected.is_some();
-        Wanted { url, expected, size: None, most: limits::DOWNLOAD_BYTES, plain }
+        Wanted { url, expected, size: None, most: limits::DOWNLOAD_BYTES, plain, scope: None }
     }
 }
 
@@ -122,7 +138,8 @@ impl<'a> Fetcher<'a> {
         surroundings: &'a dyn Surroundings,
         listener: &'a dyn Listener,
     ) -> Fetcher<'a> {
-        let web = Web::new(settings.proxies.clone(), settings.patience.clone(), settings.ca_file.clone());
+        let (patience, ca_file) = (settings.patience.clone(), settings.ca_file.clone());
+        let web = Web::new(settings.proxies.clone(), patience, ca_file, settings.logins.clone());
         Fetcher { settings, downloads, surroundings, listener, web, failed: AtomicBool::new(false) }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::error::Cause;
+
 /// How long is waited for what, and how often it is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -51,6 +53,33 @@ const PROGRESS: u64 = 1 << 20;
 
 /// All attempts for one file, whatever they bring.
 const ALL: u32 = 50;
+
+/// Sees to it that a body does not come too slowly.
+#[derive(Debug)]
+pub(super) struct Pace<'a> {
+    patience: &'a Patience,
+    since: Duration,
+    came: u64,
+}
+
+impl<'a> Pace<'a> {
+    /// It begins to come now.
+    pub(super) fn new(patience: &'a Patience, now: Duration) -> Pace<'a> {
+        Pace { patience, since: now, came: 0 }
+    }
+
+    /// So many bytes more came, and now it is so late.
+    pub(super) fn came(&mut self, bytes: u64, now: Duration) -> Result<(), Cause> {
+        self.came += bytes;
+        if now.saturating_sub(self.since) >= self.patience.window {
+            if self.came < self.patience.least {
+                return Err(Cause::Slow(self.patience.least, self.patience.window.as_secs()));
+            }
+            (self.since, self.came) = (now, 0);
+        }
+        Ok(())
+    }
+}
 
 /// Counts the attempts for one file.
 #[derive(Debug, Default)]

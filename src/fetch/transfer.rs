@@ -8,7 +8,7 @@ use ureq::http::header;
 
 use super::error::{Cause, FetchError};
 use super::exchange::{Answer, Question, Trouble};
-use super::retry::Attempts;
+use super::retry::{Attempts, Pace};
 use super::{Fetcher, Wanted};
 use crate::cache::{CacheError, Reserved};
 use crate::url::Url;
@@ -236,6 +236,7 @@ impl<'a> Transfer<'a> {
         let question = Question {
             url: &self.wanted.url,
             plain: self.wanted.plain,
+            scope: self.wanted.scope.as_ref(),
             accept: self.accept,
             from: self.have,
             validator: self.validator.as_deref(),
@@ -263,7 +264,7 @@ impl<'a> Transfer<'a> {
 
     /// Looks at the head of an answer: where it begins, and how long the whole file is.
     fn begin(&mut self, answer: &Answer) -> Result<Option<u64>, Ended> {
-        let length = answer.header(header::CONTENT_LENGTH).and_then(|text| text.trim().parse::<u64>().ok());
+        let length = answer.length();
         let total = if answer.status == 206 {
             let range = answer.header(header::CONTENT_RANGE).and_then(content_range);
             let total = range.and_then(|(_, total)| total);
@@ -305,7 +306,7 @@ impl<'a> Transfer<'a> {
         let trouble =
             |cause| Ended::Trouble(Box::new(Trouble { cause, elsewhere: elsewhere.clone(), asked: None }));
         let mut buffer = vec![0; 128 << 10];
-        let (mut since, mut came) = (surroundings.now(), 0);
+        let mut pace = Pace::new(patience, surroundings.now());
         loop {
             let count = match answer.body.read(&mut buffer) {
                 Ok(count) => count,
@@ -335,17 +336,11 @@ impl<'a> Transfer<'a> {
                 self.told = self.have;
             }
             self.fetcher.check_given_up(&self.wanted.url)?;
-            came += count as u64;
             let now = surroundings.now();
             if self.deadline.is_some_and(|end| now > end) {
                 return Err(trouble(Cause::Late(patience.page.as_secs())));
             }
-            if now.saturating_sub(since) >= patience.window {
-                if came < patience.least {
-                    return Err(trouble(Cause::Slow(patience.least, patience.window.as_secs())));
-                }
-                (since, came) = (now, 0);
-            }
+            pace.came(count as u64, now).map_err(trouble)?;
         }
     }
 }

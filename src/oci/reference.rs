@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use dmoci_layers::Digest;
+
 /// The name of an image without tag and digest, `host[:port]/path`.
 ///
 /// The host is always said: what has none depends on who reads it. The path is the `<name>` of the OCI
@@ -132,6 +134,19 @@ impl fmt::Debug for Tag {
     }
 }
 
+/// The tag under which an index lists what refers to a digest, where nothing else does (OCI distribution-spec 1.1,
+/// "Referrers Tag Schema"): `sha256-HEX`, of at most 64 digits.
+pub fn referrers_tag(digest: &Digest) -> String {
+    format!("{}-{:.64}", digest.algorithm().name(), digest.hex())
+}
+
+/// True for such a tag, of whatever digest.
+pub fn is_referrers_tag(tag: &str) -> bool {
+    let hex = tag.strip_prefix("sha256-").or_else(|| tag.strip_prefix("sha512-"));
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(digit))
+}
+
 /// `domain-name[:port]`, an IPv4 address, or an IPv6 address in brackets.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
@@ -206,6 +221,18 @@ mod tests {
             assert!(matches!(text.parse::<ImageName>(), Err(Tagged(_))), "{text}");
         }
         assert_eq!(format!("a.b/{}", "x".repeat(255)).parse::<ImageName>(), Err(Long));
+    }
+
+    #[test]
+    fn tags_of_referrers() {
+        let digest = Digest::sha256(b"x");
+        assert_eq!(referrers_tag(&digest), format!("sha256-{}", digest.hex()));
+        assert!(is_referrers_tag(&referrers_tag(&digest)));
+        let long: Digest = format!("sha512:{}", "a".repeat(128)).parse().unwrap();
+        assert!(is_referrers_tag(&referrers_tag(&long)) && referrers_tag(&long).parse::<Tag>().is_ok());
+        for tag in ["latest", "sha256-12", &format!("{}.sig", referrers_tag(&digest))] {
+            assert!(!is_referrers_tag(tag), "{tag}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an image archive holds: of a store the images that are wanted, in one view or both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Seek as _, Write};
 
@@ -14,6 +14,7 @@ use crate::oci::index::{Index, RULES_ANNOTATION, SelfDigest, author, self_digest
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
+use crate::oci::reference::{is_referrers_tag, referrers_tag};
 use crate::oci::{Descriptor, json};
 use crate::store::archive::write::{ArchivePlan, BlobSource, docker_manifest};
 use crate::store::image::{Image, Root};
@@ -32,7 +33,7 @@ pub(super) struct Content {
     index: Vec<u8>,
     docker: Option<Vec<u8>>,
     blobs: BTreeMap<Digest, BlobSource>,
-    /// What `index.json` names.
+    /// What `index.json` names, lists of referrers apart.
     pub(super) images: Vec<Descriptor>,
     /// The images' names.
     pub(super) names: Vec<String>,
@@ -73,6 +74,11 @@ impl Content {
         docker_content(store, wanted)
     }
 
+    /// `index.json`, and the blobs.
+    pub(super) fn parts(&self) -> (&[u8], &BTreeMap<Digest, BlobSource>) {
+        (&self.index, &self.blobs)
+    }
+
     /// The archive that holds it.
     pub(super) fn plan(&self) -> ArchivePlan<'_> {
         ArchivePlan::new(&self.index, self.docker.as_deref(), &self.blobs)
@@ -81,14 +87,15 @@ impl Content {
 
 fn oci(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, StoreError> {
     let Wanted { tag, digest, platform } = wanted;
+    let all = descriptors(store)?;
     if platform.is_some() {
         let image = store.one_image(tag, digest, platform)?;
-        let images = named(store, wanted, &image)?;
-        let blobs = reachable(store, &images)?;
-        return Ok(content(author(&images), images, blobs));
+        let mut images = named(store, wanted, &image)?;
+        let mut blobs = reachable(store, &images)?;
+        let lists = referrers(store, &all, &mut images, &mut blobs)?;
+        return Ok(content(author(&images), images, blobs, lists));
     }
     let chosen = store.select(tag, digest)?;
-    let all = descriptors(store)?;
     let images: Vec<_> =
         all.iter().filter(|one| chosen.iter().any(|root| root.descriptor.digest == one.digest)).collect();
     let mut images: Vec<Descriptor> = images.into_iter().cloned().collect();
@@ -96,13 +103,48 @@ fn oci(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, StoreError> {
         // A digest below an index.
         images = chosen.into_iter().map(|root| root.descriptor).collect();
     }
-    let blobs = reachable(store, &images)?;
+    let mut blobs = reachable(store, &images)?;
+    let lists = referrers(store, &all, &mut images, &mut blobs)?;
     let whole = images.len() == all.len() && self_digest(store.index_bytes()) == SelfDigest::Right;
     let index = if whole { store.index_bytes().to_vec() } else { author(&images) };
-    Ok(content(index, images, blobs))
+    Ok(content(index, images, blobs, lists))
 }
 
-fn content(index: Vec<u8>, images: Vec<Descriptor>, blobs: BTreeMap<Digest, BlobSource>) -> Content {
+/// Adds what refers to any of these blobs, where the store lists that, and what refers to that in turn. How many lists it were.
+fn referrers(
+    store: &ImageStore,
+    all: &[Descriptor],
+    images: &mut Vec<Descriptor>,
+    blobs: &mut BTreeMap<Digest, BlobSource>,
+) -> Result<usize, StoreError> {
+    let before = images.len();
+    let tag = |descriptor: &Descriptor| descriptor.annotations.get(TAG).cloned();
+    let mut lists: Vec<&Descriptor> =
+        all.iter().filter(|one| tag(one).is_some_and(|tag| is_referrers_tag(&tag))).collect();
+    lists.retain(|list| !images.contains(list));
+    loop {
+        let tags: BTreeSet<String> = blobs.keys().map(referrers_tag).collect();
+        let (found, left): (Vec<_>, Vec<_>) =
+            lists.into_iter().partition(|list| tag(list).is_some_and(|tag| tags.contains(&tag)));
+        if found.is_empty() {
+            return Ok(images.len() - before);
+        }
+        for list in found {
+            blobs.extend(reachable(store, std::slice::from_ref(list))?);
+            images.push(list.clone());
+        }
+        lists = left;
+    }
+}
+
+/// `images` with so many lists of referrers at its end.
+fn content(
+    index: Vec<u8>,
+    mut images: Vec<Descriptor>,
+    blobs: BTreeMap<Digest, BlobSource>,
+    lists: usize,
+) -> Content {
+    images.truncate(images.len().saturating_sub(lists));
     let names = images.iter().filter_map(|image| image.annotations.get(FULL_NAME).cloned()).collect();
     Content { index, docker: None, blobs, images, names, image_id: None }
 }
@@ -148,7 +190,7 @@ fn docker_content(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, Fai
         }
         blobs.insert(written.digest, BlobSource::Bytes(bytes));
     }
-    let mut content = content(author(&images), images, blobs);
+    let mut content = content(author(&images), images, blobs, 0);
     content.docker = Some(docker_manifest(&manifest.config.digest, &content.names, &digests));
     content.image_id = Some(manifest.config.digest.clone());
     Ok(content)

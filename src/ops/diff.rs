@@ -2,10 +2,12 @@
 
 use std::num::NonZeroUsize;
 
+use super::remote::Remote;
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::diff::{self, Diff, Options, Side, Watch};
 use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
+use crate::store::registry::Which;
 use crate::store::{ImageStore, StoreError, Subject};
 
 /// What to compare.
@@ -24,11 +26,11 @@ pub struct Request {
 }
 
 /// Compares two images. Documents are checked against their digests, and layers that are read against theirs.
-pub fn diff(request: &Request, watch: &dyn Watch) -> Result<Diff, Failure> {
+pub fn diff(request: &Request, remote: &Remote<'_>, watch: &dyn Watch) -> Result<Diff, Failure> {
     crate::sha256::provide();
     let platform = request.platform.as_ref();
-    let (left, left_root) = open(&request.left, platform)?;
-    let (right, right_root) = open(&request.right, platform)?;
+    let (left, left_root) = open(&request.left, platform, remote)?;
+    let (right, right_root) = open(&request.right, platform, remote)?;
     let options = Options { limit: request.limit, threads: request.threads, scratch: None };
     let left = Side { store: &left, root: &left_root };
     let right = Side { store: &right, root: &right_root };
@@ -36,12 +38,18 @@ pub fn diff(request: &Request, watch: &dyn Watch) -> Result<Diff, Failure> {
 }
 
 /// The one image that a subject names, or what it has for one platform.
-fn open(subject: &Subject, platform: Option<&Platform>) -> Result<(ImageStore, Descriptor), Failure> {
-    let store = ImageStore::open_usable(subject).map_err(|error| match error {
+fn open(
+    subject: &Subject,
+    platform: Option<&Platform>,
+    remote: &Remote<'_>,
+) -> Result<(ImageStore, Descriptor), Failure> {
+    let store = remote.open(subject, Which { platform, layers: true, referrers: false });
+    let store = store.map_err(|failure| match failure.code {
         // "1" says that two images were compared, or that one is damaged; here there is none.
-        none @ StoreError::NoImage { .. } => Failure { exit: Exit::Usage, ..none.into() },
-        error => error.into(),
+        "E-NO-IMAGE" => Failure { exit: Exit::Usage, ..failure },
+        _ => failure,
     })?;
+    let store = store.usable()?;
     if platform.is_some() {
         let image = store.one_image(subject.tag(), subject.digest(), platform)?;
         return Ok((store, image.descriptor));

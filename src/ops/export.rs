@@ -10,10 +10,12 @@ use dmoci_layers::{Digest, Hasher};
 use rustix::fs::FlockOperation;
 
 use super::content::{Content, Hashed, Wanted};
+use super::remote::Remote;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::verify::{self, Options};
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, Severity};
+use crate::store::registry::Which;
 use crate::store::{ImageStore, StoreError, Subject, Transport};
 
 /// What to export, and where to.
@@ -98,7 +100,7 @@ impl Diagnostic for ExportError {
 
 /// Exports. The file appears under its name only when it is complete and has been verified; until then, and when
 /// anything fails, what was there stays.
-pub fn export(request: &Request) -> Result<Exported, Failure> {
+pub fn export(request: &Request, remote: &Remote<'_>) -> Result<Exported, Failure> {
     crate::sha256::provide();
     let docker = match request.output.transport() {
         Transport::OciArchive => false,
@@ -108,7 +110,8 @@ pub fn export(request: &Request) -> Result<Exported, Failure> {
     if request.output.tag().is_some() || request.output.digest().is_some() {
         return Err(ExportError::Name(request.output.to_string()).into());
     }
-    let store = ImageStore::open_sound(&request.subject)?;
+    let which = Which { platform: request.platform.as_ref(), layers: true, referrers: !docker };
+    let store = remote.open(&request.subject, which)?.sound()?;
     let subject = &request.subject;
     let wanted = Wanted { tag: subject.tag(), digest: subject.digest(), platform: request.platform.as_ref() };
     let content = match docker {

@@ -8,12 +8,14 @@ use dmoci_layers::untar::{Member, MemberKind, TarError, TarLimits, TarReader};
 use dmoci_layers::{Compression, Digest, SafePath};
 use serde_json::{Value, json};
 
+use super::remote::Remote;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::limits;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, json};
 use crate::store::image::Image;
+use crate::store::registry::Which;
 use crate::store::{ImageStore, StoreError, Subject};
 
 /// What to look at.
@@ -149,9 +151,11 @@ impl Diagnostic for InspectError {
 }
 
 /// Looks at an image. Documents are checked against their digests; layers are read but not verified.
-pub fn inspect(request: &Request) -> Result<Inspected, Failure> {
+pub fn inspect(request: &Request, remote: &Remote<'_>) -> Result<Inspected, Failure> {
     crate::sha256::provide();
-    let store = ImageStore::open_usable(&request.subject)?;
+    let which =
+        Which { platform: request.platform.as_ref(), layers: request.files.is_some(), referrers: false };
+    let store = remote.open(&request.subject, which)?.usable()?;
     let chosen = store.select(request.subject.tag(), request.subject.digest())?;
     let mut images: Vec<InspectedImage> = Vec::new();
     for root in &chosen {

@@ -12,6 +12,8 @@ pub mod lock;
 mod log;
 mod output;
 pub mod plan;
+pub mod pull;
+pub mod remote;
 mod supply;
 pub mod twice;
 pub mod verify;

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use dmoci_layers::Digest;
 
+use super::remote::Remote;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::verify::{self, Against, Options, VerifyReport, Watch};
 use crate::inputs::python::dist::{self, DistKind};
 use crate::limits;
+use crate::store::registry::Which;
 use crate::store::{ImageStore, StoreError, Subject, Transport};
 
 /// What to verify, and against what.
@@ -83,13 +85,18 @@ impl Diagnostic for AgainstError {
     }
 }
 
-/// Verifies one subject. An error means that nothing could be looked at; what is wrong with an image is in the report.
+/// Verifies one subject that is here. An error means that nothing could be looked at; what is wrong with an image is in the
+/// report.
 pub fn verify(request: &Request) -> Result<VerifyReport, Failure> {
-    verify_watched(request, &())
+    verify_watched(request, None, &())
 }
 
-/// The same, telling how far it is.
-pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyReport, Failure> {
+/// The same, also of an image in a registry, telling how far it is.
+pub fn verify_watched(
+    request: &Request,
+    remote: Option<&Remote<'_>>,
+    watch: &dyn Watch,
+) -> Result<VerifyReport, Failure> {
     crate::sha256::provide();
     let against = request.against.as_deref().map(read_list).transpose()?;
     if let Some((kind, file)) = distribution(&request.subject)? {
@@ -98,7 +105,10 @@ pub fn verify_watched(request: &Request, watch: &dyn Watch) -> Result<VerifyRepo
         let report = verify::verify_distribution(kind, file, path, &options(request, against), watch);
         return Ok(report.map_err(io)?);
     }
-    let store = ImageStore::open(&request.subject)?;
+    let store = match remote {
+        Some(remote) => remote.open(&request.subject, Which { layers: true, ..Which::default() })?,
+        None => ImageStore::open(&request.subject)?,
+    };
     if let Some(tag) = request.subject.tag()
         && store.roots().is_ok_and(|roots| !roots.is_empty())
     {

@@ -137,6 +137,12 @@ pub enum StoreError {
         /// It is an archive.
         archive: bool,
     },
+    /// An image of a registry where only files and daemons are looked at.
+    #[error("{subject} is in a registry, and this needs an image that is here")]
+    Remote {
+        /// The subject.
+        subject: String,
+    },
     /// A daemon did not give its image.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
@@ -173,6 +179,7 @@ impl Diagnostic for StoreError {
             StoreError::DocumentSize { .. } => "E-JSON-SIZE",
             StoreError::Document { code, .. } => code,
             StoreError::Touched { .. } => "E-INDEX-DIGEST",
+            StoreError::Remote { .. } => "E-SUBJECT-UNSUPPORTED",
             StoreError::Daemon(error) => error.code(),
             StoreError::Selection { .. } => "E-SELECT",
         }
@@ -186,6 +193,7 @@ impl Diagnostic for StoreError {
             | StoreError::NotAnArchive { .. }
             | StoreError::OtherArchive { .. }
             | StoreError::UnknownForm { .. }
+            | StoreError::Remote { .. }
             | StoreError::Selection { .. } => Exit::Usage,
             _ => Exit::Mismatch,
         }
@@ -194,8 +202,8 @@ impl Diagnostic for StoreError {
     fn help(&self) -> Option<String> {
         match self {
             StoreError::NotFound { .. } => Some(
-                "name a directory with an OCI image layout, an image archive, or docker-daemon:NAME:TAG; images in \
-                 registries are not supported by this version"
+                "name a directory with an OCI image layout, an image archive, docker-daemon:NAME:TAG or, for an image in a \
+                 registry, docker://HOST/NAME:TAG"
                     .into(),
             ),
             StoreError::NotALayout { .. } => Some("write oci-archive:FILE or docker-archive:FILE for an archive".into()),
@@ -219,6 +227,7 @@ impl Diagnostic for StoreError {
             }
             StoreError::NotAnArchive { .. } => Some("write oci:DIR for a directory".into()),
             StoreError::OtherArchive { write, .. } => Some(format!("write {write}")),
+            StoreError::Remote { .. } => Some("fetch it first: dmoci pull SUBJECT -o DIR".into()),
             StoreError::Daemon(error) => error.help(),
             StoreError::Selection { help, .. } if !help.is_empty() => Some(help.clone()),
             _ => None,

@@ -15,6 +15,7 @@ use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
+use crate::oci::reference::is_referrers_tag;
 use crate::oci::{Descriptor, PlatformFields, Problem, Raw, Severity, json};
 
 /// How many digests are told where none of them was meant.
@@ -66,6 +67,11 @@ impl Image {
 }
 
 impl Root {
+    /// True for a list of what refers to something: not an image that anybody means who names none.
+    pub fn is_referrers(&self) -> bool {
+        !self.tags.is_empty() && self.tags.iter().all(|tag| is_referrers_tag(tag))
+    }
+
     /// True when `wanted` is one of the tags, one of the full names, or the tag at the end of one. Where there are tags, only
     /// they say what the tag is: tools that add an image under another tag keep the full name of the old one.
     pub fn has_tag(&self, wanted: &str) -> bool {
@@ -102,7 +108,8 @@ impl ImageStore {
         let all: Vec<String> =
             roots.iter().flat_map(|root| [&root.tags[..], &root.names[..]].concat()).collect();
         let mut chosen = Vec::new();
-        for root in roots.into_iter().filter(|root| tag.is_none_or(|tag| root.has_tag(tag))) {
+        let meant = |root: &Root| tag.map_or_else(|| !root.is_referrers(), |tag| root.has_tag(tag));
+        for root in roots.into_iter().filter(meant) {
             match digest {
                 Some(digest) if root.descriptor.digest != *digest => {
                     let below = self.images(&root.descriptor)?.into_iter();

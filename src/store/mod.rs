@@ -1,4 +1,4 @@
-//! Where images lie: OCI layouts in directories, and archives of `docker save`, podman, skopeo and dmoci.
+//! Where images lie: OCI layouts in directories, archives of `docker save`, podman, skopeo and dmoci, and registries.
 //!
 //! [`ImageStore`] is one view of all of them: `index.json` and blobs by digest. What is not as it should be but lets
 //! the rest be read is kept as a problem for `verify`; only what leaves nothing to read is an error.
@@ -8,6 +8,7 @@ mod daemon;
 pub mod error;
 pub mod image;
 pub mod layout;
+pub mod registry;
 pub mod subject;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub enum Form {
     /// An archive of an older `docker save`, which has no OCI documents: `index.json` and the manifests are made
     /// here from `manifest.json`, and digests of layers are those of what was found.
     LegacyArchive,
+    /// A repository of a registry: `index.json` is made here, and names what was asked for.
+    Registry,
 }
 
 /// An image store that was opened for reading.
@@ -65,13 +68,17 @@ enum Blob {
     File { size: u64 },
     /// A part of an archive.
     Range { offset: u64, size: u64 },
-    /// Made here.
+    /// Made here, or a small document that was fetched.
     Memory(Arc<[u8]>),
+    /// A file of the download cache.
+    Held { file: Arc<File>, size: u64 },
 }
 
 enum Backing {
     Directory(Arc<OwnedFd>),
     Archive(Arc<File>),
+    /// Each blob is for itself.
+    Fetched,
 }
 
 impl ImageStore {
@@ -81,6 +88,9 @@ impl ImageStore {
         if let Some(image) = subject.image() {
             return daemon::open(path, image);
         }
+        if subject.name().is_some() {
+            return Err(StoreError::Remote { subject: subject.to_string() });
+        }
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StoreError::NotFound { path: path.to_owned() },
@@ -89,6 +99,7 @@ impl ImageStore {
         match (subject.transport(), metadata.is_dir()) {
             (Transport::Oci | Transport::Bare, true) => layout::open(path),
             (Transport::Oci, false) => Err(StoreError::NotALayout { path: path.to_owned() }),
+            (Transport::Registry, _) => Err(StoreError::Remote { subject: subject.to_string() }),
             (_, true) => Err(StoreError::NotAnArchive { path: path.to_owned() }),
             (transport, false) => {
                 let store = archive::open(path)?;
@@ -106,9 +117,19 @@ impl ImageStore {
         }
     }
 
-    /// Opens what a subject names for use, not for examination: a container with anything wrong is refused.
+    /// Opens what a subject names for use, not for examination: see [`ImageStore::sound`].
     pub fn open_sound(subject: &Subject) -> Result<ImageStore, StoreError> {
-        let store = ImageStore::open_usable(subject)?;
+        ImageStore::open(subject)?.sound()
+    }
+
+    /// Opens what a subject names for those who only look, or go by a digest: see [`ImageStore::usable`].
+    pub fn open_usable(subject: &Subject) -> Result<ImageStore, StoreError> {
+        ImageStore::open(subject)?.usable()
+    }
+
+    /// The store, unless anything is wrong with its container.
+    pub fn sound(self) -> Result<ImageStore, StoreError> {
+        let store = self.usable()?;
         match self_digest(&store.index) {
             SelfDigest::Malformed | SelfDigest::Wrong { .. } => {
                 Err(StoreError::Touched { place: store.place, archive: store.form != Form::Layout })
@@ -118,13 +139,12 @@ impl ImageStore {
     }
 
     /// The same, but for the digest that `index.json` carries of itself: another tool may have added an image since, and
-    /// names and tags count as little here as in any layout of another tool. For those who only look, or go by a digest.
-    pub fn open_usable(subject: &Subject) -> Result<ImageStore, StoreError> {
-        let store = ImageStore::open(subject)?;
-        match store.problems.iter().find(|(_, problem)| problem.severity == Severity::Error) {
-            None => Ok(store),
+    /// names and tags count as little here as in any layout of another tool.
+    pub fn usable(self) -> Result<ImageStore, StoreError> {
+        match self.problems.iter().find(|(_, problem)| problem.severity == Severity::Error) {
+            None => Ok(self),
             Some((place, problem)) => Err(StoreError::Document {
-                what: format!("{} in {}", place, store.place.display()),
+                what: format!("{} in {}", place, self.place.display()),
                 code: problem.code,
                 why: problem.message.clone(),
             }),
@@ -164,7 +184,7 @@ impl ImageStore {
     /// The size of a blob as it lies there, or nothing when it does not.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         self.blobs.get(digest).map(|blob| match blob {
-            Blob::File { size } | Blob::Range { size, .. } => *size,
+            Blob::File { size } | Blob::Range { size, .. } | Blob::Held { size, .. } => *size,
             Blob::Memory(bytes) => bytes.len() as u64,
         })
     }
@@ -196,12 +216,14 @@ impl ImageStore {
             Form::Layout => 0,
             Form::Archive => 1,
             Form::LegacyArchive => 2,
+            Form::Registry => 3,
         });
         for part in [Some(&self.index), self.layout_file.as_ref(), self.docker_manifest.as_ref()] {
             key.number(part.is_some().into());
             key.bytes(part.map(Vec::as_slice).unwrap_or_default());
         }
         match &self.backing {
+            Backing::Fetched => key.spoil(),
             // What was unpacked for this run only is not what the next one sees.
             Backing::Archive(_) if self.whole_compressed || self.streamed => key.spoil(),
             Backing::Archive(file) => match Stamp::of_file(file) {
@@ -220,6 +242,14 @@ impl ImageStore {
         }
     }
 
+    /// The file that holds a blob and nothing else, in the download cache, when its content was found right.
+    pub fn held(&self, digest: &Digest) -> Option<&Arc<File>> {
+        match self.blobs.get(digest)? {
+            Blob::Held { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// True when a daemon made the archive for this run, so that nobody holds its digest.
     pub fn is_streamed(&self) -> bool {
         self.streamed
@@ -231,6 +261,9 @@ impl ImageStore {
         let blob = self.blobs.get(digest).ok_or_else(missing)?;
         Ok(BlobReader(match (blob, &self.backing) {
             (Blob::Memory(bytes), _) => Source::Memory(Cursor::new(Arc::clone(bytes))),
+            (Blob::Held { file, size }, _) => {
+                Source::Range { file: Arc::clone(file), at: 0, left: (*size).min(limits::BLOB_BYTES) }
+            }
             (Blob::File { .. }, Backing::Directory(root)) => {
                 Source::File(layout::open_blob(root, &self.place, digest)?.take(limits::BLOB_BYTES))
             }

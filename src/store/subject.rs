@@ -8,7 +8,7 @@ use dmoci_layers::Digest;
 
 use crate::daemon::SOCKET;
 use crate::diagnostic::{Diagnostic, Exit};
-use crate::oci::reference::Tag;
+use crate::oci::reference::{ImageName, NameError, Tag, TagError};
 
 /// What a subject says about where the image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Transport {
     DockerArchive,
     /// `docker-daemon:NAME`, an image that a Docker daemon has.
     DockerDaemon,
+    /// `docker://HOST/NAME:TAG`, an image in a registry.
+    Registry,
     /// A path alone, recognised by its content.
     Bare,
 }
@@ -31,6 +33,7 @@ pub struct Subject {
     transport: Transport,
     path: PathBuf,
     image: Option<String>,
+    name: Option<ImageName>,
     tag: Option<String>,
     digest: Option<Digest>,
 }
@@ -44,6 +47,24 @@ pub enum SubjectError {
     /// What follows `docker-daemon:` is no name of an image.
     #[error("{0:?} is not the name or ID of an image of a daemon")]
     Image(String),
+    /// What follows `docker://` is no name of an image.
+    #[error("the subject {subject:?} names no image in a registry")]
+    Name {
+        /// The subject.
+        subject: String,
+        /// What is wrong.
+        #[source]
+        source: NameError,
+    },
+    /// What follows the name of an image is no tag.
+    #[error("the subject {subject:?} names no tag")]
+    Tag {
+        /// The subject.
+        subject: String,
+        /// What is wrong.
+        #[source]
+        source: TagError,
+    },
     /// What follows `@` is no digest.
     #[error("the subject {subject:?} ends in a digest that is none: {why}")]
     Digest {
@@ -77,15 +98,20 @@ impl Diagnostic for SubjectError {
             SubjectError::Image(_) => {
                 "write docker-daemon:NAME:TAG, or docker-daemon:sha256:… with the whole image ID".into()
             }
-            _ => "write oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or a path, each with \
-                  @sha256:… if wanted"
+            SubjectError::Name { .. } | SubjectError::Tag { .. } => {
+                "write docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:…, the host always: docker.io/library/debian:13, \
+                 say"
+                    .into()
+            }
+            _ => "write oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://HOST/NAME:TAG \
+                  or a path, each with @sha256:… if wanted"
                 .into(),
         })
     }
 }
 
-/// Transports of `containers-transports(5)` that name something else than a local layout or archive.
-const UNSUPPORTED: &[&str] = &["docker", "containers-storage", "dir", "ostree", "sif", "tarball"];
+/// Transports of `containers-transports(5)` that are not read.
+const UNSUPPORTED: &[&str] = &["containers-storage", "dir", "ostree", "sif", "tarball"];
 
 impl FromStr for Subject {
     type Err = SubjectError;
@@ -102,13 +128,17 @@ impl FromStr for Subject {
                     transport: Transport::DockerDaemon,
                     path: SOCKET.into(),
                     image: Some(image),
+                    name: None,
                     tag: None,
                     digest,
                 });
             }
+            Some(("docker", rest)) => {
+                let rest = rest.strip_prefix("//").unwrap_or(rest);
+                return in_registry(rest, text, digest);
+            }
             Some((other, _)) if UNSUPPORTED.contains(&other) => {
-                let form = if other == "docker" { "docker://".to_owned() } else { format!("{other}:") };
-                return Err(SubjectError::Unsupported { form });
+                return Err(SubjectError::Unsupported { form: format!("{other}:") });
             }
             _ => (Transport::Bare, rest),
         };
@@ -122,14 +152,30 @@ impl FromStr for Subject {
         if path.is_empty() {
             return Err(SubjectError::Empty(text.to_owned()));
         }
-        Ok(Subject { transport, path: path.into(), image: None, tag: tag.map(str::to_owned), digest })
+        let tag = tag.map(str::to_owned);
+        Ok(Subject { transport, path: path.into(), image: None, name: None, tag, digest })
     }
 }
 
 impl Subject {
     /// What a path alone says.
     pub fn bare(path: impl Into<PathBuf>) -> Subject {
-        Subject { transport: Transport::Bare, path: path.into(), image: None, tag: None, digest: None }
+        let (transport, path) = (Transport::Bare, path.into());
+        Subject { transport, path, image: None, name: None, tag: None, digest: None }
+    }
+
+    /// What a text without a transport means on this machine: a file or directory when there is one of that name; else
+    /// `HOST/NAME:TAG` and `HOST/NAME@DIGEST` are images in a registry.
+    pub fn settled(self) -> Subject {
+        if self.transport != Transport::Bare || std::fs::symlink_metadata(&self.path).is_ok() {
+            return self;
+        }
+        let Some(text) = self.path.to_str() else { return self };
+        let tagged = text.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        match in_registry(text, text, self.digest.clone()) {
+            Ok(subject) if tagged || self.digest.is_some() => subject,
+            _ => self,
+        }
     }
 
     /// Where the image is.
@@ -153,6 +199,11 @@ impl Subject {
         self.image.as_deref()
     }
 
+    /// The name of an image in a registry.
+    pub fn name(&self) -> Option<&ImageName> {
+        self.name.as_ref()
+    }
+
     /// The tag or, for Docker archives, the full name.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
@@ -170,6 +221,7 @@ impl fmt::Display for Subject {
             // A digest alone stands in what is asked for.
             (_, Some(image)) if image.contains('@') => return write!(f, "docker-daemon:{image}"),
             (_, Some(image)) => write!(f, "docker-daemon:{image}")?,
+            (Transport::Registry, _) => write!(f, "docker://{}", self.path.display())?,
             (Transport::Oci, _) => write!(f, "oci:{}", self.path.display())?,
             (Transport::OciArchive, _) => write!(f, "oci-archive:{}", self.path.display())?,
             (Transport::DockerArchive, _) => write!(f, "docker-archive:{}", self.path.display())?,
@@ -183,6 +235,22 @@ impl fmt::Display for Subject {
             None => Ok(()),
         }
     }
+}
+
+/// An image in a registry. Without tag and digest it is `latest`, as containers-transports(5) has it.
+fn in_registry(text: &str, subject: &str, digest: Option<Digest>) -> Result<Subject, SubjectError> {
+    let subject = || subject.chars().take(300).collect();
+    let (name, tag) = match text.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (text, None),
+    };
+    let name: ImageName = name.parse().map_err(|source| SubjectError::Name { subject: subject(), source })?;
+    let tag = tag.map(str::parse::<Tag>).transpose();
+    let tag =
+        tag.map_err(|source| SubjectError::Tag { subject: subject(), source })?.map(|tag| tag.to_string());
+    let tag = tag.or_else(|| digest.is_none().then(|| "latest".to_owned()));
+    let path = name.to_string().into();
+    Ok(Subject { transport: Transport::Registry, path, image: None, name: Some(name), tag, digest })
 }
 
 /// What a daemon is asked for: an image ID as it is; a name without tag is `latest`, unless there is a digest.
@@ -274,11 +342,64 @@ mod tests {
     }
 
     #[test]
+    fn images_in_registries() {
+        let digest = Digest::sha256(b"x");
+        for (text, name, tag, digest) in [
+            ("docker://a.example/b/c:1.0".to_owned(), "a.example/b/c", Some("1.0"), None),
+            ("docker://a.example:5000/b".into(), "a.example:5000/b", Some("latest"), None),
+            ("docker:localhost/b:x".into(), "localhost/b", Some("x"), None),
+            ("docker://[::1]:5000/b:x".into(), "[::1]:5000/b", Some("x"), None),
+            (format!("docker://a.example/b@{digest}"), "a.example/b", None, Some(digest.clone())),
+            (format!("docker://a.example/b:1@{digest}"), "a.example/b", Some("1"), Some(digest.clone())),
+        ] {
+            let subject: Subject = text.parse().unwrap();
+            assert_eq!(subject.transport(), Transport::Registry);
+            assert_eq!(subject.name().unwrap().to_string(), name, "{text}");
+            assert_eq!((subject.tag(), subject.digest()), (tag, digest.as_ref()), "{text}");
+            assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
+            assert_eq!(subject.clone().settled(), subject);
+        }
+    }
+
+    #[test]
+    fn texts_without_a_transport() {
+        let digest = Digest::sha256(b"x");
+        for (text, registry) in [
+            ("a.example/b:1".to_owned(), true),
+            ("localhost:5000/b:1".into(), true),
+            (format!("a.example/b@{digest}"), true),
+            ("a.example/b".into(), false),
+            ("localhost:5000/b".into(), false),
+            ("a/b:1".into(), false),
+            ("./a.example/b:1".into(), false),
+            ("b:1".into(), false),
+        ] {
+            let subject = text.parse::<Subject>().unwrap().settled();
+            assert_eq!(subject.transport() == Transport::Registry, registry, "{text}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.example/b:1");
+        std::fs::create_dir_all(&path).unwrap();
+        assert_eq!(Subject::bare(&path).settled(), Subject::bare(&path));
+    }
+
+    #[test]
     fn refused() {
-        for text in ["docker://host/name:tag", "containers-storage:name", "dir:x"] {
+        for text in ["containers-storage:name", "dir:x"] {
             assert_eq!(text.parse::<Subject>().unwrap_err().code(), "E-SUBJECT-UNSUPPORTED", "{text}");
         }
-        for text in ["", "oci:", "oci::tag", "a@sha256:00", "docker-archive:"] {
+        for text in [
+            "",
+            "oci:",
+            "oci::tag",
+            "a@sha256:00",
+            "docker-archive:",
+            "docker://",
+            "docker://debian",
+            "docker://a.example/X",
+            "docker://a.example/x:.y",
+            "docker://a.example/x@sha256:00",
+        ] {
             assert_eq!(text.parse::<Subject>().unwrap_err().code(), "E-SUBJECT", "{text}");
         }
     }

@@ -17,6 +17,7 @@ mod foreign;
 mod loaders;
 mod owners;
 mod python;
+mod registries;
 mod splice;
 mod support;
 mod webapp;

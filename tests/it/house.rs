@@ -20,17 +20,18 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("spec", &["url", "oci", "limits", "diagnostic"]),
     ("lock", &["url", "oci", "limits", "diagnostic"]),
     ("inputs", &["oci", "cache", "url", "files", "vcs", "limits", "diagnostic"]),
-    ("store", &["oci", "daemon", "cache", "files", "limits", "diagnostic"]),
-    ("fetch", &["cache", "url", "files", "limits", "diagnostic"]),
+    ("store", &["oci", "daemon", "fetch", "cache", "url", "files", "limits", "diagnostic"]),
+    ("fetch", &["cache", "url", "files", "base64", "limits", "diagnostic"]),
     ("daemon", &["limits", "diagnostic"]),
     ("cache", &["files", "limits", "diagnostic"]),
     ("vcs", &["files", "limits", "diagnostic"]),
     ("sandbox", &["limits"]),
     ("files", &["limits", "diagnostic"]),
-    ("oci", &["limits", "diagnostic"]),
+    ("oci", &["base64", "limits", "diagnostic"]),
     ("url", &["limits"]),
     ("sha256", &[]),
     ("diagnostic", &["limits"]),
+    ("base64", &[]),
     ("limits", &[]),
 ];
 
@@ -190,8 +191,8 @@ fn every_code_is_explained() {
         used.extend(codes(&text, "\"E-").filter(|code| text.contains(&format!("\"{code}\""))));
     }
     let mut explained = BTreeSet::new();
-    for path in
-        ["dmoci-toml", "verify", "archives", "diff", "lock", "wheel"].map(|name| format!("docs/{name}.md"))
+    for path in ["dmoci-toml", "verify", "archives", "diff", "lock", "wheel", "registries"]
+        .map(|name| format!("docs/{name}.md"))
     {
         let text = fs::read_to_string(repository().join(path)).unwrap();
         explained.extend(codes(&text, "E-"));

@@ -29,6 +29,7 @@ mod lock;
 mod man;
 mod python;
 mod readers;
+mod registry;
 mod remove;
 mod replace;
 mod schema;

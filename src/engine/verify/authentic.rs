@@ -214,9 +214,9 @@ fn roots(graph: &Graph<'_>) -> String {
     digests.join(", ")
 }
 
-/// True for a file that somebody may hold the digest of: not for a layout, nor for what a daemon has just made.
+/// True for a file that somebody may hold the digest of: not for a layout or a registry, nor for what a daemon has just made.
 fn is_held(store: &ImageStore) -> bool {
-    store.form() != Form::Layout && !store.is_streamed()
+    !matches!(store.form(), Form::Layout | Form::Registry) && !store.is_streamed()
 }
 
 /// The SHA-256 of the whole archive file.

@@ -24,7 +24,7 @@ pub(super) fn surroundings(store: &ImageStore, graph: &Graph<'_>, findings: &mut
         let place = place_of(place, store, graph);
         findings.add(CheckId::Container, &place, problem.clone());
     }
-    if store.form() != Form::LegacyArchive {
+    if !matches!(store.form(), Form::LegacyArchive | Form::Registry) {
         layout_file(store, findings);
     }
     for name in store.strays().iter().take(STRAYS) {
@@ -42,6 +42,7 @@ pub(super) fn surroundings(store: &ImageStore, graph: &Graph<'_>, findings: &mut
     match store.form() {
         Form::Layout => findings.detail(CheckId::Container, "OCI image layout"),
         Form::Archive => findings.detail(CheckId::Container, "archive with an OCI image layout"),
+        Form::Registry => findings.detail(CheckId::Container, "repository of a registry"),
         Form::LegacyArchive => {
             findings.detail(CheckId::Container, "archive of docker save without OCI documents");
             findings.not_canonical("the archive has no OCI documents");
@@ -85,7 +86,7 @@ fn layout_file(store: &ImageStore, findings: &mut Findings) {
 /// The digest that `index.json` carries of itself.
 pub(super) fn index_digest(store: &ImageStore, findings: &mut Findings) {
     let add = |findings: &mut Findings, problem| findings.add(CheckId::IndexDigest, "index.json", problem);
-    if store.form() == Form::LegacyArchive {
+    if matches!(store.form(), Form::LegacyArchive | Form::Registry) {
         findings.skip(CheckId::IndexDigest, "there is no index.json");
         return;
     }
@@ -121,7 +122,9 @@ pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findin
     let (name, check) = ("manifest.json", CheckId::Views);
     match (store.form(), store.docker_manifest()) {
         (Form::LegacyArchive, _) => return findings.skip(check, "manifest.json is the only view"),
-        (Form::Layout, _) | (_, None) => return findings.skip(check, "there is no manifest.json"),
+        (Form::Layout | Form::Registry, _) | (_, None) => {
+            return findings.skip(check, "there is no manifest.json");
+        }
         (Form::Archive, Some(_)) => {}
     }
     let images = match docker_images(store.docker_manifest().unwrap_or_default()) {
@@ -211,7 +214,7 @@ fn exact_manifest(
 /// An archive that dmoci wrote must be, byte for byte, the archive that dmoci writes.
 pub(super) fn archive_bytes(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findings) {
     let check = CheckId::ArchiveBytes;
-    if store.form() == Form::Layout {
+    if matches!(store.form(), Form::Layout | Form::Registry) {
         return findings.skip(check, "not an archive");
     }
     if self_digest(store.index_bytes()) == SelfDigest::Unmarked || store.form() == Form::LegacyArchive {

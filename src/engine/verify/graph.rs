@@ -89,7 +89,9 @@ impl<'a> Graph<'a> {
         let bytes = store.index_bytes();
         let name = "index.json";
         if let Some(index) = read(name, bytes, Index::read, findings) {
-            if store.form() != Form::LegacyArchive && json::canonical(&index.1) != bytes {
+            if !matches!(store.form(), Form::LegacyArchive | Form::Registry)
+                && json::canonical(&index.1) != bytes
+            {
                 findings.not_canonical("index.json is not canonical JSON");
             }
             let index = index.0;

@@ -96,6 +96,8 @@ impl Diagnostic for OutputError {
 #[derive(Debug)]
 pub struct LayoutWriter {
     root: PathBuf,
+    /// The layout: below the root, or the root itself.
+    image: PathBuf,
     /// The outermost directory that was made for it.
     made: Option<PathBuf>,
     /// Whether nothing but an image of ours was in it.
@@ -119,10 +121,14 @@ fn only_ours(root: &Path) -> bool {
     fs::read_dir(root).map_or(true, |entries| entries.flatten().all(ours))
 }
 
-/// Names are written through no link: it could lead into a layout of somebody else.
-fn linkless(image: &Path) -> Result<(), OutputError> {
+/// Names are written through no link: it could lead into a layout of somebody else. The root itself may be one: the user
+/// named it.
+fn linkless(root: &Path, image: &Path) -> Result<(), OutputError> {
     for below in ["blobs/sha256", "blobs/sha512", "blobs", "index.json", ""] {
         let path = image.join(below);
+        if below.is_empty() && root == image {
+            continue;
+        }
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
             let name = format!("{} (a symbolic link)", path.display());
             return Err(OutputError::Foreign { path: image.to_owned(), name });
@@ -136,22 +142,33 @@ impl LayoutWriter {
     ///
     /// Remains of runs that were killed are removed. The image that is there stays as it is.
     pub fn open(root: &Path, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
+        LayoutWriter::with(root, root.join(IMAGE), on_wait)
+    }
+
+    /// The same for a directory that is itself the layout, and holds nothing else.
+    pub fn layout(root: &Path, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
+        LayoutWriter::with(root, root.to_owned(), on_wait)
+    }
+
+    fn with(root: &Path, image: PathBuf, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
         let absent = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
         let made = root.ancestors().take_while(absent).last().map(Path::to_owned);
-        let ours = only_ours(root);
+        let ours = image != root && only_ours(root);
         let lock = lock(root, on_wait).map_err(at(root))?;
-        let writer = LayoutWriter { root: root.to_owned(), made, ours, state: Mutex::default(), lock };
-        let image = writer.image();
-        linkless(&image)?;
+        let root = root.to_owned();
+        let writer = LayoutWriter { root, image, made, ours, state: Mutex::default(), lock };
+        let (root, image) = (writer.root.as_path(), writer.image());
+        linkless(root, &image)?;
         match fs::read_dir(&image) {
             Ok(entries) => {
                 for entry in entries {
                     let name = entry.map_err(at(&image))?.file_name();
-                    if !["blobs", "index.json", "oci-layout"].iter().any(|known| name == *known) {
+                    let scratch = image == root && name == SCRATCH;
+                    if !scratch && !["blobs", "index.json", "oci-layout"].iter().any(|known| name == *known) {
                         let name = name.to_string_lossy().into_owned();
                         return Err(OutputError::Foreign { path: image, name });
                     }
@@ -209,12 +226,12 @@ impl LayoutWriter {
         if (named.st_dev, named.st_ino) != (locked.st_dev, locked.st_ino) {
             return Err(at(io::Error::other("another directory has come into its place")));
         }
-        linkless(&self.image())
+        linkless(&self.root, &self.image)
     }
 
     /// The image layout.
     pub fn image(&self) -> PathBuf {
-        self.root.join(IMAGE)
+        self.image.clone()
     }
 
     /// Where unfinished files lie.

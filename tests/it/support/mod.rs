@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each module of tests uses a part")]
 
 pub(crate) mod layers;
+pub(crate) mod registry;
 pub(crate) mod server;
 pub(crate) mod wheel;
 
@@ -114,6 +115,10 @@ pub(crate) fn dmoci() -> Command {
         "ALL_PROXY",
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
+        "REGISTRY_AUTH_FILE",
+        "DOCKER_CONFIG",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
     ] {
         command.env_remove(name);
     }

@@ -17,6 +17,8 @@ pub(crate) struct Asked {
     /// What stands behind the method: a path, or `host:port` of CONNECT.
     pub(crate) target: String,
     headers: Vec<(String, String)>,
+    /// What came with it, when its length was told.
+    pub(crate) body: Vec<u8>,
     /// How many requests for this target there were before.
     pub(crate) before: usize,
 }
@@ -106,6 +108,29 @@ impl Reply {
     /// Bytes that are no HTTP.
     pub(crate) fn raw(bytes: &str) -> Reply {
         Reply { head: bytes.to_owned(), body: Vec::new(), end: End::Whole }
+    }
+
+    /// The status.
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The same answer, with another header line.
+    pub(crate) fn also(mut self, line: &str) -> Reply {
+        let end = self.head.len() - 2;
+        self.head.insert_str(end, &format!("{line}\r\n"));
+        self
+    }
+
+    /// The head and the beginning of the body, as if that were all of it.
+    pub(crate) fn bodiless(mut self) -> Reply {
+        self.body.clear();
+        self
     }
 
     /// The same answer, ending otherwise.
@@ -303,7 +328,20 @@ fn read(stream: &mut impl Read) -> io::Result<Option<Asked>> {
     let (method, target) = (word(), word());
     let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok(Some(Asked { method, target, headers, before: 0 }))
+    let mut asked = Asked { method, target, headers, body: Vec::new(), before: 0 };
+    let length = asked.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    asked.body = vec![0; length];
+    let Asked { body, .. } = &mut asked;
+    // One that goes away in the middle leaves what came of it.
+    let mut have = 0;
+    while have < length {
+        match reader.read(&mut body[have..]) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => have += count,
+        }
+    }
+    body.truncate(have);
+    Ok(Some(asked))
 }
 
 /// A certificate authority that lives as long as the test.

@@ -168,6 +168,7 @@ fn the_schema_names_every_check() {
 #[test]
 fn every_code_is_documented() {
     let text = document("verify.md");
+    let of_registries = document("registries.md");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut missing = Vec::new();
     let mut seen = 0;
@@ -188,7 +189,10 @@ fn every_code_is_documented() {
                         && !of_writer
                     {
                         seen += 1;
-                        if !text.contains(&format!("`{code}`")) && !missing.contains(&code) {
+                        let told = text.contains(&format!("`{code}`"))
+                            || (path.to_string_lossy().contains("store/registry/")
+                                && of_registries.contains(&format!("| {code} |")));
+                        if !told && !missing.contains(&code) {
                             missing.push(code);
                         }
                     }

@@ -1,0 +1,61 @@
+//! `dmoci pull`
+
+use std::num::NonZeroUsize;
+
+use super::network::RegistryArgs;
+use super::watcher::Watcher;
+use super::{Report, count, docker};
+use crate::diagnostic::{Exit, Failure};
+use crate::oci::platform::Platform;
+use crate::ops::export;
+use crate::ops::pull::{self, Request};
+use crate::ops::remote::Remote;
+use crate::store::{Subject, Transport};
+
+/// Fetch an image from a registry, whole
+///
+/// All platforms come, or one, with everything that refers to them: signatures, SBOMs, provenance. Nothing is written again, so all digests
+/// stay. Every blob is hashed; what was fetched before is not fetched again, and what was cut goes on where it was. A directory becomes an OCI
+/// image layout: it must be new, empty, or a layout that dmoci wrote, which is replaced.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:…; or any other image
+    #[arg(value_name = "SUBJECT")]
+    subject: Subject,
+    /// A directory, or oci-archive:FILE
+    #[arg(short, long, value_name = "DIR|ARCHIVE")]
+    output: Subject,
+    /// Only this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
+    report.status("Pulling", &args.subject);
+    let (network, watch) = (args.registry.network(), Watcher::new(report));
+    let remote = Remote { network: &network, watch: &watch };
+    let subject = docker::located(args.subject)?;
+    let name = subject.to_string();
+    let is_layout = matches!(args.output.transport(), Transport::Bare | Transport::Oci)
+        && (args.output.tag(), args.output.digest()) == (None, None);
+    let (images, what) = if is_layout {
+        let output = args.output.path().to_owned();
+        let done = pull::pull(&Request { subject, output, platform: args.platform }, &remote)?;
+        (done.images, format!("{}, {} bytes", count(done.blobs, "blob", "blobs"), done.bytes))
+    } else {
+        let request = export::Request {
+            subject,
+            output: args.output.clone(),
+            platform: args.platform,
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        };
+        let done = export::export(&request, &remote)?;
+        (done.images, format!("{} bytes", done.size))
+    };
+    let rows: Vec<_> = images.iter().map(|image| ("image", name.clone(), image.digest.to_string())).collect();
+    report.rows(&rows);
+    report.status("Finished", format!("{}: {what}", args.output));
+    Ok(Exit::Done)
+}

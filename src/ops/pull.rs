@@ -1,0 +1,111 @@
+//! `dmoci pull`: an image, with all that refers to it, into a layout.
+
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use dmoci_layers::{Digest, Hasher};
+use rustix::fs::{AtFlags, CWD};
+
+use super::content::{Content, Wanted};
+use super::remote::Remote;
+use crate::diagnostic::Failure;
+use crate::oci::Descriptor;
+use crate::oci::platform::Platform;
+use crate::store::archive::write::BlobSource;
+use crate::store::layout::write::{LayoutWriter, OutputError};
+use crate::store::registry::Which;
+use crate::store::{ImageStore, StoreError, Subject};
+
+/// What to pull, and where to.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The image.
+    pub subject: Subject,
+    /// The directory that becomes the layout.
+    pub output: PathBuf,
+    /// Only this platform.
+    pub platform: Option<Platform>,
+}
+
+/// What was pulled.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// What `index.json` names, lists of referrers apart.
+    pub images: Vec<Descriptor>,
+    /// How many blobs there are.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Pulls. The layout that was there stays until the new one is complete.
+pub fn pull(request: &Request, remote: &Remote<'_>) -> Result<Pulled, Failure> {
+    crate::sha256::provide();
+    let waits = || remote.watch.status("Blocking", "waiting for another run that writes the same directory");
+    let writer = LayoutWriter::layout(&request.output, waits)?;
+    match fill(request, remote, &writer) {
+        Ok((index, pulled)) => {
+            writer.finish(&index, &[])?;
+            Ok(pulled)
+        }
+        Err(failure) => {
+            writer.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn fill(request: &Request, remote: &Remote<'_>, writer: &LayoutWriter) -> Result<(Vec<u8>, Pulled), Failure> {
+    let subject = &request.subject;
+    let which = Which { platform: request.platform.as_ref(), layers: true, referrers: true };
+    let store = remote.open(subject, which)?.sound()?;
+    let wanted = Wanted { tag: subject.tag(), digest: subject.digest(), platform: request.platform.as_ref() };
+    let content = Content::oci(&store, wanted)?;
+    let (index, blobs) = content.parts();
+    let mut bytes = 0;
+    for (digest, source) in blobs {
+        if let BlobSource::Store(size) = source {
+            write(&store, digest, *size, writer)?;
+            bytes += size;
+        }
+    }
+    let pulled = Pulled { images: content.images.clone(), blobs: blobs.len(), bytes };
+    Ok((index.to_vec(), pulled))
+}
+
+/// One blob: the very file of the download cache where that can be, else a copy that is hashed on its way.
+fn write(store: &ImageStore, digest: &Digest, size: u64, writer: &LayoutWriter) -> Result<(), Failure> {
+    let failed = |source| OutputError::Io { path: writer.blob(digest), source };
+    if let Some(file) = store.held(digest)
+        && writer.adopt(digest, |path| Ok(link(file, path))).map_err(failed)?
+    {
+        return Ok(());
+    }
+    let mut blob = store.open_blob(digest)?.take(size.saturating_add(1));
+    let mut file = writer.begin().map_err(failed)?;
+    let (mut hasher, mut copied, mut buffer) = (Hasher::new(digest.algorithm()), 0, vec![0; 256 << 10]);
+    loop {
+        let count = match blob.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(StoreError::Io { path: store.place().to_owned(), source }.into()),
+        };
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(failed)?;
+        copied += count as u64;
+    }
+    let found = hasher.finish();
+    if found != *digest || copied != size {
+        let (place, expected) = (store.place().to_owned(), digest.clone());
+        return Err(StoreError::Digest { place, expected, found: Box::new(found) }.into());
+    }
+    Ok(writer.commit(file, digest).map_err(failed)?)
+}
+
+/// Gives an open file another name; false where that cannot be.
+fn link(file: &std::fs::File, path: &Path) -> bool {
+    use std::os::fd::AsRawFd as _;
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok()
+}

@@ -1,0 +1,64 @@
+//! Images in registries, for every command that takes one.
+
+use std::time::Duration;
+
+use super::lock::Network;
+use super::plan::Watch;
+use crate::cache::Downloads;
+use crate::diagnostic::Failure;
+use crate::fetch::{Cause, Fetcher, Listener};
+use crate::store::registry::{self, Repository, Which};
+use crate::store::{ImageStore, Subject};
+use crate::url::Url;
+
+/// How registries are reached.
+pub struct Remote<'a> {
+    /// The network.
+    pub network: &'a Network<'a>,
+    /// Who is told how it goes.
+    pub watch: &'a dyn Watch,
+}
+
+impl Remote<'_> {
+    /// Opens what a subject names, here or in a registry; of the latter only what is wanted is fetched.
+    pub(super) fn open(&self, subject: &Subject, which: Which<'_>) -> Result<ImageStore, Failure> {
+        let Some(name) = subject.name() else { return Ok(ImageStore::open(subject)?) };
+        let listener = Told(self.watch);
+        let fetcher = self.fetcher(&listener)?;
+        let repository = Repository::connect(&fetcher, name, false)?;
+        let store = registry::open(&repository, subject.tag(), subject.digest(), which)?;
+        self.watch.all_fetched();
+        Ok(store)
+    }
+
+    /// What fetches, and tells this listener.
+    fn fetcher<'l>(&'l self, listener: &'l Told<'l>) -> Result<Fetcher<'l>, Failure> {
+        let downloads = Downloads::open(self.network.downloads()?)?;
+        Ok(Fetcher::new(self.network.settings.clone(), downloads, self.network.surroundings, listener))
+    }
+}
+
+/// Tells the one who watches the command.
+struct Told<'a>(&'a dyn Watch);
+
+impl Listener for Told<'_> {
+    fn begin(&self, url: &Url) {
+        self.0.detail("Fetching", &url.to_string());
+    }
+
+    fn expect(&self, bytes: u64) {
+        self.0.fetching(bytes);
+    }
+
+    fn receive(&self, bytes: u64) {
+        self.0.fetched(bytes);
+    }
+
+    fn retry(&self, url: &Url, cause: &Cause, wait: Duration) {
+        self.0.status("Retrying", &format!("{url} in {:.1} s: {cause}", wait.as_secs_f64()));
+    }
+
+    fn blocked(&self, url: &Url) {
+        self.0.status("Blocking", &format!("waiting for another run that fetches {url}"));
+    }
+}

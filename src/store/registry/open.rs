@@ -1,0 +1,263 @@
+//! An image of a registry as an [`ImageStore`]: its documents in memory, its other blobs in the download cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dmoci_layers::Digest;
+use serde_json::json;
+
+use super::super::{Backing, Blob, Form, ImageStore};
+use super::{Document, Named, RegistryError, Repository, is_absent};
+use crate::fetch::Wanted;
+use crate::limits;
+use crate::oci::index::Index;
+use crate::oci::manifest::Manifest;
+use crate::oci::media_type::{self, Kind};
+use crate::oci::platform::Platform;
+use crate::oci::reference::referrers_tag;
+use crate::oci::{Descriptor, PlatformFields, json};
+
+/// What of an image is fetched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Which<'p> {
+    /// Only what an index has for this platform.
+    pub platform: Option<&'p Platform>,
+    /// Layers too, and whatever else manifests name; else only configurations of images.
+    pub layers: bool,
+    /// All that refers to the image or to a manifest of it, with what that names.
+    pub referrers: bool,
+}
+
+/// Fetches what a tag or a digest names; the digest when there are both.
+pub fn open(
+    repository: &Repository<'_>,
+    tag: Option<&str>,
+    digest: Option<&Digest>,
+    which: Which<'_>,
+) -> Result<ImageStore, RegistryError> {
+    let root = match (digest, tag) {
+        (Some(digest), _) => repository.manifest(Named::Digest(digest))?,
+        (None, tag) => repository.manifest(Named::Tag(tag.unwrap_or("latest")))?,
+    };
+    let mut walk = Walk { repository, which, documents: BTreeMap::new(), bytes: 0, blobs: BTreeMap::new() };
+    let descriptor = root.descriptor.clone();
+    walk.add(root)?;
+    let mut named = vec![match tag {
+        Some(tag) => descriptor.clone().annotate(TAG, tag),
+        None => descriptor,
+    }];
+    if which.referrers {
+        named.extend(walk.referrers()?);
+    }
+    walk.store(&named)
+}
+
+const TAG: &str = "org.opencontainers.image.ref.name";
+
+/// What was fetched so far.
+struct Walk<'a, 'r> {
+    repository: &'a Repository<'r>,
+    which: Which<'a>,
+    documents: BTreeMap<Digest, Vec<u8>>,
+    bytes: u64,
+    /// What manifests name, and is still to be fetched.
+    blobs: BTreeMap<Digest, Descriptor>,
+}
+
+impl Walk<'_, '_> {
+    /// Keeps a document and fetches all manifests below it, level by level.
+    fn add(&mut self, root: Document) -> Result<(), RegistryError> {
+        let mut level = vec![root];
+        for depth in 0.. {
+            let mut below: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+            for document in level {
+                for descriptor in self.keep(document)? {
+                    if !self.documents.contains_key(&descriptor.digest) {
+                        below.insert(descriptor.digest.clone(), descriptor);
+                    }
+                }
+            }
+            if below.is_empty() {
+                break;
+            }
+            if depth >= limits::INDEX_DEPTH || self.documents.len() + below.len() > limits::DESCRIPTORS {
+                return Err(self.graph("indexes nest too deep or list too many manifests"));
+            }
+            level = self.fetch(below.into_values().collect())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a document; the manifests that it lists, of those that are wanted.
+    fn keep(&mut self, document: Document) -> Result<Vec<Descriptor>, RegistryError> {
+        let Document { descriptor, bytes } = document;
+        self.count(bytes.len() as u64)?;
+        // What cannot be read strictly is told by whoever uses the store.
+        let value = json::parse(&bytes).unwrap_or_default();
+        let mut below = Vec::new();
+        match descriptor.kind() {
+            Kind::Index => {
+                let listed = Index::read(&value, &mut Vec::new()).map(|index| index.manifests);
+                below = listed.unwrap_or_default();
+                below.retain(|one| {
+                    matches!(one.kind(), Kind::Index | Kind::Manifest)
+                        && self.is_wanted(one.platform.as_ref())
+                });
+            }
+            _ => {
+                if let Some(manifest) = Manifest::read(&value, &mut Vec::new()) {
+                    let config = (self.which.layers || manifest.is_image()).then_some(manifest.config);
+                    let layers = if self.which.layers { manifest.layers } else { Vec::new() };
+                    for blob in config.into_iter().chain(layers) {
+                        self.blobs.insert(blob.digest.clone(), blob);
+                    }
+                }
+            }
+        }
+        self.documents.insert(descriptor.digest, bytes);
+        Ok(below)
+    }
+
+    /// True when an index has it for the platform that is wanted, or does not say for which.
+    fn is_wanted(&self, platform: Option<&PlatformFields>) -> bool {
+        let (Some(wanted), Some(fields)) = (self.which.platform, platform) else { return true };
+        Platform::new(&fields.os, &fields.architecture, fields.variant.as_deref())
+            .is_ok_and(|own| own == *wanted)
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), RegistryError> {
+        self.bytes += bytes;
+        match self.bytes > limits::REGISTRY_DOCUMENTS {
+            true => Err(self.graph("its documents are too large together")),
+            false => Ok(()),
+        }
+    }
+
+    fn graph(&self, why: &str) -> RegistryError {
+        self.repository.unusable("read the image of", "E-GRAPH", why.into())
+    }
+
+    /// Fetches these manifests. What an index lists and the registry does not have is left out: an index may be sparse.
+    fn fetch(&self, wanted: Vec<Descriptor>) -> Result<Vec<Document>, RegistryError> {
+        let fetched = parallel(&wanted, |descriptor| {
+            let named = Named::Digest(&descriptor.digest);
+            let action = format!("read the manifest {named} of");
+            Ok(self.repository.look_up(named, &action)?.ok().map(|mut document| {
+                // What its type is said to be where it is listed: that of a document that does not say is a guess.
+                document.descriptor.media_type.clone_from(&descriptor.media_type);
+                document
+            }))
+        })?;
+        Ok(fetched.into_iter().flatten().collect())
+    }
+
+    /// What refers to the documents that there are, and to these in turn; a list for each document, under its tag.
+    fn referrers(&mut self) -> Result<Vec<Descriptor>, RegistryError> {
+        let mut lists = Vec::new();
+        let mut asked: BTreeSet<Digest> = BTreeSet::new();
+        for _ in 0..=limits::REFERRER_DEPTH {
+            let subjects: Vec<Digest> =
+                self.documents.keys().filter(|digest| !asked.contains(*digest)).cloned().collect();
+            if subjects.is_empty() {
+                return Ok(lists);
+            }
+            let found = parallel(&subjects, |subject| self.repository.referrers(subject))?;
+            asked.extend(subjects.iter().cloned());
+            for (subject, referrers) in subjects.iter().zip(found).filter(|(_, found)| !found.is_empty()) {
+                let new: Vec<Descriptor> = referrers
+                    .iter()
+                    .filter(|one| !self.documents.contains_key(&one.digest))
+                    .cloned()
+                    .collect();
+                for document in self.fetch(new)? {
+                    self.add(document)?;
+                }
+                let here: Vec<Descriptor> =
+                    referrers.into_iter().filter(|one| self.documents.contains_key(&one.digest)).collect();
+                if here.is_empty() {
+                    continue;
+                }
+                let bytes = list(&here);
+                let descriptor = Descriptor::of(media_type::INDEX, &bytes);
+                self.count(bytes.len() as u64)?;
+                asked.insert(descriptor.digest.clone());
+                self.documents.insert(descriptor.digest.clone(), bytes);
+                lists.push(descriptor.annotate(TAG, referrers_tag(subject)));
+            }
+        }
+        Err(self.graph("its referrers refer to one another too deep"))
+    }
+
+    /// Fetches what is left, and gives it all.
+    fn store(self, named: &[Descriptor]) -> Result<ImageStore, RegistryError> {
+        let repository = self.repository;
+        let mut blobs: BTreeMap<Digest, Blob> =
+            self.documents.into_iter().map(|(digest, bytes)| (digest, Blob::Memory(bytes.into()))).collect();
+        let wanted: Vec<&Descriptor> =
+            self.blobs.values().filter(|blob| !blobs.contains_key(&blob.digest)).collect();
+        let files: Vec<Wanted> =
+            wanted.iter().map(|blob| repository.wanted(blob)).collect::<Result<_, _>>()?;
+        let fetched = repository.fetcher.files(&files).map_err(|source| {
+            let action = match is_absent(&source) {
+                true => "read a blob that a manifest names in",
+                false => "read a blob of",
+            };
+            repository.failed(action, source)
+        })?;
+        for (blob, file) in wanted.iter().zip(fetched) {
+            let held = Blob::Held { file: Arc::clone(file.file()), size: file.size() };
+            blobs.insert(blob.digest.clone(), held);
+        }
+        Ok(ImageStore {
+            form: Form::Registry,
+            place: format!("docker://{}", repository.name).into(),
+            layout_file: None,
+            index: list(named),
+            docker_manifest: None,
+            blobs,
+            strays: Vec::new(),
+            problems: Vec::new(),
+            members: Vec::new(),
+            backing: Backing::Fetched,
+            whole_compressed: false,
+            streamed: false,
+        })
+    }
+}
+
+/// An index of these.
+fn list(manifests: &[Descriptor]) -> Vec<u8> {
+    json::canonical(&json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::INDEX,
+        "manifests": manifests.iter().map(Descriptor::to_value).collect::<Vec<_>>(),
+    }))
+}
+
+/// Does this with each item, several at a time; what comes out is in their order, or is the first error.
+fn parallel<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let results: Mutex<Vec<Option<Result<R, E>>>> = Mutex::new(items.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..limits::CONNECTIONS.min(items.len()) {
+            scope.spawn(|| {
+                while failed.load(Ordering::Relaxed) == 0 {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(number) else { return };
+                    let result = work(item);
+                    failed.fetch_add(usize::from(result.is_err()), Ordering::Relaxed);
+                    results.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(result);
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if failed.into_inner() > 0 {
+        results.retain(|result| matches!(result, Some(Err(_))));
+    }
+    results.into_iter().flatten().collect()
+}

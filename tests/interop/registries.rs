@@ -1,0 +1,173 @@
+//! Debian's docker-registry, filled and read by skopeo and crane.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use dmoci_layers::Digest;
+
+use crate::support::{Guard, Place, command, dmoci, exits, have, path_of, run, service};
+
+/// What it needs.
+const PEERS: &[&str] = &["setpriv", "docker-registry", "skopeo"];
+
+/// `user` with the password `secret-word`, by `htpasswd -B`.
+const HTPASSWD: &str = "user:$2y$05$OHK7QlkeX/rkE8eMSeEdr.9ML38Nsb2XwNz/c8bawz3cn5YNgH6.S\n";
+
+/// A registry of the test's own.
+struct Registry {
+    host: String,
+    place: Place,
+    // Stopped before its directory goes.
+    _server: Guard,
+}
+
+impl Registry {
+    /// Plain, and open to all.
+    #[track_caller]
+    fn start() -> Registry {
+        Registry::with(Place::new(), "")
+    }
+
+    /// With TLS of an authority of its own (`ca.pem`), and a password.
+    #[track_caller]
+    fn closed() -> Registry {
+        let place = Place::new();
+        let authority = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        fs::write(place.path("ca.pem"), params.clone().self_signed(&authority).unwrap().pem()).unwrap();
+        let issuer = rcgen::Issuer::new(params, authority);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        fs::write(place.path("cert.pem"), own.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        fs::write(place.path("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(place.path("htpasswd"), HTPASSWD).unwrap();
+        let path = |name: &str| place.path(name).display().to_string();
+        let more = format!(
+            "  tls: {{certificate: {}, key: {}}}\nauth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+            path("cert.pem"),
+            path("key.pem"),
+            path("htpasswd")
+        );
+        Registry::with(place, &more)
+    }
+
+    #[track_caller]
+    fn with(place: Place, more: &str) -> Registry {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = format!("127.0.0.1:{port}");
+        let storage = place.path("storage").display().to_string();
+        let config = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}\n\
+             http:\n  addr: {host}\n{more}"
+        );
+        fs::write(place.path("config.yml"), config).unwrap();
+        let mut server = service(path_of("docker-registry").unwrap());
+        server.arg("serve").arg(place.path("config.yml"));
+        let ready = || TcpStream::connect(&host).is_ok();
+        let guard = Guard::start(&mut server, &place.path("log"), ready);
+        Registry { host, place, _server: guard }
+    }
+
+    fn subject(&self, rest: &str) -> String {
+        format!("docker://{}/{rest}", self.host)
+    }
+
+    /// dmoci with a cache of this registry's, and its credentials and authority where it has these.
+    fn dmoci(&self, command: &str) -> Command {
+        let mut dmoci = dmoci();
+        dmoci.arg(command).env("XDG_CACHE_HOME", self.place.path("cache"));
+        if self.place.path("ca.pem").exists() {
+            let auth = dmoci::base64::encode(b"user:secret-word");
+            let file = self.place.path("auth.json");
+            fs::write(&file, format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, self.host)).unwrap();
+            dmoci.env("REGISTRY_AUTH_FILE", file).arg("--ca-file").arg(self.place.path("ca.pem"));
+        }
+        dmoci
+    }
+
+    fn skopeo(&self, arguments: &[&str]) -> Command {
+        let mut skopeo = command("skopeo");
+        skopeo.arg("--insecure-policy").args(arguments);
+        skopeo
+    }
+}
+
+/// The example of the README's tour: two platforms.
+fn example(place: &Place) -> String {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hello");
+    run(dmoci().arg("build").arg("-C").arg(&fixture).arg("-o").arg(place.path("dist")));
+    place.path("dist/image").display().to_string()
+}
+
+/// Names and content of all blobs of a layout.
+fn blobs(layout: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found: Vec<_> = fs::read_dir(layout.join("blobs/sha256"))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_skopeo_pushed_is_pulled() {
+    if !have(PEERS) {
+        return;
+    }
+    let (registry, place) = (Registry::start(), Place::new());
+    let image = example(&place);
+    let subject = registry.subject("acme/hello:1.0.0");
+    let source = format!("oci:{image}:1.0.0");
+    run(&mut registry.skopeo(&["copy", "--all", "--dest-tls-verify=false", &source, &subject]));
+    run(registry.dmoci("pull").arg(&subject).arg("-o").arg(place.path("got")));
+    assert_eq!(blobs(&place.path("got")), blobs(Path::new(&image)));
+    let raw = run(&mut registry.skopeo(&["inspect", "--tls-verify=false", "--raw", &subject]));
+    let digest = Digest::sha256(raw.as_bytes());
+    let pinned = registry.subject(&format!("acme/hello@{digest}"));
+    run(registry.dmoci("verify").arg(&pinned));
+    run(registry.dmoci("diff").arg(&pinned).arg(&image));
+    let shown = run(registry.dmoci("inspect").arg(&subject).args(["--platform", "linux/arm64", "--files"]));
+    assert!(shown.contains("/usr/bin/hello"), "{shown}");
+    // skopeo reads the layout.
+    run(registry
+        .skopeo(&["copy", "--all", &format!("oci:{}:1.0.0", place.path("got").display()), "dir:x"])
+        .current_dir(&place));
+    let manifest = fs::read(place.path("x/manifest.json")).unwrap();
+    assert_eq!(Digest::sha256(&manifest), digest);
+    // And, as Docker's types, what it converts.
+    let docker = registry.subject("acme/hello:docker");
+    let single = format!("oci:{image}:1.0.0");
+    run(&mut registry.skopeo(&["copy", "--format", "v2s2", "--dest-tls-verify=false", &single, &docker]));
+    run(registry.dmoci("pull").arg(&docker).arg("-o").arg(place.path("docker")));
+    run(registry.dmoci("verify").arg("--integrity-only").arg(place.path("docker")));
+    let missing =
+        exits(registry.dmoci("pull").arg(registry.subject("acme/hello:2")).arg("-o").arg("x"), 6).err;
+    assert!(missing.contains("E-REGISTRY-MISSING") && missing.contains("1.0.0, docker"), "{missing}");
+}
+
+#[test]
+fn a_password_and_a_certificate_of_its_own() {
+    if !have(PEERS) {
+        return;
+    }
+    let (registry, place) = (Registry::closed(), Place::new());
+    let image = example(&place);
+    let subject = registry.subject("hello:1.0.0");
+    let login = ["--dest-creds", "user:secret-word", "--dest-tls-verify=false"];
+    run(registry.skopeo(&["copy", "--all"]).args(login).arg(format!("oci:{image}:1.0.0")).arg(&subject));
+    run(registry.dmoci("pull").arg(&subject).arg("-o").arg(place.path("got")));
+    assert_eq!(blobs(&place.path("got")), blobs(Path::new(&image)));
+    // Without the one or the other.
+    let none = exits(registry.dmoci("inspect").arg(&subject).env("REGISTRY_AUTH_FILE", "/dev/null"), 6).err;
+    assert!(none.contains("E-REGISTRY-DENIED") && none.contains("no credentials"), "{none}");
+    let untrusted =
+        exits(dmoci().arg("inspect").arg(&subject).env("XDG_CACHE_HOME", place.path("cache")), 6).err;
+    assert!(untrusted.contains("E-FETCH-TLS") && untrusted.contains("--ca-file"), "{untrusted}");
+    assert!(![none, untrusted].iter().any(|text| text.contains("secret-word")));
+}
