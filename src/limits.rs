@@ -215,6 +215,9 @@ pub const PYTHON_FILE_BYTES: usize = 64 << 10;
 /// The most bytes that all addresses of one page may have together: 64 MiB.
 pub const PYTHON_LINK_BYTES: usize = 64 << 20;
 
+/// The most specifiers of versions of Python that one page may give its files together.
+pub const PYTHON_LINK_SPECIFIERS: usize = 1_000_000;
+
 /// The most requirements that requirements files may have together.
 pub const PYTHON_PACKAGES: usize = 100_000;
 

@@ -52,9 +52,10 @@ pub enum SimpleError {
     Encoding,
     /// It has too many links, or too long ones.
     #[error(
-        "it answers with more than {} files of one project, or with {} bytes of addresses",
+        "it answers with more than {} files of one project, {} bytes of addresses or {} specifiers",
         limits::PYTHON_LINKS,
-        limits::PYTHON_LINK_BYTES
+        limits::PYTHON_LINK_BYTES,
+        limits::PYTHON_LINK_SPECIFIERS
     )]
     Many,
 }
@@ -94,6 +95,8 @@ struct Links<'a> {
     found: Vec<Link>,
     /// Bytes of all addresses together.
     bytes: usize,
+    /// What is said of Python for all files together.
+    specifiers: usize,
 }
 
 impl Links<'_> {
@@ -107,7 +110,10 @@ impl Links<'_> {
         if let Location::Url(url) = &link.location {
             self.bytes += url.bare().len() + url.fragment().unwrap_or_default().len();
         }
-        if self.found.len() == limits::PYTHON_LINKS || self.bytes > limits::PYTHON_LINK_BYTES {
+        self.specifiers += link.requires_python.as_ref().map_or(0, |all| all.len());
+        let full =
+            self.found.len() == limits::PYTHON_LINKS || self.specifiers > limits::PYTHON_LINK_SPECIFIERS;
+        if full || self.bytes > limits::PYTHON_LINK_BYTES {
             return Err(SimpleError::Many);
         }
         self.found.push(link);
@@ -125,7 +131,7 @@ pub fn parse(
 ) -> Result<Vec<Link>, SimpleError> {
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let text = std::str::from_utf8(body).map_err(|_| SimpleError::Encoding)?;
-    let mut links = Links { project, found: Vec::new(), bytes: 0 };
+    let mut links = Links { project, found: Vec::new(), bytes: 0, specifiers: 0 };
     match kind.as_str() {
         "application/vnd.pypi.simple.v1+json" | "application/json" => json(address, text, &mut links)?,
         "application/vnd.pypi.simple.v1+html" | "text/html" | "application/xhtml+xml" => {
@@ -483,6 +489,12 @@ mod tests {
         assert_eq!(of(&format!("{base}{}", link(100)), "text/html").unwrap().len(), 100);
         assert_eq!(of(&format!("{base}{}", link(9000)), "text/html"), Err(SimpleError::Many));
         assert_eq!(of(&link(limits::PYTHON_LINKS + 1), "text/html"), Err(SimpleError::Many));
+        let python = |count: usize| {
+            let all = format!("<a href=a-1.zip data-requires-python='{}'>", [">1"; 1000].join(","));
+            of(&all.repeat(count), "text/html").map(|links| links.len())
+        };
+        let most = limits::PYTHON_LINK_SPECIFIERS / 1000;
+        assert_eq!((python(most), python(most + 1)), (Ok(most), Err(SimpleError::Many)));
         let elsewhere = format!("{base}{}", "<a href=b-1-py3-none-any.whl>".repeat(9000));
         assert_eq!(of(&elsewhere, "text/html"), Ok(vec![]));
 
