@@ -215,7 +215,7 @@ impl Supply for Online<'_> {
 }
 
 /// How many of several files are shown with their places.
-const PLACES: usize = 10;
+const PLACES: usize = 5;
 
 /// The error with the places of what could not be fetched.
 fn failure(error: FetchError, needs: &[WheelNeed]) -> Failure {

@@ -9,12 +9,24 @@ pub struct PythonError {
     message: String,
     places: Vec<Place>,
     help: Option<String>,
-    /// What makes a wheel that is not there.
-    command: Option<String>,
+    /// What is known of a project that has no wheel.
+    missing: Option<Box<Missing>>,
+}
+
+/// What is known of a project that has no wheel.
+#[derive(Debug)]
+enum Missing {
+    /// This command makes one.
+    Command(String),
+    /// There are others of it.
+    There { project: String, found: String },
 }
 
 /// How many of several problems are shown.
 const SHOWN: usize = 20;
+
+/// Of how many of several projects it is shown what there is.
+const SHOWN_THERE: usize = 4;
 
 /// The kinds of problems, each with a code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +66,7 @@ pub enum Kind {
 impl PythonError {
     /// A problem of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> PythonError {
-        PythonError { kind, message: message.into(), places: Vec::new(), help: None, command: None }
+        PythonError { kind, message: message.into(), places: Vec::new(), help: None, missing: None }
     }
 
     /// With a place in a file of the user.
@@ -71,7 +83,13 @@ impl PythonError {
 
     /// With the command that makes the wheel that is not there; the help says it too.
     pub(super) fn with_command(mut self, command: String) -> PythonError {
-        self.command = Some(command);
+        self.missing = Some(Box::new(Missing::Command(command)));
+        self
+    }
+
+    /// With what there is of a project instead; the help ends with it.
+    pub(super) fn with_there(mut self, project: &str, found: String) -> PythonError {
+        self.missing = Some(Box::new(Missing::There { project: project.to_owned(), found }));
         self
     }
 
@@ -92,11 +110,20 @@ impl PythonError {
         for error in errors.iter().take(SHOWN) {
             let labelled = |place: &Place| Place { label: error.message.clone(), ..place.clone() };
             places.extend(error.places.first().map(labelled));
-            let help = error.help.clone().filter(|help| error.command.is_none() && !helps.contains(help));
-            helps.extend(help);
+            let is_command = matches!(error.missing.as_deref(), Some(Missing::Command(_)));
+            helps.extend(error.help.clone().filter(|help| !is_command && !helps.contains(help)));
         }
-        let commands: Vec<&str> =
-            errors.iter().filter_map(|error| error.command.as_deref()).take(SHOWN).collect();
+        let missing = || errors.iter().filter_map(|error| error.missing.as_deref());
+        let there = missing().filter_map(|missing| match missing {
+            Missing::There { project, found } => Some(format!("of {project} there are {found}")),
+            Missing::Command(_) => None,
+        });
+        helps.extend(there.take(SHOWN_THERE));
+        let commands = missing().filter_map(|missing| match missing {
+            Missing::Command(command) => Some(command.as_str()),
+            Missing::There { .. } => None,
+        });
+        let commands: Vec<&str> = commands.take(SHOWN).collect();
         if !commands.is_empty() {
             let commands = commands.join("\n  ");
             helps.push(format!("make wheels and say `wheels = \"wheels\"`:\n  {commands}"));
@@ -151,7 +178,12 @@ impl Diagnostic for PythonError {
     }
 
     fn help(&self) -> Option<String> {
-        self.help.clone()
+        let there = match self.missing.as_deref() {
+            Some(Missing::There { found, .. }) => Some(format!("there are {found}")),
+            _ => None,
+        };
+        let lines: Vec<String> = self.help.clone().into_iter().chain(there).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
     fn places(&self) -> Vec<Place> {

@@ -292,14 +292,15 @@ pub(super) fn no_wheel(asked: &Asked<'_>, what: &str, files: &[&WheelName], plac
     let suits = |tags: &TargetTags| files.iter().any(|file| tags.rank(&file.tags).is_some());
     let libc = match asked.with_libc.iter().any(suits) {
         true => {
-            "none is assumed: say which C library there will be, such as `libc = \"glibc-2.36\"` or \"musl-1.2\"\n"
+            "no C library is assumed: say which there will be, such as `libc = \"glibc-2.36\"` or \"musl-1.2\"\n"
         }
         false => "",
     };
     let found = few(tags.iter());
     PythonError::new(Kind::Wheel, format!("{what} has no wheel for {}", asked.target))
         .at(place)
-        .with_help(format!("{libc}looked for {}\nthere are {found}", asked.tags.summary()))
+        .with_help(format!("{libc}looked for {}", asked.tags.summary()))
+        .with_there(what, found)
 }
 
 /// An error about something that is for another Python than the target has.

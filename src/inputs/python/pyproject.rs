@@ -31,6 +31,8 @@ pub struct Pyproject {
     pub(super) groups: Lists,
     /// Projects for which `tool.uv.sources` says something.
     pub(super) sources: BTreeSet<Name>,
+    /// All requirements could be read.
+    pub(super) whole: bool,
 }
 
 impl Pyproject {
@@ -42,27 +44,27 @@ impl Pyproject {
         let Some(At { value: name, .. }) = project.name("name")? else { return Ok(None) };
         let made_up: BTreeSet<&str> = project.texts("dynamic")?.into_iter().map(|at| at.value).collect();
         let is_said = |key: &str| !made_up.contains(key);
+        let mut whole = true;
         let dependencies = match is_said("dependencies") {
-            true => Some(requirements(&project, "dependencies")?),
+            true => Some(requirements(&project, "dependencies", &mut whole)?),
             false => None,
         };
         let optional = match is_said("optional-dependencies") {
-            true => Some(lists(project.table("optional-dependencies")?.as_ref())?),
+            true => Some(lists(project.table("optional-dependencies")?.as_ref(), &mut whole)?),
             false => None,
         };
         let version = if is_said("version") { project.version("version")? } else { None };
         let uv = root.table("tool")?.map(|tool| tool.table("uv")).transpose()?.flatten();
-        let mut groups = groups(root.table("dependency-groups")?.as_ref())?;
+        let mut groups = groups(root.table("dependency-groups")?.as_ref(), &mut whole)?;
         let mut sources = BTreeSet::new();
         if let Some(uv) = uv {
             if uv.has("dev-dependencies") {
-                let dev = requirements(&uv, "dev-dependencies")?;
-                groups.extend(Name::parse("dev").map(|name| (name, dev)));
+                put(&mut groups, "dev", requirements(&uv, "dev-dependencies", &mut whole)?);
             }
             let table = uv.table("sources")?;
             sources.extend(table.iter().flat_map(Table::keys).filter_map(|(key, _)| Name::parse(key)));
         }
-        Ok(Some(Pyproject { name, version, dependencies, optional, groups, sources }))
+        Ok(Some(Pyproject { name, version, dependencies, optional, groups, sources, whole }))
     }
 
     /// Refuses another version of the project than this one.
@@ -80,12 +82,17 @@ impl Pyproject {
     }
 }
 
-fn requirements(table: &Table<'_>, key: &str) -> Result<Vec<At<Requirement>>, PythonError> {
-    Ok(table.texts(key)?.into_iter().filter_map(requirement).collect())
+fn requirements(table: &Table<'_>, key: &str, whole: &mut bool) -> Result<Vec<At<Requirement>>, PythonError> {
+    Ok(parsed(table.texts(key)?, whole))
 }
 
-fn requirement(At { value, span }: At<&str>) -> Option<At<Requirement>> {
-    Requirement::parse(value).ok().map(|value| At { value, span })
+/// Those that are requirements; when one is none, it is not the `whole`.
+fn parsed(texts: Vec<At<&str>>, whole: &mut bool) -> Vec<At<Requirement>> {
+    let count = texts.len();
+    let parse = |At { value, span }: At<&str>| Some(At { value: Requirement::parse(value).ok()?, span });
+    let list: Vec<At<Requirement>> = texts.into_iter().filter_map(parse).collect();
+    *whole &= list.len() == count;
+    list
 }
 
 /// Names may be written in several ways.
@@ -95,23 +102,23 @@ fn put(lists: &mut Lists, key: &str, list: Vec<At<Requirement>>) {
     }
 }
 
-fn lists(table: Option<&Table<'_>>) -> Result<Lists, PythonError> {
+fn lists(table: Option<&Table<'_>>, whole: &mut bool) -> Result<Lists, PythonError> {
     let mut lists: Lists = BTreeMap::new();
     let Some(table) = table else { return Ok(lists) };
     for (key, _) in table.keys() {
-        put(&mut lists, key, requirements(table, key)?);
+        put(&mut lists, key, requirements(table, key, whole)?);
     }
     Ok(lists)
 }
 
 /// The groups, each with what it includes.
-fn groups(table: Option<&Table<'_>>) -> Result<Lists, PythonError> {
+fn groups(table: Option<&Table<'_>>, whole: &mut bool) -> Result<Lists, PythonError> {
     let Some(table) = table else { return Ok(BTreeMap::new()) };
     let mut own: Lists = BTreeMap::new();
     let mut included: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     for (key, _) in table.keys() {
         let (texts, tables) = table.mixed(key)?;
-        put(&mut own, key, texts.into_iter().filter_map(requirement).collect());
+        put(&mut own, key, parsed(texts, whole));
         for inner in tables {
             if let (Some(name), Some(At { value, .. })) = (Name::parse(key), inner.name("include-group")?) {
                 included.entry(name).or_default().insert(value);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use dmoci_layers::Digest;
 
 use crate::diagnostic::{Diagnostic, Exit, Place, few};
+use crate::oci::platform::Platform;
 
 /// Why spec and lock file do not go together.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub(in crate::ops) enum PinError {
     Missing {
         file: PathBuf,
         /// What, and for which platform; never none.
-        inputs: Vec<String>,
+        inputs: Vec<(String, Platform)>,
         places: Vec<Place>,
     },
     /// A pin would have to change.
@@ -81,9 +82,13 @@ impl Diagnostic for PinError {
     }
 }
 
-fn lacking(inputs: &[String]) -> String {
+fn lacking(inputs: &[(String, Platform)]) -> String {
+    let with = |(name, platform): &(String, Platform)| format!("{name} for {platform}");
     match inputs {
-        [only] => only.clone(),
-        inputs => format!("{} inputs: {}", inputs.len(), few(inputs.iter())),
+        [only] => with(only),
+        [(_, first), ..] if inputs.iter().all(|(_, platform)| platform == first) => {
+            format!("{} inputs for {first}: {}", inputs.len(), few(inputs.iter().map(|(name, _)| name)))
+        }
+        inputs => format!("{} inputs: {}", inputs.len(), few(inputs.iter().map(with))),
     }
 }

@@ -330,8 +330,8 @@ impl Job<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        let inputs: BTreeSet<String> =
-            missing.iter().map(|need| format!("{} for {}", need.remote.url, need.platform)).collect();
+        let inputs: BTreeSet<(String, Platform)> =
+            missing.iter().map(|need| (need.remote.url.to_string(), need.platform.clone())).collect();
         let mut places: Vec<Place> = Vec::new();
         for need in &missing {
             let place = self.place(need, "");

@@ -21,7 +21,7 @@ use crate::spec::target::Input;
 use crate::url::Url;
 
 /// How many places are shown of what is missing.
-const PLACES: usize = 10;
+const PLACES: usize = 5;
 
 /// The wheels of a command, by what is pinned.
 pub(in crate::ops) struct Wheels<'a> {
@@ -74,17 +74,17 @@ impl<'a> Wheels<'a> {
         if missing.is_empty() {
             return Ok(found);
         }
-        let inputs = missing.iter().map(|need| format!("{} for {}", need.wheel.file, need.platform));
+        let inputs = missing.iter().map(|need| (need.wheel.file.to_string(), need.platform.clone()));
         Err(self.missing(inputs.collect(), missing.iter().flat_map(|need| need.places())))
     }
 
     /// The error for a page that would be asked for, to pin something that is not and may not be added.
     pub(in crate::ops) fn lacking(&self, purpose: &Purpose) -> PinError {
-        let input = format!("{} for {}", purpose.what, purpose.platform);
+        let input = (purpose.what.clone(), purpose.platform.clone());
         self.missing(vec![input], purpose.places.iter().cloned())
     }
 
-    fn missing(&self, inputs: Vec<String>, all: impl Iterator<Item = Place>) -> PinError {
+    fn missing(&self, inputs: Vec<(String, Platform)>, all: impl Iterator<Item = Place>) -> PinError {
         let mut places: Vec<Place> = Vec::new();
         for place in all {
             if places.len() < PLACES && !places.contains(&place) {

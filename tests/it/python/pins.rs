@@ -225,6 +225,19 @@ fn by_address(server: &Server, wheels: &[&Wheel]) -> String {
 }
 
 #[test]
+fn all_that_is_missing_is_named() {
+    let (a, b) = (wheel("a", "1.0"), wheel("b", "1.0"));
+    let server = index(&[a.clone(), b.clone()]);
+    let entry = format!("lock = \"pylock.toml\", {SAID}");
+    let project = Project::with_spec(&spec(&entry)).file("pylock.toml", by_address(&server, &[&a, &b]));
+    let both = "a-1.0-py3-none-any.whl, b-1.0-py3-none-any.whl\n";
+    let lacks = format!("dmoci.lock lacks 2 inputs for linux/amd64: {both}");
+    fails(project.dmoci(&["build", "--locked"]), 2, &["E-LOCK-MISSING", &lacks]);
+    let offline = format!("2 files are not in the cache, and the network is not used: {both}");
+    fails(project.dmoci(&["build", "--offline"]), 6, &["E-OFFLINE", &offline]);
+}
+
+#[test]
 fn a_lock_file_that_changes() {
     let (a, b) = (wheel("a", "1.0"), wheel("b", "1.0"));
     let server = index(&[a.clone(), b.clone()]);

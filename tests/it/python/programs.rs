@@ -152,7 +152,7 @@ fn no_c_library() {
         "E-PYTHON-WHEEL",
         &[
             "a 1.0 has no wheel for CPython 3.12.4 on x86_64",
-            "none is assumed: say which C library there will be, such as `libc = ",
+            "no C library is assumed: say which there will be, such as `libc = ",
         ],
     );
     project.write("pylock.toml", pylock(&[("a", "1.0", &[&own, &any])]));

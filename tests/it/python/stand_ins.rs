@@ -137,6 +137,7 @@ fn everything_that_has_no_wheel() {
                 "b 1.0 is there only as a source distribution",
                 "w 1.0 has no wheel for CPython 3.12.4",
                 "looked for cp312-cp312",
+                "of w 1.0 there are cp312-cp312-win_amd64",
                 "  pip wheel --no-deps --no-binary a --wheel-dir wheels a==1.0\n",
                 "  pip wheel --no-deps --no-binary b --wheel-dir wheels b==1.0\n",
             ],

@@ -67,7 +67,9 @@ pub(super) fn check(
         let message = format!("the version of {} is {version}, and was {locked}", package.name);
         return Err(stale(message, span));
     }
-    let (Some(dependencies), Some(optional)) = (&project.dependencies, &project.optional) else {
+    let (Some(dependencies), Some(optional), true) =
+        (&project.dependencies, &project.optional, project.whole)
+    else {
         return Ok(());
     };
     let Some(then) = locked(package, asked, part)? else { return Ok(()) };
@@ -268,8 +270,8 @@ mod tests {
             // What the target does not need, and what is not taken.
             ("\"colorama; ", "\"colorama>=7; "),
             ("dev = [\"pytest\"]", "dev = [\"pytest\", \"ruff\"]\nmore = [\"x\"]"),
-            // What cannot be read is left out; then it is the lock file that has something more, here for Windows.
-            ("\"colorama; sys_platform == 'win32'\"", "\"colorama = 1\""),
+            // What cannot be read here may be what uv has read.
+            ("\"colorama; sys_platform == 'win32'\"", "\"colorama = 1\", \"new\""),
             ("name = \"acme-app\"", "title = \"acme-app\""),
             ("[project]", "[other]"),
         ] {
@@ -283,6 +285,14 @@ mod tests {
         }
         let made_up = "[project]\nname = \"acme-app\"\nversion = \"1.2.0\"\ndynamic = [\"dependencies\"]\n";
         assert_eq!(said(LOCK, made_up, ""), None);
+    }
+
+    #[test]
+    fn older_ways_to_name_groups() {
+        let project = PROJECT.replace("default-groups = [\"docs\"]", "dev-dependencies = [\"ruff\"]");
+        let said =
+            said(&LOCK.replace("default-groups = [\"docs\"]", "default-groups = [\"dev\"]"), &project, "");
+        assert!(said.unwrap().starts_with("ruff is new @ pyproject.toml:13"));
     }
 
     #[test]
