@@ -3,7 +3,7 @@
 //! ```text
 //! cli      one file per command: arguments → ops → print.  The only place that prints, reads the
 //!                                                          environment or the clock, or exits
-//! ops      build wheel export pull inspect verify …           (joins what is below)
+//! ops      build wheel export pull push inspect verify …           (joins what is below)
 //! engine   assemble   verify   diff                        (may use every column)
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! columns  spec lock       inputs                store

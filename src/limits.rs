@@ -260,6 +260,9 @@ pub const TOKEN_BYTES: u64 = 256 << 10;
 /// How much is read of why a registry refuses: 64 KiB.
 pub const REFUSAL_BYTES: u64 = 64 << 10;
 
+/// How much of a blob is sent at once: 64 MiB. What is cut loses no more than that.
+pub const UPLOAD_PIECE: u64 = 64 << 20;
+
 /// How many pages a list of tags or referrers may have.
 pub const REGISTRY_PAGES: usize = 1000;
 

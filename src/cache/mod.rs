@@ -22,6 +22,7 @@
 mod blobs;
 mod downloads;
 mod sweep;
+mod uploads;
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read as _, Write as _};
@@ -38,6 +39,7 @@ use crate::limits;
 
 pub use downloads::{Downloaded, Downloads, Reserved};
 pub use sweep::Usage;
+pub use uploads::{Begun, Uploads};
 
 /// Part of every key: the form of the records, and what the code that made them understood.
 const FORM: &str = concat!("dmoci build cache 2 ", env!("CARGO_PKG_VERSION"));

@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod completions;
+mod copy;
 mod diff;
 mod differences;
 mod docker;
@@ -17,6 +18,7 @@ mod man;
 mod network;
 mod project;
 mod pull;
+mod push;
 mod report;
 mod schema;
 mod twice;
@@ -74,6 +76,8 @@ enum Command {
     Diff(diff::Args),
     Export(export::Args),
     Pull(pull::Args),
+    Push(push::Args),
+    Copy(copy::Args),
     Doctor(doctor::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -92,6 +96,8 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(args, report),
         Command::Export(args) => export::run(args, report),
         Command::Pull(args) => pull::run(args, report),
+        Command::Push(args) => push::run(args, report),
+        Command::Copy(args) => copy::run(args, report),
         Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),

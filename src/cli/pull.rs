@@ -8,6 +8,7 @@ use super::{Report, count, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::export;
+use crate::ops::lock::Network;
 use crate::ops::pull::{self, Request};
 use crate::ops::remote::Remote;
 use crate::store::{Subject, Transport};
@@ -34,21 +35,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     report.status("Pulling", &args.subject);
-    let (network, watch) = (args.registry.network(), Watcher::new(report));
-    let remote = Remote { network: &network, watch: &watch };
-    let subject = docker::located(args.subject)?;
+    let network = args.registry.network();
+    fetch(docker::located(args.subject)?, args.output, args.platform, &network, report)
+}
+
+/// Writes an image to where it is not in a registry.
+pub(super) fn fetch(
+    subject: Subject,
+    output: Subject,
+    platform: Option<Platform>,
+    network: &Network<'_>,
+    report: &Report,
+) -> Result<Exit, Failure> {
+    let watch = Watcher::new(report);
+    let remote = Remote { network, watch: &watch };
     let name = subject.to_string();
-    let is_layout = matches!(args.output.transport(), Transport::Bare | Transport::Oci)
-        && (args.output.tag(), args.output.digest()) == (None, None);
+    let is_layout = matches!(output.transport(), Transport::Bare | Transport::Oci)
+        && (output.tag(), output.digest()) == (None, None);
     let (images, what) = if is_layout {
-        let output = args.output.path().to_owned();
-        let done = pull::pull(&Request { subject, output, platform: args.platform }, &remote)?;
+        let output = output.path().to_owned();
+        let done = pull::pull(&Request { subject, output, platform }, &remote)?;
         (done.images, format!("{}, {} bytes", count(done.blobs, "blob", "blobs"), done.bytes))
     } else {
         let request = export::Request {
             subject,
-            output: args.output.clone(),
-            platform: args.platform,
+            output: output.clone(),
+            platform,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         };
         let done = export::export(&request, &remote)?;
@@ -56,6 +68,6 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     };
     let rows: Vec<_> = images.iter().map(|image| ("image", name.clone(), image.digest.to_string())).collect();
     report.rows(&rows);
-    report.status("Finished", format!("{}: {what}", args.output));
+    report.status("Finished", format!("{output}: {what}"));
     Ok(Exit::Done)
 }

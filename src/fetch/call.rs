@@ -1,13 +1,16 @@
 //! Requests to registries whose answers are small: sent again when they fail and that is no harm.
 
+use std::time::Duration;
+
 use ureq::http::{self, HeaderMap, HeaderName, header};
 
-use super::Fetcher;
 use super::auth::Scope;
 use super::error::{Cause, FetchError};
 use super::exchange::{Message, Payload, Trouble, challenge};
+use super::private::leads_inside;
 use super::retry::Attempts;
-use crate::url::Url;
+use super::{Fetcher, retry};
+use crate::url::{Scheme, Url};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub enum Method {
 }
 
 /// A request.
-pub struct Call<'a> {
+pub struct Call<'a, 'p> {
     /// What is done.
     pub method: Method,
     /// Where.
@@ -35,7 +38,7 @@ pub struct Call<'a> {
     /// Names, in lower case, and values of headers.
     pub headers: &'a [(&'static str, String)],
     /// What goes with it.
-    pub payload: Payload<'a>,
+    pub payload: Payload<'p>,
     /// Who does it and in which repository; without it nobody is told who asks.
     pub scope: Option<&'a Scope>,
     /// It may go over plain HTTP to other machines.
@@ -64,15 +67,64 @@ impl Reply {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// How long the server wants to be left alone.
+    pub fn asked(&self) -> Option<Duration> {
+        retry::asked(self.header("retry-after")?, self.header("date"))
+    }
+
     /// The texts of all headers of this name.
     pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 }
 
+/// Counts the attempts at something that takes several requests.
+#[derive(Debug, Default)]
+pub struct Tries(Attempts);
+
+impl Tries {
+    /// How many there were.
+    pub fn count(&self) -> u32 {
+        self.0.count()
+    }
+}
+
 impl Fetcher<'_> {
+    /// An attempt ended with this, so many bytes being there: waits, and says whether there is another attempt.
+    pub fn once_more(
+        &self,
+        tries: &mut Tries,
+        url: &Url,
+        there: u64,
+        cause: &Cause,
+        asked: Option<Duration>,
+    ) -> Result<bool, FetchError> {
+        match tries.0.next(self.patience(), there, asked, self.surroundings.chance()) {
+            Some(wait) => {
+                self.listener.retry(url, cause, wait);
+                self.pause(url, wait)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a registry may send from the one address to the other: not to where nothing is encrypted while it is itself, nor
+    /// into a private network that it is not in.
+    pub fn may_go(&self, from: &Url, to: &Url) -> Result<(), FetchError> {
+        let what = if (from.scheme(), to.scheme()) == (Scheme::Https, Scheme::Http) {
+            "which is not encrypted"
+        } else if leads_inside(from, to, self.web.is_proxied(to)) {
+            "which is in a private network, and it is not"
+        } else {
+            return Ok(());
+        };
+        let cause = Box::new(Cause::Redirect(format!("the server sends to {to}, {what}")));
+        Err(FetchError::Failed { url: Box::new(from.clone()), at: None, attempts: 1, cause })
+    }
+
     /// Sends a request to a registry. An error of the server that may pass is one when it did not.
-    pub fn call(&self, call: &Call<'_>) -> Result<Reply, FetchError> {
+    pub fn call(&self, call: &Call<'_, '_>) -> Result<Reply, FetchError> {
         if self.settings.offline {
             return Err(FetchError::Offline { urls: vec![call.url.clone()] });
         }
@@ -121,7 +173,7 @@ impl Fetcher<'_> {
         self.settings.plain_http
     }
 
-    fn once(&self, call: &Call<'_>) -> Result<Result<Reply, Trouble>, FetchError> {
+    fn once(&self, call: &Call<'_, '_>) -> Result<Result<Reply, Trouble>, FetchError> {
         let (message, web) = (message(call), &self.web);
         let answer = match web.send(&message, self.surroundings)? {
             Ok(answer) => answer,
@@ -152,14 +204,13 @@ impl Fetcher<'_> {
 
 impl Trouble {
     fn of(reply: &Reply) -> Trouble {
-        let asked =
-            reply.header("retry-after").and_then(|value| super::retry::asked(value, reply.header("date")));
+        let asked = reply.asked();
         let cause = Cause::Status { status: reply.status, asked: asked.map(|asked| asked.as_secs()) };
         Trouble { cause, elsewhere: None, asked }
     }
 }
 
-fn message<'a, 'p>(call: &'a Call<'p>) -> Message<'a, 'p> {
+fn message<'a, 'p>(call: &'a Call<'a, 'p>) -> Message<'a, 'p> {
     let method = match call.method {
         Method::Get => http::Method::GET,
         Method::Head => http::Method::HEAD,

@@ -161,7 +161,7 @@ impl Cause {
     }
 
     /// True when it may be gone the next time.
-    pub(super) fn passes(&self) -> bool {
+    pub fn passes(&self) -> bool {
         match self {
             Cause::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             Cause::Proxy(_, reason) => !reason.contains("407"),

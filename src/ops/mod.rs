@@ -13,6 +13,7 @@ mod log;
 mod output;
 pub mod plan;
 pub mod pull;
+pub mod push;
 pub mod remote;
 mod supply;
 pub mod twice;

@@ -32,14 +32,14 @@ impl Remote<'_> {
     }
 
     /// What fetches, and tells this listener.
-    fn fetcher<'l>(&'l self, listener: &'l Told<'l>) -> Result<Fetcher<'l>, Failure> {
+    pub(super) fn fetcher<'l>(&'l self, listener: &'l Told<'l>) -> Result<Fetcher<'l>, Failure> {
         let downloads = Downloads::open(self.network.downloads()?)?;
         Ok(Fetcher::new(self.network.settings.clone(), downloads, self.network.surroundings, listener))
     }
 }
 
 /// Tells the one who watches the command.
-struct Told<'a>(&'a dyn Watch);
+pub(super) struct Told<'a>(pub(super) &'a dyn Watch);
 
 impl Listener for Told<'_> {
     fn begin(&self, url: &Url) {

@@ -13,7 +13,7 @@ pub mod subject;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -272,6 +272,26 @@ impl ImageStore {
             }
             _ => return Err(missing()),
         }))
+    }
+
+    /// The same, from there on.
+    pub fn open_blob_at(&self, digest: &Digest, from: u64) -> Result<BlobReader, StoreError> {
+        let mut reader = self.open_blob(digest)?;
+        let io = |source| StoreError::Io { path: self.place.clone(), source };
+        match &mut reader.0 {
+            Source::File(file) => {
+                let left = file.limit().saturating_sub(from);
+                file.get_mut().seek(SeekFrom::Start(from)).map_err(io)?;
+                file.set_limit(left);
+            }
+            Source::Memory(bytes) => bytes.set_position(from),
+            Source::Range { at, left, .. } => {
+                let skipped = from.min(*left);
+                *at += skipped;
+                *left -= skipped;
+            }
+        }
+        Ok(reader)
     }
 
     /// Reads a JSON document of at most [`limits::JSON_BYTES`], and checks that its bytes have this digest.

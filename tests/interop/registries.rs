@@ -1,6 +1,7 @@
 //! Debian's docker-registry, filled and read by skopeo and crane.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,7 @@ use dmoci_layers::Digest;
 use crate::support::{Guard, Place, command, dmoci, exits, have, path_of, run, service};
 
 /// What it needs.
-const PEERS: &[&str] = &["setpriv", "docker-registry", "skopeo"];
+const PEERS: &[&str] = &["setpriv", "docker-registry", "skopeo", "crane"];
 
 /// `user` with the password `secret-word`, by `htpasswd -B`.
 const HTPASSWD: &str = "user:$2y$05$OHK7QlkeX/rkE8eMSeEdr.9ML38Nsb2XwNz/c8bawz3cn5YNgH6.S\n";
@@ -170,4 +171,81 @@ fn a_password_and_a_certificate_of_its_own() {
         exits(dmoci().arg("inspect").arg(&subject).env("XDG_CACHE_HOME", place.path("cache")), 6).err;
     assert!(untrusted.contains("E-FETCH-TLS") && untrusted.contains("--ca-file"), "{untrusted}");
     assert!(![none, untrusted].iter().any(|text| text.contains("secret-word")));
+}
+
+#[test]
+fn what_is_pushed_is_read_by_skopeo_and_crane() {
+    if !have(PEERS) {
+        return;
+    }
+    for registry in [Registry::start(), Registry::closed()] {
+        let place = Place::new();
+        let image = example(&place);
+        let (a, b) = (registry.subject("acme/hello:1.0.0"), registry.subject("acme/moved:2"));
+        let pushed = run(registry.dmoci("push").arg(&image).arg(&a));
+        let digest = pushed.split_whitespace().last().unwrap().to_owned();
+        run(registry.dmoci("copy").arg(&a).arg(&b));
+        for subject in [&a, &b] {
+            let creds = ["--creds", "user:secret-word", "--tls-verify=false", "--raw"];
+            let raw = run(registry.skopeo(&["inspect"]).args(creds).arg(subject));
+            assert_eq!(Digest::sha256(raw.as_bytes()).to_string(), digest);
+            let creds = ["--src-creds", "user:secret-word", "--src-tls-verify=false"];
+            let copy = format!("oci:{}:x", place.path("copy").display());
+            run(registry.skopeo(&["copy", "--all"]).args(creds).args([subject.as_str(), &copy]));
+            assert!(blobs(&place.path("copy")).len() >= blobs(Path::new(&image)).len());
+            // crane validates layers and configurations against the manifests.
+            let config =
+                format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpzZWNyZXQtd29yZA=="}}}}}}"#, registry.host);
+            fs::write(place.path("config.json"), config).unwrap();
+            let mut crane = command("crane");
+            crane.env("DOCKER_CONFIG", place.as_ref()).args(["--insecure", "validate", "--remote"]);
+            run(crane.arg(subject.trim_start_matches("docker://")));
+        }
+        // Again: nothing but the tag.
+        let again = exits(registry.dmoci("push").arg(&image).arg(&a), 0).err;
+        assert!(again.contains("0 manifests and 0 blobs"), "{again}");
+    }
+}
+
+/// This registry forgets an upload that is cut in the middle of a piece, so no more is asked for than that the next run finishes
+/// it; `tests/it/registry/push.rs` counts what is sent to one that does not.
+#[test]
+fn a_killed_push_is_finished_by_the_next() {
+    if !have(PEERS) {
+        return;
+    }
+    let (registry, place) = (Registry::start(), Place::new());
+    let mut random = fs::File::open("/dev/urandom").unwrap().take(400 << 20);
+    std::io::copy(&mut random, &mut fs::File::create(place.path("data")).unwrap()).unwrap();
+    let spec = "schema = 1\n[image]\nname = \"registry.example/large\"\nplatforms = [\"linux/amd64\"]\n\
+                [[layer]]\nname = \"data\"\ncopy = [{ from = [\"data\"], to = \"/data\" }]\n";
+    fs::write(place.path("dmoci.toml"), spec).unwrap();
+    run(dmoci().arg("build").arg("-C").arg(place.as_ref()));
+    let subject = registry.subject("large:1");
+    let storage = registry.place.path("storage");
+    for kill in 1..=2u64 {
+        let mut push = registry.dmoci("push").arg(place.path("dist/image")).arg(&subject).spawn().unwrap();
+        // Until so much has come.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while uploaded(&storage) < kill * (130 << 20) && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        push.kill().unwrap();
+        push.wait().unwrap();
+    }
+    let sent = exits(registry.dmoci("-v").arg("push").arg(place.path("dist/image")).arg(&subject), 0);
+    assert!(sent.err.contains("Finished"), "{}", sent.err);
+    run(registry.dmoci("verify").arg("--integrity-only").arg(&subject));
+}
+
+/// Bytes below a directory.
+fn uploaded(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => uploaded(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }

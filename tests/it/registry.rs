@@ -3,6 +3,7 @@
 mod faults;
 mod lists;
 mod login;
+mod push;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@ impl std::fmt::Display for Site {
 
 /// What the registry said, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{registry} answered {status}{} to {credentials}", in_brackets(.said))]
+#[error("{registry} answered {status}{}, asked with {credentials}", in_brackets(.said))]
 pub struct Refusal {
     /// The registry.
     pub registry: String,

@@ -1,7 +1,7 @@
 //! Images in registries (OCI distribution-spec 1.1).
 //!
 //! ```text
-//! open > referrers, mod > error
+//! open, upload > referrers, mod > error
 //! ```
 //!
 //! A tag is resolved once; everything else is asked for by digest, and hashed here: what the registry says about digests
@@ -11,12 +11,14 @@
 mod error;
 mod open;
 mod referrers;
+mod upload;
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
 pub use error::{Refusal, RegistryError, Site};
-pub use open::{Which, open};
+pub use open::{Which, open, parallel};
+pub use upload::{Content, Put};
 
 use crate::diagnostic::Diagnostic as _;
 use crate::fetch::{Call, Cause, FetchError, Fetcher, Method, Payload, Reply, Scope, Wanted};

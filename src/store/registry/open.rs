@@ -227,7 +227,7 @@ impl Walk<'_, '_> {
 }
 
 /// An index of these.
-fn list(manifests: &[Descriptor]) -> Vec<u8> {
+pub(super) fn list(manifests: &[Descriptor]) -> Vec<u8> {
     json::canonical(&json!({
         "schemaVersion": 2,
         "mediaType": media_type::INDEX,
@@ -236,7 +236,7 @@ fn list(manifests: &[Descriptor]) -> Vec<u8> {
 }
 
 /// Does this with each item, several at a time; what comes out is in their order, or is the first error.
-fn parallel<T: Sync, R: Send, E: Send>(
+pub fn parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {

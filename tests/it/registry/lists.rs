@@ -18,7 +18,7 @@ fn about(subject: &Value, text: &str) -> Value {
 }
 
 /// A registry with an image, three artifacts about it, and one about the first of these.
-fn registry(old: bool) -> Registry {
+pub(super) fn registry(old: bool) -> Registry {
     let layout = Sample::small().layout();
     let registry = Registry::start();
     let digest = registry.load(layout.path(), "app", "1.0");

@@ -1,6 +1,6 @@
-//! A small registry on the loopback: the reading part of the distribution-spec, tokens, and whatever fault a test wants.
+//! A small registry on the loopback: the distribution-spec, tokens, and whatever fault a test wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -34,6 +34,16 @@ pub(crate) struct Content {
     /// How many entries a page of a list has.
     pub(crate) page: usize,
     pub(crate) door: Door,
+    /// Which repositories have which blobs, where that matters.
+    pub(crate) links: Option<BTreeSet<(String, String)>>,
+    /// It takes nothing over from other repositories.
+    pub(crate) no_mount: bool,
+    /// Uploads by their number: what came so far.
+    uploads: BTreeMap<usize, Vec<u8>>,
+    /// Bytes of blobs that came.
+    pub(crate) taken: u64,
+    /// A host before the addresses of uploads.
+    pub(crate) elsewhere: String,
 }
 
 /// A running registry.
@@ -53,7 +63,7 @@ impl Registry {
         let content = Arc::new(Mutex::new(Content { page: 1000, ..Content::default() }));
         let shared = Arc::clone(&content);
         let server = Server::start(move |asked| {
-            let reply = shared.lock().unwrap().answer(asked);
+            let reply = shared.lock().unwrap().reply(asked);
             let reply = if asked.method == "HEAD" { reply.bodiless() } else { reply };
             fault(asked, reply)
         });
@@ -83,6 +93,7 @@ impl Registry {
             if let Some(media_type) = media_type {
                 content.manifests.insert((repository.into(), digest.clone()), (media_type, bytes.clone()));
             }
+            content.link(repository, &digest);
             content.blobs.insert(digest, bytes);
         }
         let index = json::parse(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
@@ -108,13 +119,117 @@ impl Content {
         digest
     }
 
+    fn reply(&mut self, asked: &Asked) -> Reply {
+        let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
+        let (method, rest) = (asked.method.as_str(), path.strip_prefix("/v2/").unwrap_or_default());
+        if let Some(refusal) = self.refusal(asked, path).filter(|_| path != "/token") {
+            return refusal;
+        }
+        if let Some((repository, upload)) = rest.split_once("/blobs/uploads/") {
+            return self.upload(asked, repository, upload, query);
+        }
+        match rest.rsplit_once("/manifests/") {
+            Some((repository, reference)) if method == "PUT" => self.take(asked, repository, reference),
+            _ => self.answer(asked),
+        }
+    }
+
+    fn has(&self, repository: &str, digest: &str) -> bool {
+        let link = (repository.to_owned(), digest.to_owned());
+        self.blobs.contains_key(digest) && self.links.as_ref().is_none_or(|links| links.contains(&link))
+    }
+
+    fn link(&mut self, repository: &str, digest: &str) {
+        if let Some(links) = &mut self.links {
+            links.insert((repository.to_owned(), digest.to_owned()));
+        }
+    }
+
+    fn upload(&mut self, asked: &Asked, repository: &str, upload: &str, query: &str) -> Reply {
+        let field =
+            |name: &str| query.split('&').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let place = |number: usize, len: usize, elsewhere: &str| {
+            let location =
+                format!("Location: {elsewhere}/v2/{repository}/blobs/uploads/{number}?state=s{len}");
+            (location, format!("Range: 0-{}", len.saturating_sub(1)))
+        };
+        if asked.method == "POST" {
+            if let (Some(digest), Some(from), false) = (field("mount"), field("from"), self.no_mount)
+                && self.has(from, digest)
+            {
+                self.link(repository, digest);
+                return Reply::new("201 Created", &[], b"");
+            }
+            let number = self.uploads.len();
+            self.uploads.insert(number, Vec::new());
+            let (location, range) = place(number, 0, &self.elsewhere);
+            return Reply::new("202 Accepted", &[&location, &range], b"");
+        }
+        let number = upload.parse().unwrap_or(usize::MAX);
+        let elsewhere = self.elsewhere.clone();
+        let Some(have) = self.uploads.get_mut(&number) else {
+            return error("404 Not Found", "BLOB_UPLOAD_UNKNOWN");
+        };
+        let begin = asked.header("content-range").and_then(|range| range.split('-').next()?.parse().ok());
+        if begin.is_some_and(|begin: usize| begin != have.len()) {
+            let (location, range) = place(number, have.len(), &elsewhere);
+            return Reply::new("416 Range Not Satisfiable", &[&location, &range], b"");
+        }
+        self.taken += asked.body.len() as u64;
+        have.extend_from_slice(&asked.body);
+        let (location, range) = place(number, have.len(), &elsewhere);
+        match asked.method.as_str() {
+            "PATCH" => Reply::new("202 Accepted", &[&location, &range], b""),
+            "GET" => Reply::new("204 No Content", &[&location, &range], b""),
+            "DELETE" => Reply::new("204 No Content", &[], b""),
+            "PUT" => {
+                let found = Digest::sha256(have).to_string();
+                if field("digest") != Some(&found) {
+                    return error("400 Bad Request", "DIGEST_INVALID");
+                }
+                let bytes = std::mem::take(have);
+                self.blobs.insert(found.clone(), bytes);
+                self.link(repository, &found);
+                Reply::new("201 Created", &[], b"")
+            }
+            _ => error("405 Method Not Allowed", "UNSUPPORTED"),
+        }
+    }
+
+    /// A manifest, when all that it names is there.
+    fn take(&mut self, asked: &Asked, repository: &str, reference: &str) -> Reply {
+        let value = json::parse(&asked.body).unwrap_or_default();
+        let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
+        let blobs = list("layers").into_iter().chain(value.get("config").cloned());
+        let blobs_there =
+            blobs.into_iter().all(|blob| self.has(repository, blob["digest"].as_str().unwrap()));
+        let manifest = |one: &Value| (repository.to_owned(), one["digest"].as_str().unwrap().to_owned());
+        let index_of_referrers = reference.starts_with("sha256-");
+        let manifests_there = list("manifests").iter().all(|one| self.manifests.contains_key(&manifest(one)));
+        if !blobs_there || !(manifests_there || index_of_referrers) {
+            return error("400 Bad Request", "MANIFEST_BLOB_UNKNOWN");
+        }
+        let digest = Digest::sha256(&asked.body).to_string();
+        if reference.contains(':') && reference != digest {
+            return error("400 Bad Request", "DIGEST_INVALID");
+        }
+        let media_type = asked.header("content-type").unwrap().to_owned();
+        for name in [reference, &digest] {
+            let manifest = (media_type.clone(), asked.body.clone());
+            self.manifests.insert((repository.into(), name.to_owned()), manifest);
+        }
+        match value["subject"]["digest"].as_str() {
+            Some(subject) if !self.old => {
+                Reply::new("201 Created", &[&format!("OCI-Subject: {subject}")], b"")
+            }
+            _ => Reply::new("201 Created", &[], b""),
+        }
+    }
+
     fn answer(&self, asked: &Asked) -> Reply {
         let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
         if path == "/token" {
             return self.token(asked, query);
-        }
-        if let Some(refusal) = self.refusal(asked, path) {
-            return refusal;
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return error("404 Not Found", "UNKNOWN") };
         let mut parts = rest.rsplitn(3, '/');
@@ -129,9 +244,9 @@ impl Content {
                     None => error("404 Not Found", "MANIFEST_UNKNOWN"),
                 }
             }
-            (Some(_), Some("blobs"), Some(digest)) => match self.blobs.get(digest) {
-                Some(bytes) => Reply::file(asked, None, bytes),
-                None => error("404 Not Found", "BLOB_UNKNOWN"),
+            (Some(repository), Some("blobs"), Some(digest)) => match self.blobs.get(digest) {
+                Some(bytes) if self.has(repository, digest) => Reply::file(asked, None, bytes),
+                _ => error("404 Not Found", "BLOB_UNKNOWN"),
             },
             (Some(repository), Some("tags"), Some("list")) => {
                 let known = |(own, tag): &(String, String)| {
@@ -187,7 +302,9 @@ impl Content {
             Door::Basic(_) => "Basic realm=\"test\"".to_owned(),
             Door::Token(realm) => {
                 let token = key.strip_prefix("Bearer ").unwrap_or_default();
-                let repository = path.strip_prefix("/v2/").and_then(|rest| rest.rsplitn(3, '/').nth(2));
+                let rest = path.strip_prefix("/v2/").unwrap_or_default();
+                let uploads = rest.split_once("/blobs/uploads").map(|(repository, _)| repository);
+                let repository = uploads.or_else(|| rest.rsplitn(3, '/').nth(2));
                 if repository.is_some_and(|name| token.starts_with(&format!("t-repository:{name}:pull"))) {
                     return None;
                 }

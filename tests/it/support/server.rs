@@ -257,7 +257,7 @@ fn converse(mut stream: impl Read + Write, raw: &TcpStream, shared: &Shared) -> 
     {
         let mut all = shared.asked.lock().unwrap();
         asked.before = all.iter().filter(|other| other.target == asked.target).count();
-        all.push(asked.clone());
+        all.push(Asked { body: Vec::new(), ..asked.clone() });
     }
     if asked.method == "CONNECT" {
         return tunnel(stream, &asked, shared);

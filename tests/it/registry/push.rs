@@ -1,0 +1,276 @@
+//! Images into registries: everything before its tag, once, and on through every fault.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dmoci_layers::{Compression, Digest, Hasher};
+use serde_json::json;
+
+use super::{Bench, tree};
+use crate::support::registry::{Door, Registry, error};
+use crate::support::server::{Asked, End, Reply, Server};
+use crate::verify::Sample;
+
+fn blobs(layout: &Path) -> Vec<Vec<u8>> {
+    tree(&layout.join("blobs")).into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+/// All that a registry was asked to change.
+fn writes(registry: &Registry) -> usize {
+    ["POST ", "PUT ", "PATCH ", "DELETE "].iter().map(|method| registry.asked(method)).sum()
+}
+
+fn strict(fault: impl Fn(&Asked, Reply) -> Reply + Send + Sync + 'static) -> Registry {
+    let registry = Registry::with(fault);
+    registry.content.lock().unwrap().links = Some(Default::default());
+    registry
+}
+
+#[test]
+fn an_image_goes_as_it_is_and_only_once() {
+    let layout = Sample::two_platforms().layout();
+    let (registry, bench) = (strict(|_, reply| reply), Bench::new());
+    let (from, to) = (layout.path().to_str().unwrap(), format!("docker://{}/acme/app:1.0", registry.host()));
+    // Nothing yet.
+    let dry = bench.run(&["push", "--dry-run", from, &to]).ok();
+    assert!(dry.stderr.contains("3 manifests and 6 blobs"), "{}", dry.stderr);
+    assert_eq!(writes(&registry), 0);
+
+    let run = bench.run(&["push", from, &to]).ok();
+    let digest = Sample::two_platforms().root()["digest"].as_str().unwrap().to_owned();
+    assert_eq!(run.stdout, format!("image  {to}  {digest}\n").replacen("image", "image   ", 1));
+    bench.run(&["pull", &to, "-o", "got"]).ok();
+    assert_eq!(blobs(&bench.path("got")), blobs(layout.path()));
+
+    // What is there is not sent: a question, an answer and the tag.
+    let before = (registry.server.asked().len(), writes(&registry));
+    let to = format!("docker://{}/acme/app:1.1", registry.host());
+    bench.run(&["push", from, &to]).ok();
+    let asked = registry.server.asked().len() - before.0;
+    // The first try for TLS is a connection, not a request.
+    assert!(asked <= 3, "{asked} requests");
+    assert_eq!(writes(&registry) - before.1, 1);
+}
+
+#[test]
+fn one_platform_and_by_digest() {
+    let layout = Sample::two_platforms().layout();
+    let (registry, bench) = (strict(|_, reply| reply), Bench::new());
+    let from = layout.path().to_str().unwrap();
+    let to = format!("docker://{}/app:arm", registry.host());
+    let pushed = bench.run(&["push", from, &to, "--platform", "linux/arm64"]).ok().stdout;
+    let digest = pushed.split_whitespace().last().unwrap();
+    let named = format!("docker://{}/other@{digest}", registry.host());
+    bench.run(&["push", from, &named, "--platform", "linux/arm64"]).ok();
+    assert_eq!(registry.asked("PUT /v2/other/manifests/"), 1, "no tag");
+    let wrong = bench.run(&["push", from, &named]).exits(2).stderr;
+    assert!(wrong.contains("error[E-PUSH-TO]"), "{wrong}");
+    let local = bench.run(&["push", from, "oci:x"]).exits(2).stderr;
+    assert!(local.contains("error[E-PUSH-TO]"), "{local}");
+}
+
+#[test]
+fn between_repositories_of_one_registry_blobs_are_taken_over() {
+    for refused in [false, true] {
+        let layout = Sample::two_platforms().layout();
+        let (registry, bench) = (strict(|_, reply| reply), Bench::new());
+        registry.load(layout.path(), "a", "1");
+        {
+            let mut content = registry.content.lock().unwrap();
+            content.no_mount = refused;
+            content.door = Door::Token(registry.server.url("/token"));
+        }
+        let file = bench.path("auth.json");
+        let pair = dmoci::base64::encode(b"user:secret-word");
+        fs::write(&file, json!({"auths": {registry.host(): {"auth": pair}}}).to_string()).unwrap();
+        let environment = [("REGISTRY_AUTH_FILE", file.to_str().unwrap())];
+        let (a, b) =
+            (format!("docker://{}/a:1", registry.host()), format!("docker://{}/b:2", registry.host()));
+        bench.run_with(&["copy", &a, &b], &environment).ok();
+        // Configurations are read to know the image; layers are not.
+        let (read, sent) =
+            (registry.asked("GET /v2/a/blobs/sha256:"), registry.asked("PUT /v2/b/blobs/uploads/"));
+        assert_eq!((read, sent), if refused { (6, 6) } else { (2, 0) }, "refused: {refused}");
+        bench.run_with(&["diff", &a, &b], &environment).ok();
+    }
+}
+
+#[test]
+fn what_refers_to_an_image_goes_with_it() {
+    for old in [false, true] {
+        let source = super::lists::registry(false);
+        let (target, bench) = (strict(|_, reply| reply), Bench::new());
+        target.content.lock().unwrap().old = old;
+        let from = format!("docker://{}/app:1.0", source.host());
+        let to = format!("docker://{}/moved:1.0", target.host());
+        bench.run(&["copy", &from, &to]).ok();
+        let lists = target.asked("PUT /v2/moved/manifests/sha256-");
+        assert_eq!(lists, if old { 4 } else { 0 });
+        for (subject, output) in [(&from, "a"), (&to, "b")] {
+            bench.run(&["pull", subject, "-o", output]).ok();
+        }
+        let texts = blobs(&bench.path("b"));
+        for text in ["one", "two", "three", "deep"] {
+            assert!(texts.iter().any(|bytes| bytes == text.as_bytes()), "old {old}: {text}");
+        }
+        // Again: all is there, and listed once.
+        bench.run(&["copy", "b", &to]).ok();
+        assert_eq!(target.asked("PUT /v2/moved/manifests/sha256-"), lists);
+    }
+}
+
+#[test]
+fn tags_move_when_every_destination_has_everything() {
+    let layout = Sample::small().layout();
+    let bench = Bench::new();
+    let good = strict(|_, reply| reply);
+    let bad = strict(|asked, reply| match asked.method == "PUT" && asked.target.contains("/manifests/") {
+        true => error("403 Forbidden", "DENIED"),
+        false => reply,
+    });
+    let to = |registry: &Registry| format!("docker://{}/app:1.0", registry.host());
+    let from = layout.path().to_str().unwrap();
+    let run = bench.run(&["push", from, &to(&good), &to(&bad)]).exits(6);
+    for part in ["error[E-REGISTRY-DENIED]", "write the manifest sha256:", &bad.host(), "403 (DENIED"] {
+        assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+    }
+    assert_eq!(good.asked("PUT /v2/app/manifests/1.0"), 0);
+    assert_eq!(good.asked("PUT /v2/app/manifests/sha256:"), 1);
+}
+
+type Fault = fn(Reply) -> Reply;
+
+const PASSING: &[(&str, Fault)] = &[
+    ("500", |_| error("500 Internal Server Error", "UNKNOWN")),
+    ("429", |_| error("429 Too Many Requests", "TOOMANYREQUESTS")),
+    // It was done, and nobody heard of it.
+    ("cut", |reply| Reply::raw("").ends(if reply.status() > 0 { End::Cut(0) } else { End::Whole })),
+];
+
+#[test]
+fn what_passes_does_no_harm() {
+    let layout = Sample::two_platforms().layout();
+    for kind in [
+        "HEAD /v2/app/blobs/",
+        "HEAD /v2/app/manifests/",
+        "POST ",
+        "PUT /v2/app/blobs/",
+        "PUT /v2/app/manifests/",
+    ] {
+        for (what, fault) in PASSING {
+            let left = Arc::new(AtomicUsize::new(1));
+            let registry = strict(move |asked, reply| {
+                let hit = format!("{} {}", asked.method, asked.target).contains(kind)
+                    && left
+                        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                        .is_ok();
+                if hit { fault(reply) } else { reply }
+            });
+            let bench = Bench::new();
+            let to = format!("docker://{}/app:1.0", registry.host());
+            let run = bench.run(&["push", layout.path().to_str().unwrap(), &to]);
+            assert_eq!(run.exit, 0, "{kind}, {what}: {}", run.stderr);
+            bench.run(&["pull", &to, "-o", "got"]).ok();
+            assert_eq!(blobs(&bench.path("got")), blobs(layout.path()), "{kind}, {what}");
+        }
+    }
+}
+
+/// 150 MiB that no compression makes smaller, as one layer.
+fn large() -> Sample {
+    let mut bytes = vec![0u8; 150 << 20];
+    let mut state = 1u64;
+    for chunk in bytes.chunks_mut(8) {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        chunk.copy_from_slice(&(state ^ (state >> 29)).to_le_bytes()[..chunk.len()]);
+    }
+    let mut hasher = Hasher::sha256();
+    hasher.update(&bytes);
+    Sample::with_layer(bytes, Compression::None, hasher.finish())
+}
+
+#[test]
+fn a_large_blob_goes_on_where_it_was() {
+    let sample = large();
+    let layout = sample.layout();
+    let size: u64 = 150 << 20;
+    // The second piece never comes through, in the first run.
+    let broken = Arc::new(AtomicUsize::new(1));
+    let switch = Arc::clone(&broken);
+    let registry = strict(move |asked, reply| {
+        let second = asked.method == "PATCH" && asked.target.ends_with(&format!("state=s{}", 64 << 20));
+        match second && switch.load(Ordering::SeqCst) == 1 {
+            true => error("400 Bad Request", "BLOB_UPLOAD_INVALID"),
+            false => reply,
+        }
+    });
+    let bench = Bench::new();
+    let to = format!("docker://{}/app:1.0", registry.host());
+    let from = layout.path().to_str().unwrap();
+    bench.run(&["push", from, &to]).exits(6);
+    broken.store(0, Ordering::SeqCst);
+    bench.run(&["push", from, &to]).ok();
+    assert!(registry.asked("POST ") <= 2, "one upload of each blob");
+    let content = registry.content.lock().unwrap();
+    assert!(content.taken <= size * 11 / 10, "{} bytes sent", content.taken);
+    let digest = sample.blobs.iter().find(|(_, bytes)| bytes.len() as u64 == size).unwrap().0;
+    assert_eq!(Digest::sha256(&content.blobs[&digest.to_string()]), *digest);
+}
+
+#[test]
+fn uploads_elsewhere_are_told_nothing() {
+    let other = Server::start(|_| Reply::new("201 Created", &[], b""));
+    let layout = Sample::small().layout();
+    let registry = strict(|_, reply| reply);
+    {
+        let mut content = registry.content.lock().unwrap();
+        content.door = Door::Basic("user:secret-word".into());
+        content.elsewhere = other.url("");
+    }
+    let bench = Bench::new();
+    let file = bench.path("auth.json");
+    let pair = dmoci::base64::encode(b"user:secret-word");
+    fs::write(&file, json!({"auths": {registry.host(): {"auth": pair}}}).to_string()).unwrap();
+    let to = format!("docker://{}/app:1.0", registry.host());
+    let environment = [("REGISTRY_AUTH_FILE", file.to_str().unwrap())];
+    // The blobs went elsewhere, so the registry refuses the manifest.
+    bench.run_with(&["push", layout.path().to_str().unwrap(), &to], &environment).exits(6);
+    let asked = other.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.header("authorization").is_none()));
+}
+
+#[test]
+fn eight_at_once() {
+    let registry = strict(|_, reply| reply);
+    let to = format!("docker://{}/app", registry.host());
+    let samples: Vec<Sample> = (0..8)
+        .map(|number: u8| {
+            let mut sample = Sample::default();
+            let own = sample.layer(Compression::Gzip, &[("own", &[number])]);
+            let shared = sample.layer(Compression::Gzip, &[("shared", b"x")]);
+            let root = sample.image("amd64", &[("own", own), ("shared", shared)]);
+            sample.name(root);
+            sample
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (number, sample) in samples.iter().enumerate() {
+            let to = &to;
+            scope.spawn(move || {
+                let (layout, bench) = (sample.layout(), Bench::new());
+                let tag = format!("{to}:t{}", number % 2);
+                bench.run(&["push", layout.path().to_str().unwrap(), &tag]).ok();
+            });
+        }
+    });
+    let bench = Bench::new();
+    for tag in ["t0", "t1"] {
+        bench.run(&["verify", "--integrity-only", &format!("{to}:{tag}")]).ok();
+    }
+    for sample in samples {
+        let digest = sample.root()["digest"].as_str().unwrap().to_owned();
+        bench.run(&["verify", &format!("{to}@{digest}")]).ok();
+    }
+}
