@@ -4,7 +4,10 @@ mod stamp;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+
+use dmoci_layers::{Digest, Hasher};
 
 pub use stamp::{Moment, Stamp, Time};
 
@@ -32,6 +35,25 @@ pub fn publish(temporary: tempfile::NamedTempFile, name: &Path) -> io::Result<()
 /// Writes a directory's list of names to the disk.
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// The digest of a whole file, wherever it stands; `read` hears of every part.
+pub fn digest(file: &File, mut read: impl FnMut(u64)) -> io::Result<Digest> {
+    let mut hasher = Hasher::sha256();
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut buffer, at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) => return Ok(hasher.finish()),
+            count => {
+                let count = count?;
+                hasher.update(&buffer[..count]);
+                at += count as u64;
+                read(count as u64);
+            }
+        }
+    }
 }
 
 /// True when the file is there, regular and has exactly these bytes; it is read only when its size is theirs.

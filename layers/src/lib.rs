@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! layer > tar, compress > pool > encode, inflate > entry, digest  (writing)
-//! zip, tgz > tar, encode                         > entry          (writing, for wheels and source distributions)
+//! zip, tgz > tar, encode, calendar               > entry          (writing, for wheels and source distributions)
 //! untar > decompress                             > entry, digest  (reading, bounded, for outside bytes)
 //! ```
 //!
 //! Everything that decides bytes is one numbered set of rules, [`RULES`].
 
+pub mod calendar;
 pub mod compress;
 pub mod decompress;
 pub mod digest;

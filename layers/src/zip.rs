@@ -12,7 +12,7 @@
 
 use std::io::{self, Write};
 
-use crate::MTIME;
+use crate::{MTIME, calendar};
 
 const LEVEL: i32 = 9;
 const STORED: u16 = 0;
@@ -58,15 +58,7 @@ impl ZipTime {
         // 2107-12-31T23:59:58Z
         let seconds = seconds.clamp(MTIME, 4_354_819_198);
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
-        // Years that begin in March: the day that leap years have more is their last.
-        let days = days + 719_468;
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
-        let year = era * 400 + year;
+        let (year, month, day) = calendar::date(days);
         // All of them fit: the year is 1980 to 2107.
         let date = ((year - 1980) << 9 | month << 5 | day) as u16;
         let time = (rest / 3600) << 11 | (rest / 60 % 60) << 5 | (rest % 60 / 2);
@@ -77,14 +69,9 @@ impl ZipTime {
     pub fn seconds(self) -> u64 {
         let (year, month, day) =
             (1980 + u64::from(self.date >> 9), self.date >> 5 & 15, u64::from(self.date & 31));
-        // As above, the other way round.
-        let (year, month) = match month {
-            0..=2 => (year - 1, u64::from(month) + 9),
-            _ => (year, u64::from(month) - 3),
-        };
-        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+        let days = calendar::days(year, u64::from(month), day);
         let (hour, minute) = (u64::from(self.time >> 11), u64::from(self.time >> 5 & 63));
-        days.saturating_sub(719_469) * 86_400 + hour * 3600 + minute * 60 + u64::from(self.time & 31) * 2
+        days * 86_400 + hour * 3600 + minute * 60 + u64::from(self.time & 31) * 2
     }
 
     /// From the two fields of a header.

@@ -37,7 +37,7 @@ const PROGRAM: &[(&str, &[&str])] = &[
 
 /// The parts of `dmoci-layers`.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("zip", &[]),
+    ("zip", &["calendar"]),
     ("tgz", &["tar", "encode", "entry"]),
     ("layer", &["tar", "compress", "pool", "decompress", "inflate", "entry", "digest"]),
     ("untar", &["tar", "decompress", "entry", "digest"]),
@@ -49,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("inflate", &["digest"]),
     ("entry", &[]),
     ("digest", &[]),
+    ("calendar", &[]),
 ];
 
 /// What only `cli` and `main` may do.

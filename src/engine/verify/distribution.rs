@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use dmoci_layers::{Digest, Hasher};
+use dmoci_layers::Digest;
 
 use super::report::{CheckId, Findings};
 use super::{Canonical, DistributionSummary, Options, Verdict, VerifyReport, Watch};
+use crate::files;
 use crate::inputs::python::dist::{DistKind, Part, examine};
 use crate::oci::Problem;
 
@@ -20,7 +20,8 @@ pub fn verify(
     options: &Options,
     watch: &dyn Watch,
 ) -> io::Result<VerifyReport> {
-    let digest = whole(&file, watch)?;
+    watch.total(file.metadata()?.len());
+    let digest = files::digest(&file, |count| watch.read(count))?;
     let found = examine(kind, file, path, digest.clone());
     let mut findings = Findings::default();
     for remark in found.remarks {
@@ -120,24 +121,4 @@ fn held(path: &Path, digest: &Digest, options: &Options, findings: &mut Findings
         }
     }
     by
-}
-
-/// The digest of the whole file.
-fn whole(file: &File, watch: &dyn Watch) -> io::Result<Digest> {
-    watch.total(file.metadata()?.len());
-    let mut hasher = Hasher::sha256();
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = 0;
-    loop {
-        match file.read_at(&mut buffer, at) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) => return Ok(hasher.finish()),
-            count => {
-                let count = count?;
-                hasher.update(&buffer[..count]);
-                at += count as u64;
-                watch.read(count as u64);
-            }
-        }
-    }
 }

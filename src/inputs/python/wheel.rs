@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dmoci_layers::{Digest, Hasher};
+use dmoci_layers::Digest;
 
 use super::filename::WheelName;
 use super::name::Name;
@@ -23,7 +23,7 @@ use super::wheel_zip::{self, MemberKind, Place};
 use crate::cache::{Cache, KeyWriter, Kind};
 use crate::diagnostic::few;
 use crate::diagnostic::shown::Short;
-use crate::files::{Moment, Stamp};
+use crate::files::{self, Moment, Stamp};
 use crate::inputs::files::Project;
 use crate::inputs::{InputError, Site};
 use crate::limits;
@@ -127,7 +127,7 @@ impl Wheel {
         let digest = match known.and_then(|text| text.parse().ok()) {
             Some(digest) => digest,
             None => {
-                let digest = whole(&file).map_err(io)?;
+                let digest = files::digest(&file, |_| ()).map_err(io)?;
                 if Stamp::of_file(&file).map_err(io)? != stamp {
                     return Err(InputError::Changed(path.to_owned()));
                 }
@@ -174,25 +174,6 @@ impl Wheel {
     /// The content of one of its files.
     pub(super) fn member(&self, name: &str, file: &WheelFile) -> Member {
         Member::new(&self.file, name, file.place, Some(&file.sum))
-    }
-}
-
-/// The digest of a whole file.
-fn whole(file: &File) -> io::Result<Digest> {
-    use std::os::unix::fs::FileExt as _;
-    let mut hasher = Hasher::sha256();
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = 0;
-    loop {
-        match file.read_at(&mut buffer, at) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) => return Ok(hasher.finish()),
-            count => {
-                let count = count?;
-                hasher.update(&buffer[..count]);
-                at += count as u64;
-            }
-        }
     }
 }
 

@@ -2,12 +2,14 @@
 //! first thing, and each has one normal form.
 //!
 //! ```text
+//! wheel > normal > same
 //! wheel, sdist > metadata, same
 //! recognise, contents
 //! ```
 
 mod contents;
 mod metadata;
+mod normal;
 mod recognise;
 mod same;
 mod sdist;
@@ -19,9 +21,9 @@ use std::path::Path;
 use dmoci_layers::Digest;
 
 pub use contents::Contents;
+pub use normal::normalise;
 pub use recognise::recognise;
 pub use sdist::{Sdist, SdistFile, SdistName};
-pub use wheel::normalise;
 
 use crate::diagnostic::shown::Short;
 use crate::limits;
