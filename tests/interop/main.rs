@@ -16,6 +16,7 @@ mod faults;
 mod foreign;
 mod loaders;
 mod owners;
+mod published;
 mod python;
 mod registries;
 mod splice;

@@ -63,6 +63,9 @@ pub(super) enum WheelError {
     /// What is to be built again is no distribution.
     #[error("{} is no wheel and no source distribution, and nothing else can be built again", .0.display())]
     Rebuild(PathBuf),
+    /// A wheel that this machine or its Python cannot build.
+    #[error("it is for {tags}, which {python} does not run: what that builds says nothing about it")]
+    Elsewhere { tags: String, python: String },
     /// A time that no calendar here has.
     #[error("the time {0} is after the year 2107, which zip archives cannot hold")]
     Epoch(u64),
@@ -85,7 +88,7 @@ impl Diagnostic for WheelError {
             WheelError::Backend { .. } => "E-WHEEL-BACKEND",
             WheelError::Output { .. } => "E-OUTPUT",
             WheelError::Foreign { .. } => "E-OUTPUT-FOREIGN",
-            WheelError::Rebuild(_) => "E-REBUILD",
+            WheelError::Rebuild(_) | WheelError::Elsewhere { .. } => "E-REBUILD",
             WheelError::Epoch(_) => "E-EPOCH",
         }
     }
@@ -118,6 +121,9 @@ impl Diagnostic for WheelError {
             }
             WheelError::Requirement { .. } => {
                 "only wheels that an index serves by https can be pinned: look into the configuration of uv or pip".into()
+            }
+            WheelError::Elsewhere { .. } => {
+                "name an interpreter that runs it with --python, or go to a machine of that kind".into()
             }
             WheelError::Foreign { .. } => "move it away: uploaders take the whole folder".into(),
             WheelError::Source { .. } | WheelError::Resolve { .. } | WheelError::Backend { .. } | WheelError::Output { .. } | WheelError::Rebuild(_) | WheelError::Epoch(_) => {

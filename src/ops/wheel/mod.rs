@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! mod > environment > tools, source, project > error
-//! mod, rebuild > publish
+//! mod, rebuild > publish, elf
 //! ```
 
+mod elf;
 mod environment;
 mod error;
 mod project;

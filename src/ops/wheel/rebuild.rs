@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use dmoci_layers::zip::ZipTime;
 use dmoci_layers::{Algorithm, Digest};
 
+use super::elf;
 use super::error::WheelError;
+use super::tools::Python;
 use super::{Request, made};
 use crate::diagnostic::Failure;
 use crate::engine::verify::{Rebuild, RebuildVerdict};
 use crate::inputs::python::dist::{Contents, DistKind, Sdist, normalise, recognise};
+use crate::inputs::python::filename::WheelName;
 use crate::inputs::python::name::Name;
 use crate::inputs::python::requirement::Requirement;
 use crate::ops::lock::Network;
@@ -52,6 +55,9 @@ pub fn rebuild(
     let subject = side(kind, file, subject.to_owned())?;
     let scratch =
         tempfile::Builder::new().prefix("dmoci-rebuild-").tempdir_in(&request.scratch).map_err(failed)?;
+    if kind == DistKind::Wheel {
+        runs(&subject.name, &request.python, scratch.path())?;
+    }
     let request = Request {
         as_they_are: true,
         epoch: request.epoch.or(Some(subject.contents.time)),
@@ -94,6 +100,21 @@ fn side(kind: DistKind, mut file: File, name: PathBuf) -> Result<Side, Failure> 
     Ok(Side { file, name, digest, contents })
 }
 
+/// Refuses a wheel for another Python or another machine: what the one at hand builds says nothing about it.
+fn runs(wheel: &Path, python: &Path, scratch: &Path) -> Result<(), Failure> {
+    let name = wheel.file_name().unwrap_or_default().to_string_lossy();
+    // What a wheel is called has been looked at with the rest of it.
+    let Ok(name) = WheelName::parse(&name) else { return Ok(()) };
+    if name.tags.iter().any(|(_, abi, platform)| (abi, platform) == ("none", "any")) {
+        return Ok(());
+    }
+    let python = Python::describe(python, scratch)?;
+    match python.runs(&name.tags)? {
+        true => Ok(()),
+        false => Err(WheelError::Elsewhere { tags: name.tags.to_string(), python: python.shown() }.into()),
+    }
+}
+
 /// The digest of the normal form, at a time that does not matter.
 fn normal(kind: DistKind, side: &Side) -> Result<Digest, Failure> {
     let io = |source| crate::inputs::InputError::Io { path: side.name.clone(), source };
@@ -130,9 +151,8 @@ fn differences(left: &Contents, right: &Contents) -> Vec<String> {
             (Some(left), Some(right)) if left == right => continue,
             (Some(left), Some(right)) => {
                 let at = left.iter().zip(right).take_while(|(a, b)| a == b).count();
-                let section = section(left, at as u64).map(|name| format!(", in its section {name}"));
-                let sizes = format!("{} and {} bytes", left.len(), right.len());
-                format!("{name}: differs from byte {at} on{} ({sizes})", section.unwrap_or_default())
+                let what = elf::differences(left, right).unwrap_or_else(|| format!("from byte {at} on"));
+                format!("{name}: differs {what} ({} and {} bytes)", left.len(), right.len())
             }
             (Some(_), None) => format!("{name}: is not in the rebuild"),
             _ => format!("{name}: is only in the rebuild"),
@@ -148,51 +168,9 @@ fn differences(left: &Contents, right: &Contents) -> Vec<String> {
     told
 }
 
-/// The section of an ELF file of 64 bits, little-endian, that this byte is in.
-fn section(file: &[u8], at: u64) -> Option<String> {
-    if !file.starts_with(b"\x7fELF\x02\x01") {
-        return None;
-    }
-    let number = |at: u64, size: usize| -> Option<u64> {
-        let at = usize::try_from(at).ok()?;
-        let bytes = file.get(at..at.checked_add(size)?)?;
-        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    };
-    let (table, size) = (number(0x28, 8)?, number(0x3a, 2)?);
-    let (count, names) = (number(0x3c, 2)?, number(0x3e, 2)?);
-    let header = |index: u64| table.checked_add(index.checked_mul(size)?);
-    let strings = number(header(names)?.checked_add(0x18)?, 8)?;
-    for index in 1..count {
-        let header = header(index)?;
-        let (kind, start) = (number(header + 4, 4)?, number(header.checked_add(0x18)?, 8)?);
-        let length = number(header.checked_add(0x20)?, 8)?;
-        // Sections without bytes of the file (SHT_NOBITS) hold nothing.
-        if kind != 8 && (start..start.saturating_add(length)).contains(&at) {
-            let name = usize::try_from(strings.checked_add(number(header, 4)?)?).ok()?;
-            let text = file.get(name..)?;
-            let end = text.iter().take(64).position(|&b| b == 0)?;
-            return Some(String::from_utf8_lossy(&text[..end]).into_owned());
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sections_of_this_very_program() {
-        let program = std::fs::read("/proc/self/exe").unwrap();
-        if program.starts_with(b"\x7fELF\x02\x01") {
-            let table = u64::from_le_bytes(program[0x28..0x30].try_into().unwrap());
-            let header = (table + 64) as usize;
-            let start = u64::from_le_bytes(program[header + 0x18..header + 0x20].try_into().unwrap());
-            assert!(section(&program, start).unwrap().starts_with('.'));
-        }
-        assert_eq!(section(b"\x7fELF\x02\x01", 3), None);
-        assert_eq!(section(b"text", 0), None);
-    }
 
     #[test]
     fn backends_by_their_names() {

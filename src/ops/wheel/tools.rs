@@ -14,6 +14,7 @@ use serde_json::json;
 use super::error::{Said, WheelError};
 use crate::diagnostic::Failure;
 use crate::files;
+use crate::inputs::python::tag::{TagSet, TargetTags};
 use crate::inputs::python::{Document, Libc, Location, Options, PythonTarget, pylock};
 use crate::limits;
 use crate::oci::platform::Platform;
@@ -85,6 +86,17 @@ impl Python {
             message: format!("{:?} is no machine that is known here: {error}", self.machine),
             source: None,
         })
+    }
+
+    /// Whether it runs wheels with these tags. Of what is no CPython this is not known, and taken to be so.
+    pub(super) fn runs(&self, tags: &TagSet) -> Result<bool, WheelError> {
+        Ok(self.implementation != "CPython" || TargetTags::of(&self.target()?).rank(tags).is_some())
+    }
+
+    /// What it is, in a few words.
+    pub(super) fn shown(&self) -> String {
+        let libc = self.libc.as_ref().map(|libc| format!(" with {libc}")).unwrap_or_default();
+        format!("{} {} on {}{libc}", self.implementation, self.version, self.machine)
     }
 
     fn target(&self) -> Result<PythonTarget, WheelError> {
