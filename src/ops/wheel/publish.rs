@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::Made;
@@ -52,13 +53,27 @@ pub(super) fn publish(
     files::sync(&new).map_err(failed(&new))?;
     let about = output.join(EVIDENCE);
     fs::create_dir_all(&about).map_err(failed(&about))?;
-    let swap = if is_there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    renameat_with(CWD, &new, CWD, &folder, swap).map_err(|error| failed(&folder)(error.into()))?;
+    swap(&new, &folder, is_there).map_err(failed(&folder))?;
     files::sync(output).map_err(failed(output))?;
     files::replace(&scratch, &about, "python.json", &canonical(evidence)).map_err(failed(&about))?;
     fs::remove_dir_all(&scratch).map_err(failed(&scratch))?;
     drop(held);
     Ok(folder)
+}
+
+/// Gives a folder the place of another, which gets the place of that, or of nothing.
+fn swap(new: &Path, folder: &Path, is_there: bool) -> io::Result<()> {
+    let flags = if is_there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    match renameat_with(CWD, new, CWD, folder, flags) {
+        // File systems that cannot do this at once: nobody else is at work here, but a crash between leaves nothing there.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if is_there {
+                fs::rename(folder, new.with_extension("old"))?;
+            }
+            fs::rename(new, folder)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Whether the folder is there. What is no distribution in it is somebody's.
