@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
@@ -26,8 +26,14 @@ pub const BROKEN: i32 = 125;
 /// The most that the list of mounts may have: 16 MiB.
 const MOUNTS: u64 = 16 << 20;
 
+/// The most that the counters of a protocol may have: 1 MiB.
+const COUNTERS: u64 = 1 << 20;
+
 /// Makes everything read-only but the current directory, which becomes [`PLACE`], and runs another program there; gives what to end
 /// with: what that ended with, or 128 and the number of the signal.
+///
+/// Standard input is a file of the caller, which gets the number of attempts to reach a network: there is none, and the
+/// kernel counts them.
 ///
 /// This process stays the first one of its namespace: the first one is spared by signals, which no program expects. When it ends,
 /// all others there do.
@@ -62,7 +68,11 @@ pub fn enter(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
     }
     rustix::process::chdir(PLACE)?;
     powerless()?;
-    let status = Command::new(program).args(arguments).env_remove(ENTER).status()?;
+    let before = attempts()?;
+    let mut command = Command::new(program);
+    let status = command.args(arguments).env_remove(ENTER).stdin(Stdio::null()).status()?;
+    let attempts = attempts()?.saturating_sub(before);
+    rustix::io::write(rustix::stdio::stdin(), attempts.to_string().as_bytes())?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 
@@ -80,6 +90,29 @@ fn powerless() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many times something in this network namespace was to be sent for which the kernel knew no way.
+fn attempts() -> io::Result<u64> {
+    let read = |path: &str| {
+        let mut text = String::new();
+        match fs::File::open(path).and_then(|file| file.take(COUNTERS).read_to_string(&mut text)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // A kernel without that protocol.
+            _ => Ok(text),
+        }
+    };
+    Ok(unreachable(&read("/proc/self/net/snmp")?, &read("/proc/self/net/snmp6")?))
+}
+
+/// The counters of `snmp`, a line of names and one of values for each protocol, and of `snmp6`, with a line for each.
+fn unreachable(four: &str, six: &str) -> u64 {
+    let mut lines = four.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let four = pairs.find(|(name, _)| *name == "OutNoRoutes").map(|(_, value)| value);
+    let six = six.lines().find_map(|line| line.strip_prefix("Ip6OutNoRoutes"));
+    [four, six].into_iter().flatten().filter_map(|value| value.trim().parse::<u64>().ok()).sum()
 }
 
 /// The places of all mounts, with the flags that must stay.
@@ -122,6 +155,14 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_reached() {
+        let four = "Ip: Forwarding OutDiscards OutNoRoutes\nIp: 2 7 3\nIcmp: OutNoRoutes\nIcmp: 9\n";
+        let six = "Ip6OutDiscards                  \t7\nIp6OutNoRoutes                  \t4\n";
+        assert_eq!((unreachable(four, six), unreachable(four, ""), unreachable("Ip: x", "y")), (7, 3, 0));
+        assert!(attempts().is_ok());
+    }
 
     #[test]
     fn paths_of_mountinfo() {

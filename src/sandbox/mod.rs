@@ -12,7 +12,8 @@ mod inside;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, PipeReader, Read as _};
+use std::fs;
+use std::io::{self, PipeReader, Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -21,6 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use inside::{BROKEN, ENTER, enter};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::limits;
@@ -52,6 +54,9 @@ pub struct Ended {
     pub status: Option<ExitStatus>,
     /// Both outputs as they came, at most [`limits::BACKEND_SAID_BYTES`].
     pub said: String,
+    /// How many times it, or what it started, tried to reach a network that is not there. Known of namespaces alone, and of
+    /// programs that ended.
+    pub attempts: u64,
 }
 
 /// How long the pipes of a program that ended stay open at most: somebody else may have them.
@@ -59,6 +64,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How long it may take to make the namespaces.
 const TRIAL: Duration = Duration::from_secs(60);
+
+/// The digits of a number.
+const COUNT: u64 = 20;
 
 impl Cell {
     /// A cell in this absolute directory; `dmoci` is this program. Finds out what the system has for it.
@@ -121,8 +129,17 @@ impl Cell {
         } else {
             command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
         }
-        command.current_dir(&self.work).stdin(Stdio::null()).process_group(0);
-        bounded(command, limit)
+        let mut counted = fs::File::from(memfd_create("attempts", MemfdFlags::CLOEXEC)?);
+        command.current_dir(&self.work).process_group(0);
+        match self.isolation {
+            Isolation::Namespaces => command.stdin(counted.try_clone()?),
+            Isolation::Nothing(_) => command.stdin(Stdio::null()),
+        };
+        let ended = bounded(command, limit)?;
+        let mut count = String::new();
+        counted.rewind()?;
+        counted.take(COUNT).read_to_string(&mut count)?;
+        Ok(Ended { attempts: count.parse().unwrap_or(0), ..ended })
     }
 }
 
@@ -150,7 +167,7 @@ pub fn bounded(mut command: Command, limit: Duration) -> io::Result<Ended> {
     // Whatever it left behind in its group; there may be nothing.
     let _ = kill_process_group(pid, Signal::KILL);
     let said = hearing.recv_timeout(LINGER).unwrap_or_default();
-    Ok(Ended { status, said: String::from_utf8_lossy(&said).into_owned() })
+    Ok(Ended { status, said: String::from_utf8_lossy(&said).into_owned(), attempts: 0 })
 }
 
 /// Reads to the end, and keeps the last bytes.

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::disorder::Disorder;
 use crate::support::project::{copied, digests, write};
 use crate::support::{Place, command, debian, have, path_of, run, said};
 
@@ -179,25 +180,9 @@ fn clock() {
     }
 }
 
-/// A directory seen through disorderfs; unmounted when dropped.
-struct Disorder(PathBuf);
-
-impl Disorder {
-    fn mount(options: &[&str], from: &Path, at: PathBuf) -> Disorder {
-        fs::create_dir(&at).unwrap();
-        run(command("disorderfs").args(options).arg(from).arg(&at));
-        Disorder(at)
-    }
-
-    fn order(&self) -> String {
-        run(command("ls").arg("-U").arg(self.0.join("app/part-3")))
-    }
-}
-
-impl Drop for Disorder {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
+/// The names of a folder as the file system gives them.
+fn order(folder: &Path) -> String {
+    run(command("ls").arg("-U").arg(folder.join("app/part-3")))
 }
 
 #[test]
@@ -215,9 +200,9 @@ fn order_of_the_file_system() {
     let mut seen = Vec::new();
     for (name, options) in orders {
         let disorder = Disorder::mount(options, &bench.project(), bench.place.path(name));
-        seen.push(disorder.order());
-        bench.same(&mut command(&bench.program), &disorder.0, &format!("on-{name}"));
-        bench.same(&mut command(&bench.program), &disorder.0, &format!("on-{name}-again"));
+        seen.push(order(disorder.path()));
+        bench.same(&mut command(&bench.program), disorder.path(), &format!("on-{name}"));
+        bench.same(&mut command(&bench.program), disorder.path(), &format!("on-{name}-again"));
     }
     seen.dedup();
     assert_eq!(seen.len(), 3, "disorderfs changed no order");
@@ -247,8 +232,8 @@ fn twice_on_a_shuffled_file_system() {
     // Both builds, and the copy between them, read their names in an order of their own.
     let options = ["--shuffle-dirents=yes", "--reverse-dirents=no"];
     let disorder = Disorder::mount(&options, &bench.project(), bench.place.path("disorder"));
-    run(command(&bench.program).args(["build", "--twice", "-C"]).arg(&disorder.0));
-    assert_eq!(digests(&disorder.0.join("dist")), bench.expected);
+    run(command(&bench.program).args(["build", "--twice", "-C"]).arg(disorder.path()));
+    assert_eq!(digests(&disorder.path().join("dist")), bench.expected);
 }
 
 #[test]

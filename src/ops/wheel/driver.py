@@ -15,7 +15,7 @@ def answer(**fields):
 
 
 def watch(event, args):
-    # Programs that a backend starts are kept in by the namespaces alone.
+    # Of programs that a backend starts, the kernel counts the attempts.
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         if not isinstance(args[1], tuple):
             return

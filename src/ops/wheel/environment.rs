@@ -300,17 +300,24 @@ impl Environment<'_> {
             return Err(self.fault(what, ended.said).into());
         };
         let found = read(&answer).ok().and_then(|bytes| serde_json::from_slice::<Answer>(&bytes).ok());
-        match found {
+        // Its own attempts ended before the kernel heard of them.
+        let others = match ended.attempts {
+            0 => String::new(),
+            1 => ", and a program that it started tried to reach a network".to_owned(),
+            count => format!(", and programs that it started tried to reach a network {count} times"),
+        };
+        let what = match found {
             Some(Answer { tried, .. }) if !tried.is_empty() => {
-                let what = format!("tried to connect to {} in {hook}", tried.join(", "));
-                Err(self.fault(what, ended.said).into())
+                format!("tried to connect to {} in {hook}{others}", tried.join(", "))
             }
-            Some(Answer { value: Some(value), .. }) if status.success() => Ok((value, ended.said)),
-            Some(Answer { error: Some(error), .. }) => {
-                Err(self.fault(format!("failed in {hook}: {error}"), ended.said).into())
-            }
-            _ => Err(self.fault(format!("broke off in {hook} with {status}"), ended.said).into()),
-        }
+            Some(Answer { value: Some(value), .. }) if status.success() => match ended.attempts {
+                0 => return Ok((value, ended.said)),
+                _ => format!("ended well in {hook}{others}"),
+            },
+            Some(Answer { error: Some(error), .. }) => format!("failed in {hook}: {error}{others}"),
+            _ => format!("broke off in {hook} with {status}{others}"),
+        };
+        Err(self.fault(what, ended.said).into())
     }
 
     /// The error that is the backend's.

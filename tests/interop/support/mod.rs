@@ -2,6 +2,7 @@
 
 pub(crate) mod containerd;
 pub(crate) mod debian;
+pub(crate) mod disorder;
 pub(crate) mod docker;
 pub(crate) mod fault;
 pub(crate) mod podman;
