@@ -21,6 +21,26 @@ pub fn replace(scratch: &Path, directory: &Path, name: &str, bytes: &[u8]) -> io
     sync(directory)
 }
 
+/// Puts a folder in the place of another one, or where none is: in one step where the file system can. The old one has the name of the
+/// new one then, or that with `.old`.
+pub fn replace_folder(new: &Path, folder: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    let there = fs::symlink_metadata(folder).is_ok();
+    let how = if there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    match renameat_with(CWD, new, CWD, folder, how) {
+        // File systems that cannot do this at once: nobody else is at work here, but a crash between leaves nothing there.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if there {
+                fs::rename(folder, new.with_extension("old"))?;
+            }
+            fs::rename(new, folder)?;
+        }
+        other => other?,
+    }
+    sync(folder.parent().unwrap_or(folder))
+}
+
 /// Gives a temporary file its final name, readable by all, with its content on the disk first.
 ///
 /// The caller syncs the directory once all its files are there.

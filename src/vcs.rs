@@ -85,6 +85,14 @@ impl WorkTree {
         Ok(top.map(|top| WorkTree { directory: directory.to_owned(), top }))
     }
 
+    /// The time of the commit, in seconds since 1970-01-01T00:00:00Z. `None` before the first one.
+    pub fn time(&self) -> Result<Option<u64>, VcsError> {
+        let asked = ["log", "-1", "--no-show-signature", "--format=%ct"];
+        let Some(time) = git(&self.directory, &asked)? else { return Ok(None) };
+        // Whatever else is wrong with the tree is told by `commit`.
+        Ok(time.status.success().then(|| text(&time).parse().ok()).flatten())
+    }
+
     /// The commit, and whether the tree is as committed. `None` before the first commit.
     ///
     /// Files that are new and not ignored make the tree dirty, those in the directory `output` do not. Of a directory that
@@ -250,6 +258,20 @@ fn done(command: &mut Command, at: &Path) -> Result<(), VcsError> {
         output if output.status.success() => Ok(()),
         output => Err(failed(at, String::from_utf8_lossy(&output.stderr).trim())),
     }
+}
+
+/// What [`keep_history`] keeps, told by the names of commits: where `HEAD`, branches and tags are. Nothing for a clone that has
+/// not all of its history; the same before the first commit.
+pub fn history(directory: &Path) -> Result<Option<Vec<u8>>, VcsError> {
+    let asked = ["rev-parse", "--is-shallow-repository", "HEAD", "--symbolic-full-name", "HEAD"];
+    let Some(head) = git(directory, &asked)? else { return Ok(None) };
+    if !head.status.success() {
+        return Ok(Some(Vec::new()));
+    }
+    let refs = ["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"];
+    let Some(refs) = git(directory, &refs)? else { return Ok(None) };
+    let whole = head.stdout.starts_with(b"false\n") && refs.status.success();
+    Ok(whole.then(|| [head.stdout, refs.stdout].concat()))
 }
 
 /// Visits what `git ls-files --stage -z` says: mode, object and stage of each file, and its path.

@@ -4,13 +4,14 @@
 //! <root>/                 $XDG_CACHE_HOME/dmoci, 0700, nobody else's
 //!   CACHEDIR.TAG          <https://bford.info/cachedir/>
 //!   build-1/
-//!     blobs/<hex>         layers, by their sha256
+//!     blobs/<hex>         layers, and distributions of Python projects, by their sha256
 //!     layer/<hex>         what a layer became, by what it was made of
 //!     tree/<hex>          what a base's layer holds, by its diff_id
 //!     archive/<hex>       what an archive holds, by the file and how it is read
 //!     base/<hex>          that a base was found sound
 //!     members/<hex>       what a base's layer says of some paths
 //!     seen/<hex>          files that were found to have a digest
+//!     wheel/<hex>         what a build backend made, by what it was given
 //!   downloads/            see [`Downloads`]
 //! ```
 //!
@@ -69,10 +70,13 @@ pub enum Kind {
     Members,
     /// Files that were found to have a digest.
     Seen,
+    /// What a build backend made.
+    Wheel,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [Kind::Layer, Kind::Tree, Kind::Archive, Kind::Base, Kind::Members, Kind::Seen];
+    const ALL: [Kind; 7] =
+        [Kind::Layer, Kind::Tree, Kind::Archive, Kind::Base, Kind::Members, Kind::Seen, Kind::Wheel];
 
     fn name(self) -> &'static str {
         match self {
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Base => "base",
             Kind::Members => "members",
             Kind::Seen => "seen",
+            Kind::Wheel => "wheel",
         }
     }
 
@@ -89,7 +94,7 @@ impl Kind {
     fn limit(self) -> u64 {
         match self {
             Kind::Tree | Kind::Archive | Kind::Members => limits::CACHE_RECORD_BYTES,
-            Kind::Layer | Kind::Base | Kind::Seen => limits::CACHE_SHORT_RECORD_BYTES,
+            Kind::Layer | Kind::Base | Kind::Seen | Kind::Wheel => limits::CACHE_SHORT_RECORD_BYTES,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::backend::BackendArgs;
 use super::network::{self, NetworkArgs};
 use super::project::{ProjectArgs, VariantArgs};
 use super::twice;
@@ -22,6 +23,7 @@ use crate::ops::load::{self, Engine};
 /// OUTPUT/build.log, and prints one line for each artifact: kind, name, digest. Needs no daemon and no root, and the network only for what dmoci.toml takes
 /// from there and no earlier run has fetched: that is pinned in dmoci.lock. The same spec, lock and sources give
 /// the same digests on every machine. When it fails, what was in OUTPUT is still there.
+/// With [wheel] in dmoci.toml the project's own wheel and source distribution are built first, as `dmoci wheel` does, into OUTPUT/python.
 /// A variant is an image of its own and has an OUTPUT of its own.
 ///
 /// What earlier builds made and what has not changed since is not made again: layers are kept in
@@ -62,6 +64,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
     network: NetworkArgs,
 }
 
@@ -101,6 +105,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         revision: args.revision.or(none),
         cache: if args.no_cache { None } else { network::cache_root() },
         threads,
+        backend: args.backend.backend()?,
     };
     let network = args.network.network(args.locked);
     let watch = Watcher::new(report);
@@ -204,5 +209,7 @@ fn rows(built: &Built) -> Vec<(&'static str, String, String)> {
             rows.push(("layer", format!("{on}:{}", layer.name), layer.descriptor.digest.to_string()));
         }
     }
+    let own = built.distributions.iter();
+    rows.extend(own.map(|made| (made.kind, made.name.clone(), made.digest.to_string())));
     rows
 }

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::network::NetworkArgs;
+use super::backend::BackendArgs;
+use super::build::epoch;
+use super::network::{self, NetworkArgs};
 use super::project::{ProjectArgs, VariantArgs};
 use super::watcher::Watcher;
 use super::{Report, count};
 use crate::diagnostic::{Exit, Failure};
+use crate::ops::check::{Request, check};
 use crate::ops::plan::on;
-use crate::{ops, spec};
+use crate::spec;
 
 /// Check dmoci.toml, for every platform at once.
 ///
 /// Does everything of a build but writing, for the image and all of its variants: resolves the file for each platform,
-/// looks whether every file and directory that it names is there, reads archives and the base image, and finds
-/// conflicts between layers and inputs. Ends as `build` would, with 0 when all is well.
+/// looks whether every file and directory that it names is there, builds the wheel of [wheel], reads archives and the base image,
+/// and finds conflicts between layers and inputs. Ends as `build` would, with 0 when all is well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -24,6 +27,8 @@ pub(crate) struct Args {
     /// Refuse a dmoci.lock that lacks something
     #[arg(long)]
     locked: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -39,14 +44,19 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
             specs
         }
     };
-    let scratch = std::env::temp_dir();
+    let request = Request {
+        set: args.project.set(),
+        project: args.project.directory,
+        scratch: std::env::temp_dir(),
+        epoch: epoch()?,
+        backend: args.backend.backend()?,
+        cache: network::cache_root(),
+    };
     let network = args.network.network(args.locked);
     let watch = Watcher::new(report);
     let mut sources = BTreeSet::new();
     let mut platforms = 0;
-    for spec in &specs {
-        let (directory, set) = (&args.project.directory, args.project.set());
-        let checked = ops::check::check(directory, spec, set, &scratch, &network, &watch)?;
+    for (spec, checked) in specs.iter().zip(check(&request, &specs, &network, &watch)?) {
         for target in &checked.targets {
             let inputs = target.layers.iter().map(|layer| layer.inputs.len()).sum();
             let (layers, entries) =

@@ -1,5 +1,6 @@
 //! `dmoci lock`.
 
+use super::backend::BackendArgs;
 use super::network::NetworkArgs;
 use super::project::ProjectArgs;
 use super::watcher::Watcher;
@@ -12,7 +13,7 @@ use crate::ops::lock::{self, Request, Update};
 /// Adds what dmoci.toml asks for and dmoci.lock does not have, and takes away what is not needed any more. A pin that is there
 /// changes only when --update names it. The pins are those of the image and all of its variants. Whatever has no sha256 in dmoci.toml is fetched and pinned to what came: look at
 /// those, then commit the file. The wheels that a Python lock file names are found for the Python of each image, and indexes asked for them. When it
-/// fails, dmoci.lock is as it was.
+/// fails, dmoci.lock is as it was. With [wheel] in dmoci.toml also what the project's own build backend needs is pinned.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     /// Pin anew: everything, or only the layers, addresses, file names or Python projects that are given
     #[arg(long, value_name = "NAME", num_args = 0..)]
     update: Option<Vec<String>>,
+    #[command(flatten)]
+    backend: BackendArgs,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -30,6 +33,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         set: args.project.set(),
         project: args.project.directory,
         scratch: std::env::temp_dir(),
+        backend: args.backend.backend()?,
         update: match args.update {
             None => Update::Nothing,
             Some(names) if names.is_empty() => Update::All,

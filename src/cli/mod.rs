@@ -2,6 +2,7 @@
 //!
 //! Only this module and what is in it prints, reads the environment or the clock, and exits.
 
+mod backend;
 mod build;
 mod check;
 mod completions;

@@ -8,15 +8,16 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
+use super::backend::backend;
 use super::build::epoch;
 use super::network::RegistryArgs;
 use super::report::Progress;
-use super::wheel::itself;
 use super::{Report, count, docker, watcher};
 use crate::diagnostic::{Exit, Failure};
 use crate::engine::verify::{Finding, Outcome, Verdict, VerifyReport, Watch};
 use crate::oci::Severity;
 use crate::ops::lock::Network;
+use crate::ops::own::Backend;
 use crate::ops::remote::Remote;
 use crate::ops::verify::{self, Request};
 use crate::ops::wheel;
@@ -111,15 +112,17 @@ fn is_sound(verdict: Verdict) -> bool {
 
 /// How a source is built again.
 fn again(source: &Path, python: &Path) -> Result<wheel::Request, Failure> {
+    let Backend { dmoci, python, scratch } = backend(python.to_owned())?;
     Ok(wheel::Request {
         source: source.to_owned(),
         output: source.join("dist"),
         lock: source.join("dmoci.lock"),
-        scratch: std::env::temp_dir(),
-        dmoci: itself()?,
-        python: python.to_owned(),
+        scratch,
+        dmoci,
+        python,
         all_files: false,
         as_they_are: true,
+        sdist: true,
         update: false,
         epoch: epoch()?,
         limit: Duration::from_secs(1800),

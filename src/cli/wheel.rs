@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Report;
+use super::backend::BackendArgs;
 use super::build::epoch;
 use super::network::NetworkArgs;
 use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
+use crate::ops::own::Backend;
 use crate::ops::wheel::{self, Request};
 
 /// Build the project's wheel and source distribution, the same bytes on every machine
@@ -31,9 +33,8 @@ pub(crate) struct Args {
     /// The output directory [default: dist in the project directory]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// The interpreter that runs the backend
-    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
-    python: PathBuf,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Take all files of the project directory, not only what git tracks
     #[arg(long)]
     all_files: bool,
@@ -61,16 +62,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
-    let dmoci = itself()?;
+    let Backend { dmoci, python, scratch } = args.backend.backend()?;
     let request = Request {
         output: args.output.unwrap_or_else(|| args.directory.join("dist")),
         lock: args.directory.join("dmoci.lock"),
         source: args.directory,
-        scratch: std::env::temp_dir(),
+        scratch,
         dmoci,
-        python: args.python,
+        python,
         all_files: args.all_files,
         as_they_are: args.no_normalize,
+        sdist: true,
         update: args.update,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
         limit: Duration::from_secs(args.timeout),
@@ -93,18 +95,6 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         ),
     }
     Ok(Exit::Done)
-}
-
-/// Where this program is.
-pub(super) fn itself() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure {
-        code: "E-WHEEL-TOOLS",
-        exit: Exit::Undecided,
-        message: "this program does not find itself".into(),
-        causes: vec![error.to_string()],
-        places: Vec::new(),
-        help: None,
-    })
 }
 
 /// Runs a program in a cell, when the environment of this process says so; gives what to exit with. No option: it is nothing for people.

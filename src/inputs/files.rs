@@ -90,12 +90,16 @@ impl Project {
     }
 
     /// Opens a wheel of the project. It may lie in the output directory itself, which is where builders of wheels put
-    /// them; what a build writes there lies in folders of its own.
+    /// them, and in `python` there, which is where `dmoci wheel` does; what else a build writes there is no input.
     pub fn open_wheel(&self, path: &Path) -> Result<File, InputError> {
-        let folder = self.path.join(path).canonicalize().ok();
-        let folder = folder.as_deref().and_then(Path::parent).map(rustix::fs::stat);
-        let stamp = folder.and_then(Result::ok).map(|stat| Stamp::of(&stat));
-        if !stamp.is_some_and(|stamp| self.outputs.contains(&(stamp.device, stamp.inode))) {
+        let real = self.path.join(path).canonicalize().ok();
+        let folder = real.as_deref().and_then(Path::parent);
+        let above = folder.filter(|folder| folder.ends_with("python")).and_then(Path::parent);
+        let is_output = |folder: &Path| {
+            let stamp = rustix::fs::stat(folder).map(|stat| Stamp::of(&stat));
+            stamp.is_ok_and(|stamp| self.outputs.contains(&(stamp.device, stamp.inode)))
+        };
+        if !folder.into_iter().chain(above).any(is_output) {
             self.check_input(path)?;
         }
         self.open_any(path)

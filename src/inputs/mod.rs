@@ -91,6 +91,8 @@ pub struct Site<'a> {
     pub fetched: &'a fetched::Fetched,
     /// What a plan finds out to need.
     pub supply: &'a dyn supply::Supply,
+    /// The project that this run builds.
+    pub own: Option<&'a python::Own>,
 }
 
 /// Sources of entries in the order of a layer.

@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 use super::lock::{self, Network, Settled};
 use super::log::Log;
 use super::output::Dist;
+use super::own::{self, Backend, OwnBuilt};
 use super::plan::{Ground, Watch, on, plan, warn};
 use super::supply::Online;
+use super::wheel::Distribution;
+use super::wheel::publish::{FOLDER, are_ours};
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::assemble::{self, BuiltImage, Facts, ImagePlan};
@@ -30,8 +33,11 @@ use crate::vcs::{VcsError, WorkTree};
 const DIGESTS: &str = "digests.json";
 const LOG: &str = "build.log";
 
+/// How the project's own distributions were built.
+const EVIDENCE: &str = "evidence/python.json";
+
 /// Everything that a build writes in an output directory.
-const WRITTEN: [&str; 4] = [IMAGE, SCRATCH, DIGESTS, LOG];
+const WRITTEN: [&str; 6] = [IMAGE, SCRATCH, DIGESTS, LOG, FOLDER, EVIDENCE];
 
 /// What to build, and from what.
 #[derive(Clone, Debug)]
@@ -60,6 +66,8 @@ pub struct Request {
     pub threads: NonZeroUsize,
     /// The directory of the cache; without it everything is made anew.
     pub cache: Option<PathBuf>,
+    /// What builds the project's own wheel.
+    pub backend: Backend,
 }
 
 /// A finished build.
@@ -69,6 +77,8 @@ pub struct Built {
     pub image: BuiltImage,
     /// Full names with tags, or nothing when the spec gives no name.
     pub names: Vec<String>,
+    /// The project's own distributions.
+    pub distributions: Vec<Distribution>,
     /// The content of `digests.json`.
     pub digests: Value,
     /// The image layout that was written.
@@ -133,6 +143,8 @@ pub(super) struct First<'a> {
     /// `created`, in seconds.
     pub(super) epoch: u64,
     pub(super) image: &'a BuiltImage,
+    /// The project's own wheel, and how it is asked for.
+    pub(super) own: Option<&'a OwnBuilt>,
     /// The content of `digests.json`.
     pub(super) digests: &'a [u8],
     /// What is pinned, as the lock file has it.
@@ -169,9 +181,16 @@ pub(super) fn made(
     let targets =
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
-    super::check::sources(&request.project, &spec, &targets)?;
+    if own::wanted(&spec, &targets)?.is_some() {
+        are_ours(&request.output)?;
+    }
+    super::check::sources(&request.project, &request.output, &spec, &targets)?;
     let settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
+    let (project, outputs, backend) = (&request.project, &request.outputs, &request.backend);
+    let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: request.epoch };
+    let own = own::built(ground, &targets, (network, cache.as_ref()), watch)?;
+    let own = own.as_ref();
     let writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
@@ -184,16 +203,21 @@ pub(super) fn made(
     let told = lock::Told::new(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
     let (plans, tree) = meanwhile(
-        || planned(&spec, targets.clone(), request, (&settled, &online), &dist, watch),
+        || planned((&spec, targets.clone(), own), request, (&settled, &online), &dist, watch),
         || work_tree(request),
     );
     let written = plans.and_then(|plans| {
-        let renewed = settled.with(online.pins());
+        let renewed = settled.with(online.pins(), own.and_then(OwnBuilt::pins));
         lock::write(&settled, &renewed, watch)?;
         // Now that the lock file is as it will be: it is part of the tree.
         let (facts, epoch) = facts(request, tree?, python.source)?;
-        let (image, log) = write(&spec, plans, request, &facts, &dist, watch)?;
-        let digests = digests(&image, &spec, &names, &facts);
+        let (image, log) = write((&spec, own), plans, request, &facts, &dist, watch)?;
+        let digests = digests((&image, own), &spec, &names, &facts);
+        if let Some(own) = own
+            && let Some(folder) = own.stage(&request.output, &dist.scratch())?
+        {
+            dist.folder(folder, FOLDER);
+        }
         let index = index::author(&roots(&image, &names));
         if let Some(look) = look {
             let layout = dist.preview(&index)?;
@@ -206,6 +230,7 @@ pub(super) fn made(
                 facts,
                 epoch,
                 image,
+                own,
                 digests,
                 lock: &renewed.lock,
                 layout,
@@ -218,8 +243,13 @@ pub(super) fn made(
     match written {
         Ok((image, digests, index, log)) => {
             let list = crate::oci::json::canonical(&digests);
-            let layout = dist.finish(&index, &[(DIGESTS, &list), (LOG, &log)])?;
-            Ok(Built { image, names: names.full(), digests, layout })
+            let evidence = own.map(|own| crate::oci::json::canonical(own.evidence()));
+            let mut beside: Vec<(&str, &[u8])> = Vec::new();
+            beside.extend(evidence.as_ref().map(|evidence| (EVIDENCE, evidence.as_slice())));
+            beside.extend([(DIGESTS, list.as_slice()), (LOG, &log)]);
+            let layout = dist.finish(&index, &beside)?;
+            let distributions = own.into_iter().flat_map(OwnBuilt::distributions).cloned().collect();
+            Ok(Built { image, names: names.full(), distributions, digests, layout })
         }
         Err(failure) => {
             dist.abandon();
@@ -234,7 +264,7 @@ fn is_ours(head: &[u8]) -> bool {
 }
 
 /// A cache that cannot be used is no reason not to build.
-fn open_cache(root: &Path, watch: &dyn Watch) -> Option<Cache> {
+pub(super) fn open_cache(root: &Path, watch: &dyn Watch) -> Option<Cache> {
     Cache::open(root)
         .inspect_err(|error| {
             let cause = std::error::Error::source(error).map(|source| format!(": {source}"));
@@ -245,8 +275,7 @@ fn open_cache(root: &Path, watch: &dyn Watch) -> Option<Cache> {
 
 /// Plans everything. After this only reading and writing can fail.
 fn planned(
-    spec: &Spec,
-    targets: Vec<Target>,
+    (spec, targets, own): (&Spec, Vec<Target>, Option<&OwnBuilt>),
     request: &Request,
     (settled, online): (&Settled, &Online<'_>),
     dist: &Dist<'_>,
@@ -261,13 +290,14 @@ fn planned(
         cache: cache.as_ref(),
         fetched: &settled.fetched,
         supply: online,
+        own: own.map(|own| &own.own),
     };
     plan(spec, targets, &ground, watch)
 }
 
 /// Writes everything.
 fn write(
-    spec: &Spec,
+    (spec, own): (&Spec, Option<&OwnBuilt>),
     plans: Vec<ImagePlan>,
     request: &Request,
     facts: &Facts,
@@ -275,6 +305,7 @@ fn write(
     watch: &dyn Watch,
 ) -> Result<(BuiltImage, Log), Failure> {
     let mut log = Log::new(spec, &request.project, facts);
+    own.into_iter().for_each(|own| log.own(own));
     for plan in &plans {
         log.step("planning", &plan.target.platform.to_string());
         log.warnings(&plan.warnings);
@@ -427,7 +458,12 @@ fn roots(image: &BuiltImage, names: &Names) -> Vec<Descriptor> {
 }
 
 /// The content of `digests.json`.
-fn digests(image: &BuiltImage, spec: &Spec, names: &Names, facts: &Facts) -> Value {
+fn digests(
+    (image, own): (&BuiltImage, Option<&OwnBuilt>),
+    spec: &Spec,
+    names: &Names,
+    facts: &Facts,
+) -> Value {
     let short = |descriptor: &Descriptor| {
         json!({
             "digest": descriptor.digest.to_string(),
@@ -467,5 +503,6 @@ fn digests(image: &BuiltImage, spec: &Spec, names: &Names, facts: &Facts) -> Val
         "image": short(&image.root),
         "names": names.full(),
         "platforms": platforms,
+        "python": own::listed(own),
     })
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use dmoci_layers::RULES;
 
+use super::own::OwnBuilt;
 use crate::diagnostic::Place;
 use crate::engine::assemble::{BuiltImage, BuiltLayer, BuiltPlatform, Facts};
 use crate::oci::Descriptor;
@@ -46,6 +47,15 @@ impl Log {
         for (message, place) in warnings {
             self.line(format!("  warning: {}:{}: {message}", self.file, place.line()));
         }
+    }
+
+    /// What was built of the project itself.
+    pub(super) fn own(&mut self, own: &OwnBuilt) {
+        self.line("building [wheel]".to_owned());
+        for made in own.distributions() {
+            self.line(format!("  {} {}: {} bytes, {}", made.kind, made.name, made.size, made.digest));
+        }
+        own.warnings().iter().for_each(|message| self.line(format!("  warning: {message}")));
     }
 
     /// What was written for a platform.

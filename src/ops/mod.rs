@@ -11,6 +11,7 @@ pub mod load;
 pub mod lock;
 mod log;
 mod output;
+pub mod own;
 pub mod plan;
 pub mod pull;
 pub mod push;

@@ -39,6 +39,11 @@ impl<'a> Dist<'a> {
         self.cache.as_ref()
     }
 
+    /// Has a folder that is complete go with the image.
+    pub(super) fn folder(&self, staged: PathBuf, name: &'static str) {
+        self.writer.folder(staged, name);
+    }
+
     /// A layout of the image before it is that of the output directory.
     pub(super) fn preview(&self, index: &[u8]) -> Result<PathBuf, OutputError> {
         self.writer.preview(index)
@@ -355,6 +360,7 @@ mod tests {
             cache: None,
             fetched: &fetched,
             supply: &Nothing,
+            own: None,
         };
         let plans = plan(&spec, targets.clone(), &ground, &Silent).unwrap();
         let zero = AtomicUsize::default;

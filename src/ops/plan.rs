@@ -9,6 +9,7 @@ use crate::files::Moment;
 use crate::inputs::base::Tree;
 use crate::inputs::fetched::Fetched;
 use crate::inputs::files::Project;
+use crate::inputs::python::Own;
 use crate::inputs::supply::Supply;
 use crate::inputs::{InputError, Site};
 use crate::spec::{Span, Spec, Target};
@@ -47,16 +48,18 @@ pub(super) struct Ground<'a> {
     pub(super) fetched: &'a Fetched,
     /// What plans find out to need.
     pub(super) supply: &'a dyn Supply,
+    /// The project's own wheel.
+    pub(super) own: Option<&'a Own>,
 }
 
 impl Ground<'_> {
     /// Gives the site that this is to what plans.
     pub(super) fn site<T>(&self, plan: impl FnOnce(&Site<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let &Ground { project, output, scratch, cache, fetched, supply } = self;
+        let &Ground { project, output, scratch, cache, fetched, supply, own } = self;
         let since = Moment::now(scratch)
             .map_err(|source| InputError::Scratch { path: scratch.to_owned(), source })?;
         let project = Project::open(project)?.writing(output)?;
-        plan(&Site { project: &project, scratch, cache, since, fetched, supply })
+        plan(&Site { project: &project, scratch, cache, since, fetched, supply, own })
     }
 }
 

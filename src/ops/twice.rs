@@ -16,12 +16,14 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use super::build::{Built, First, Request, made};
 use super::lock::Network;
+use super::own;
 use super::plan::Watch;
+use super::wheel::{self, Taken};
 use crate::diagnostic::{Diagnostic, Exit, Failure, Place};
 use crate::engine::assemble::copied;
-use crate::engine::diff::{self, Diff, LayerOutcome, Side, Verdict, document};
+use crate::engine::diff::{self, Diff, LayerOutcome, Part, Side, Verdict, document};
 use crate::inputs::InputError;
-use crate::inputs::files::Project;
+use crate::inputs::files::{CopySource, Project};
 use crate::inputs::mirror::Mirror;
 use crate::spec::target::{Archive, ArchiveSource, Base, Copy, Input, SourcePath, Target};
 use crate::store::{ImageStore, Subject};
@@ -175,6 +177,9 @@ fn compare(
     let options =
         diff::Options { limit: second.limit, threads: request.threads, scratch: Some(&first.scratch) };
     let mut diff = diff::diff(sides[0], sides[1], options, &())?;
+    if let Some(own) = first.own {
+        diff.add(own.differences(&place.output().join("python"), second.limit)?);
+    }
     if diff.verdict == Verdict::Same {
         // Names and tags, and what is said of the image beside it.
         let path = place.output().join("digests.json");
@@ -187,6 +192,8 @@ fn compare(
 
 /// The error that says that two builds differ, and where in the spec to look.
 fn failure(diff: &Diff, first: &First<'_>) -> Failure {
+    let is_own = |part: &Part| matches!(part, Part::File(name) if name.starts_with("python/"));
+    let own = diff.differences.iter().any(|difference| is_own(&difference.part));
     let mut places: Vec<Place> = Vec::new();
     for pair in diff.layers.iter().filter(|pair| pair.outcome != LayerOutcome::Same) {
         let named = |target: &&Target| target.platform.to_string() == pair.image;
@@ -209,11 +216,15 @@ fn failure(diff: &Diff, first: &First<'_>) -> Failure {
         message: format!("the second build is not the same as the first: {differences}"),
         causes: Vec::new(),
         places,
-        help: Some(
+        help: Some(if own {
+            "the build backend gives other bytes each time: look at the files of python/ that differ; the usual causes are the \
+             clock, random names and the order of a set"
+                .into()
+        } else {
             "a source that changed between the two builds is the usual cause: run it again when nothing writes to the \
              project; if the difference stays, it is a fault of dmoci, please report it"
-                .into(),
-        ),
+                .into()
+        }),
     }
 }
 
@@ -283,7 +294,7 @@ impl Elsewhere {
                         }
                     }
                     Input::Wheel(wheel) => {
-                        files.insert(wheel.source.path.as_path().to_owned());
+                        files.extend(wheel.source.iter().map(|source| source.path.as_path().to_owned()));
                     }
                     Input::Archive(_)
                     | Input::Download(_)
@@ -311,6 +322,7 @@ impl Elsewhere {
         for file in files.iter().rev() {
             mirror.file(file)?;
         }
+        let own = self.own(first, request, &project, &mut mirror)?;
         let python = Path::new("pyproject.toml");
         match File::open(project.path_of(python)) {
             Ok(file) => mirror.put(python, &file)?,
@@ -318,7 +330,40 @@ impl Elsewhere {
             Err(source) => return Err(InputError::Io { path: python.to_owned(), source }.into()),
         }
         let tracked = done.iter().filter(|(copy, _)| copy.tracked).map(|(_, from)| from.as_path());
-        self.git(request, tracked)
+        self.git(request, tracked.chain(own))
+    }
+
+    /// Copies the source of the project's own wheel, with what git knows of it; gives its path when only what is tracked is taken.
+    fn own<'f>(
+        &self,
+        first: &First<'f>,
+        request: &Request,
+        project: &Project,
+        mirror: &mut Mirror,
+    ) -> Result<Option<&'f Path>, Failure> {
+        let Some(own) = own::wanted(first.spec, first.targets)? else { return Ok(None) };
+        let (outputs, backend) = (&request.outputs, &request.backend);
+        let ground =
+            own::Ground { spec: first.spec, project: &request.project, outputs, backend, epoch: None };
+        let (source, taken) = wheel::input(&ground.request(own))?;
+        let from = own.source.as_path();
+        mirror.copy(&CopySource { project: project.clone(), from: from.to_owned(), ..source })?;
+        if taken == (Taken::Tracked { history: true }) {
+            let copy = self.project().join(from);
+            let history = self.0.join("history");
+            vcs::keep_history(&request.project.join(from), &history)?;
+            vcs::give_history(&history, &copy)?;
+            // That of the source follows: it may have what is not committed.
+            let index = copy.join(".git/index");
+            match fs::remove_file(&index) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(TwiceError::Scratch { path: index, source }.into());
+                }
+                _ => {}
+            }
+            vcs::copy_index(&request.project.join(from), &copy, b"")?;
+        }
+        Ok((taken != Taken::All).then_some(from))
     }
 
     /// Makes work trees that track in the copy what is tracked in the project.
@@ -358,6 +403,7 @@ impl Elsewhere {
         command.arg("-C").arg(Path::new("tree").join(PROJECT)).arg("-f").arg(self.spec());
         command.arg("-o").arg("dist");
         command.arg(format!("--epoch={}", first.epoch));
+        command.arg("--python").arg(python(&request.backend.python));
         command.args(first.facts.revision.iter().map(|revision| format!("--revision={revision}")));
         command.args(request.platforms.iter().map(|platform| format!("--platform={platform}")));
         command.args(request.variant.iter().map(|name| format!("--variant={name}")));
@@ -378,6 +424,14 @@ impl Elsewhere {
             Some(code) if code != Exit::Undecided as i32 => Err(TwiceError::Failed { status, said }),
             _ => Err(TwiceError::Broken { status, said }),
         }
+    }
+}
+
+/// An interpreter as the second build finds it, which runs in another directory.
+fn python(program: &Path) -> PathBuf {
+    match program.components().count() > 1 {
+        true => std::path::absolute(program).unwrap_or_else(|_| program.to_owned()),
+        false => program.to_owned(),
     }
 }
 

@@ -1,5 +1,9 @@
 //! The keys of `dmoci.toml`: one table that the parser, the JSON Schema and the reference are held to.
 
+mod python;
+
+use python::{BUILT, PYTHON, WHEEL};
+
 /// A table of `dmoci.toml`.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -148,7 +152,11 @@ pub(super) static ROOT: Table = Table {
             Kind::Named(&VARIANT),
             "Images like this one with something else on top, each by its name; `build --variant NAME` makes one.",
         ),
-        Key::later("wheel"),
+        Key::new(
+            "wheel",
+            Kind::Table(&BUILT),
+            "The project's own wheel and source distribution, built by its own backend before the image.",
+        ),
         Key::later("release"),
         Key::later("trust"),
     ],
@@ -274,7 +282,11 @@ static LAYER: Table = Table {
         ),
         Key::new("download", Kind::Tables(&DOWNLOAD), "Files from elsewhere."),
         Key::new("python", Kind::OneOrMoreTables(&PYTHON), "What a Python lock file names, installed."),
-        Key::new("wheel", Kind::OneOrMoreTables(&WHEEL), "Wheels of the project, installed."),
+        Key::new(
+            "wheel",
+            Kind::OneOrMoreTables(&WHEEL),
+            "The project's own wheel or others of the project directory, installed.",
+        ),
         Key::later("debian"),
         Key::new(
             "remove",
@@ -418,73 +430,6 @@ static DOWNLOAD: Table = Table {
     extends: None,
 };
 
-static PYTHON: Table = Table {
-    name: "a `python` entry",
-    doc: "The distributions that a Python lock file names, installed as pip would, without running Python.",
-    keys: &[
-        Key::new(
-            "lock",
-            Kind::Text,
-            "The lock file, in the project directory: uv.lock, pylock.toml, pylock.NAME.toml, or a .txt file of \
-             requirements with hashes.",
-        )
-        .required(),
-        Key::new("extras", Kind::Texts, "Extras of the project that are taken.").default("[]"),
-        Key::new(
-            "groups",
-            Kind::Texts,
-            "Dependency groups that are taken; without it, those that the lock file takes by default.",
-        ),
-        Key::new(
-            "package",
-            Kind::Text,
-            "The member of a uv workspace that is meant; without it, the project beside the lock file.",
-        ),
-        Key::new(
-            "wheels",
-            Kind::Text,
-            "A folder of the project with wheels: of what the lock file names, by their hashes, and of what has none there.",
-        ),
-        Key::new(
-            "index",
-            Kind::OneOrMoreTexts,
-            "The index that requirements come from, and further ones; without it, what the file says, else what pip and \
-             uv are set up with.",
-        ),
-        Key::new(
-            "own-layers",
-            Kind::Integer(0, 100),
-            "How many wheels at most get a layer of their own: the largest, with files of at least 4 MiB.",
-        )
-        .default("16"),
-        VENV,
-        INTERPRETER,
-        PYTHON_VERSION,
-        LIBC,
-        OWNER,
-        REPLACE,
-        PLATFORMS,
-    ],
-    extends: None,
-};
-
-static WHEEL: Table = Table {
-    name: "a `wheel` entry",
-    doc: "A wheel (Python binary distribution), installed as pip would, without running Python.",
-    keys: &[
-        Key::new("path", Kind::Text, "The wheel, in the project directory; never absolute, never `..`.")
-            .required(),
-        VENV,
-        INTERPRETER,
-        PYTHON_VERSION,
-        LIBC,
-        OWNER,
-        REPLACE,
-        PLATFORMS,
-    ],
-    extends: None,
-};
-
 static ADJUST: Table = Table {
     name: "an `adjust` entry",
     doc: "Things of the layers below, with another mode or owner.",
@@ -510,34 +455,12 @@ static ADJUST: Table = Table {
     extends: None,
 };
 
-const VENV: Key = Key::new(
-    "venv",
-    Kind::Text,
-    "The virtual environment to install into; absolute. It is made unless an earlier entry or the base has it. \
-     Without it, the interpreter's own `site-packages`.",
-);
-const INTERPRETER: Key = Key::new(
-    "interpreter",
-    Kind::Text,
-    "The Python in the image, such as \"/usr/local/bin/python3.13\"; absolute. Needed where the layers below have \
-     none or several.",
-);
-const PYTHON_VERSION: Key = Key::new(
-    "python-version",
-    Kind::Text,
-    "The whole version of that Python, such as \"3.13.5\". Needed where the layers below do not tell.",
-);
-const LIBC: Key = Key::new(
-    "libc",
-    Kind::Text,
-    "The C library of that Python, such as \"glibc-2.36\" or \"musl-1.2\". Needed where the layers below do not tell.",
-);
-
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 15] {
+pub(super) fn tables() -> [&'static Table; 16] {
     [
         &ROOT,
         &IMAGE,
+        &BUILT,
         &VARIANT,
         &HEALTHCHECK,
         &USER,

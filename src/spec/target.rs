@@ -40,8 +40,27 @@ pub struct Target {
     pub splice: bool,
     /// Users to be added to the topmost `passwd` and `group`, in the order written.
     pub users: Vec<User>,
+    /// The project's own wheel, when it is to be built.
+    pub wheel: Option<OwnWheel>,
     /// The layers that have something for this platform, from the bottom up.
     pub layers: Vec<Layer>,
+}
+
+/// The wheel and source distribution of the project itself, and how they are built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnWheel {
+    /// The directory of the Python project.
+    pub source: SourcePath,
+    /// A source distribution is built too.
+    pub sdist: bool,
+    /// Both get the normal form.
+    pub normalize: bool,
+    /// Everything is taken, not only what git tracks.
+    pub all_files: bool,
+    /// How long each call of the backend may take.
+    pub timeout: Duration,
+    /// Where it is written.
+    pub span: Span,
 }
 
 impl Target {
@@ -435,8 +454,8 @@ pub struct Python {
 /// A wheel of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wheel {
-    /// The file.
-    pub source: Source,
+    /// The file; nothing for the project's own one, which is built.
+    pub source: Option<Source>,
     /// Where it is installed.
     pub environment: Environment,
     /// Owner of everything.
@@ -582,6 +601,11 @@ impl SourcePath {
             path.push(".");
         }
         Ok(SourcePath(path))
+    }
+
+    /// The project itself.
+    pub fn project() -> SourcePath {
+        SourcePath(PathBuf::from("."))
     }
 
     /// The path, relative to the project directory.

@@ -195,7 +195,13 @@ impl Walk<'_> {
         for key in known.keys.iter().filter(|key| key.required && !table.contains_key(key.name)) {
             let mut problem =
                 Problem::new("E-SPEC-MISSING", span, format!("`{}` is missing in {}", key.name, known.name));
-            problem.help = Some(format!("{}: {}", key.name, key.doc));
+            problem.help = Some(match (key.name, table.contains_key("wheel")) {
+                ("image", true) => {
+                    "`dmoci wheel` builds the wheel and source distribution alone, without dmoci.toml"
+                        .to_owned()
+                }
+                _ => format!("{}: {}", key.name, key.doc),
+            });
             self.problems.push(problem);
         }
         fields.broken = self.problems.len() > before;

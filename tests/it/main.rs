@@ -27,6 +27,7 @@ mod large;
 mod load;
 mod lock;
 mod man;
+mod own_wheel;
 mod python;
 mod readers;
 mod registry;

@@ -1,5 +1,9 @@
 //! What `python` and `wheel` entries of a layer give.
 
+use std::collections::BTreeSet;
+
+use dmoci_layers::SafePath;
+
 use super::error::BuildError;
 use super::locked;
 use super::merge::Apart;
@@ -7,7 +11,9 @@ use super::plan::{Context, LARGE, numbers};
 use super::python::{self, Environments};
 use crate::diagnostic::Place;
 use crate::inputs::Item;
+use crate::inputs::python::filename::WheelName;
 use crate::inputs::python::wheel::{Shelf, Wheel};
+use crate::inputs::python::{Location, Own};
 use crate::spec::target;
 
 /// What is worth saying, and where in the spec.
@@ -41,15 +47,20 @@ impl Context<'_> {
             platform: self.image.0,
             layer: self.layer,
             place: &at_lock,
+            given: self.given.contains(&python::key(&entry.environment)),
         };
         let locked::Found { wheels, notes, left_out } = locked::wheels(self.site, &asker)?;
         if let Some((project, note)) = left_out {
             environments.left_out(place, project, note)?;
         }
         let asked = wheels.into_iter().map(|locked| python::Asked {
-            wheel: locked.wheel,
+            own: locked.planned.location == Location::Own,
             requested: locked.planned.requested,
-            url: locked.planned.direct.then(|| locked::direct_url(&locked.planned.location)),
+            url: locked
+                .planned
+                .direct
+                .then(|| locked::direct_url(&locked.planned.location, locked.wheel.name.as_str())),
+            wheel: locked.wheel,
             at: locked.planned.place,
         });
         let asked: Vec<python::Asked> = asked.collect();
@@ -66,18 +77,33 @@ impl Context<'_> {
         wheel: &target::Wheel,
         environments: &mut Environments,
     ) -> Result<Vec<Vec<Item>>, BuildError> {
-        let path = wheel.source.path.as_path();
-        let read = Wheel::of_project(Shelf::of(self.site), path)?;
-        locked::check_version(self.site, &read)?;
-        let asked =
-            python::Asked { wheel: read, requested: true, url: Some(python::file_url(path)), at: None };
+        let asked = match (&wheel.source, self.site.own) {
+            (Some(source), _) => {
+                let path = source.path.as_path();
+                let wheel = Wheel::of_project(Shelf::of(self.site), path)?;
+                locked::check_version(self.site, &wheel)?;
+                python::Asked {
+                    wheel,
+                    requested: true,
+                    url: Some(python::file_url(path)),
+                    at: None,
+                    own: false,
+                }
+            }
+            (None, Some(Own { wheel: Some(wheel), .. })) => {
+                let url = locked::direct_url(&Location::Own, wheel.name.as_str());
+                python::Asked { wheel: wheel.clone(), requested: true, url: Some(url), at: None, own: true }
+            }
+            // Only what is pinned plays a part, and this is not.
+            (None, _) => return Ok(Vec::new()),
+        };
         let place = python::Place {
             environment: &wheel.environment,
             owner: numbers(&wheel.owner),
             replace: wheel.replace,
             platform: self.image.0,
             tree: self.tree,
-            at: &(self.locate)(&wheel.source.span, ""),
+            at: &(self.locate)(wheel.source.as_ref().map_or(&wheel.span, |source| &source.span), ""),
             variable: &|name| self.variable(name),
         };
         environments.install(place, vec![asked])
@@ -90,6 +116,24 @@ impl Context<'_> {
             (key == name).then(|| value.to_owned())
         })
     }
+}
+
+/// The environments that get the project's own wheel by a `wheel` entry of some layer.
+pub(super) fn given(target: &target::Target, own: Option<&Own>) -> BTreeSet<SafePath> {
+    let name = own.and_then(|own| own.wheel.as_ref()).map(|wheel| &wheel.name.name);
+    let gives = |wheel: &target::Wheel| match &wheel.source {
+        None => true,
+        Some(source) => {
+            let file = source.path.as_path().file_name().and_then(|file| file.to_str()).unwrap_or_default();
+            WheelName::parse(file).is_ok_and(|file| Some(&file.name) == name)
+        }
+    };
+    let inputs = target.layers.iter().flat_map(|layer| &layer.inputs);
+    let wheels = inputs.filter_map(|input| match input {
+        target::Input::Wheel(wheel) if gives(wheel) => Some(python::key(&wheel.environment)),
+        _ => None,
+    });
+    wheels.collect()
 }
 
 /// Which of the wheels may be layers of their own: the largest, at most so many.

@@ -19,8 +19,8 @@ use crate::inputs::python::requirements::{self, Ask};
 use crate::inputs::python::simple::{self, Link};
 use crate::inputs::python::wheel::{Shelf, Wheel};
 use crate::inputs::python::{
-    BuiltWheel, Document, Location, Options, PlannedWheel, PythonError, PythonPlan, PythonTarget,
-    filename::WheelName, name::Name, pylock, pyproject::Pyproject, uv,
+    BuiltWheel, Document, Location, Options, Own, OwnProject, PlannedWheel, PythonError, PythonPlan,
+    PythonTarget, filename::WheelName, name::Name, pylock, pyproject::Pyproject, uv,
 };
 use crate::inputs::supply::{Purpose, WheelNeed};
 use crate::inputs::{InputError, Site};
@@ -50,6 +50,8 @@ pub(super) struct Asker<'a> {
     pub(super) layer: &'a str,
     /// Where the entry names its lock file.
     pub(super) place: &'a Place,
+    /// The project's own wheel goes into the same environment by another entry.
+    pub(super) given: bool,
 }
 
 /// What a `python` entry comes to.
@@ -70,7 +72,7 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
     for wheel in &plan.wheels {
         let url = match &wheel.location {
             Location::Url(url) => Some(url.clone()),
-            Location::Path(_) => None,
+            Location::Path(_) | Location::Own => None,
         };
         if url.is_some() || wheel.stand_in {
             needs.push(WheelNeed {
@@ -97,13 +99,15 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
                 None if only_pins => continue,
                 None => return Err(lost(&planned)),
             },
+            Location::Own => None,
         };
         pieces.push((planned, Mutex::new(file)));
     }
     let shelf = Shelf::of(site);
+    let own = site.own.and_then(|own| own.wheel.as_ref());
     let wheels = parallel::run(&pieces, WHEELS_AT_ONCE, |(planned, file), _| {
         let file = file.lock().unwrap_or_else(PoisonError::into_inner).take();
-        opened(shelf, planned, file)
+        opened(shelf, own, planned, file)
     })?;
     let locked = pieces.into_iter().zip(wheels).map(|((planned, _), wheel)| Locked { wheel, planned });
     let mut wheels: Vec<Locked> = locked.collect();
@@ -117,19 +121,26 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
 }
 
 /// The wheel that is planned; `file` when it was fetched.
-fn opened(shelf: Shelf<'_>, planned: &PlannedWheel, file: Option<File>) -> Result<Wheel, Failure> {
+fn opened(
+    shelf: Shelf<'_>,
+    own: Option<&Wheel>,
+    planned: &PlannedWheel,
+    file: Option<File>,
+) -> Result<Wheel, Failure> {
     match (&planned.location, file) {
         (Location::Path(path), _) => of_project(shelf, path, planned),
         (Location::Url(_), Some(file)) => {
             Ok(Wheel::read(file, PathBuf::from(planned.file.as_str()), planned.digest.clone())?)
         }
+        (Location::Own, _) => own.cloned().ok_or_else(|| lost(planned)),
         (Location::Url(_), None) => Err(lost(planned)),
     }
 }
 
 /// The URL that `direct_url.json` names: nothing of the building machine stands in it.
-pub(super) fn direct_url(location: &Location) -> String {
+pub(super) fn direct_url(location: &Location, file: &str) -> String {
     match location {
+        Location::Own => file_url(&Own::place(file)),
         Location::Path(path) => file_url(path),
         // A query is there for who fetches, and may hold what is secret (PEP 610).
         Location::Url(url) => url.bare().split('?').next().unwrap_or_default().to_owned(),
@@ -174,7 +185,7 @@ fn at(mut failure: Failure, place: Option<&Place>) -> Failure {
 }
 
 fn plan(site: &Site<'_>, asker: &Asker<'_>) -> Result<PythonPlan, Failure> {
-    let &Asker { python, target, .. } = asker;
+    let &Asker { python, target, given, .. } = asker;
     let path = python.lock.path.as_path();
     let form = Form::of(path)?;
     let document = match read(site, path)? {
@@ -189,6 +200,14 @@ fn plan(site: &Site<'_>, asker: &Asker<'_>) -> Result<PythonPlan, Failure> {
         groups: python.groups.as_deref().map(names),
         package: python.package.as_deref().and_then(Name::parse),
         built: built(site, python)?,
+        own: site.own.map(|own| OwnProject {
+            source: own.source.clone(),
+            wheel: own
+                .wheel
+                .as_ref()
+                .filter(|_| !given)
+                .map(|wheel| (wheel.name.clone(), wheel.digest().clone())),
+        }),
     };
     Ok(match form {
         Form::Pylock => pylock::plan(&document, target, &options)?,
@@ -262,7 +281,7 @@ fn of_requirements(
     document: &Document,
     options: &Options,
 ) -> Result<PythonPlan, Failure> {
-    let &Asker { python, target, platform, layer, place } = asker;
+    let &Asker { python, target, platform, layer, place, .. } = asker;
     let variables = |name: &str| site.supply.variable(name);
     let mut open = |path: &Path| -> Result<Document, Failure> {
         read(site, path)?.ok_or_else(|| InputError::Missing(path.to_owned()).into())
@@ -282,7 +301,7 @@ fn of_requirements(
         let purpose = Purpose { platform: platform.clone(), what, places: vec![at.clone(), place.clone()] };
         // What is shown of an address has no query.
         let (key, name) = match ask {
-            Ask::Project(..) => return links(site, ask, &purpose),
+            Ask::Project(..) | Ask::Links(Location::Own, _) => return links(site, ask, &purpose),
             Ask::Links(Location::Path(path), name) => (path.as_os_str().to_owned(), name),
             Ask::Links(Location::Url(url), name) => (url.bare().into(), name),
         };
@@ -309,6 +328,8 @@ fn links(site: &Site<'_>, ask: &Ask, purpose: &Purpose) -> Result<Vec<Link>, Fai
     let (url, project) = match ask {
         Ask::Links(Location::Path(folder), _) => return in_folder(site, folder),
         Ask::Links(Location::Url(url), _) => (url.clone(), None),
+        // No file of requirements names it.
+        Ask::Links(Location::Own, _) => return Ok(Vec::new()),
         Ask::Project(index, name) => {
             (simple::page(index, name).map_err(|error| wrong(index, error.to_string()))?, Some(name))
         }
@@ -347,6 +368,9 @@ mod tests {
     #[test]
     fn what_an_image_says_of_an_address_has_no_secret() {
         let url: Url = "https://joe:sesame@host.example/a-1.0-py3-none-any.whl?token=1".parse().unwrap();
-        assert_eq!(direct_url(&Location::Url(url)), "https://host.example/a-1.0-py3-none-any.whl");
+        assert_eq!(
+            direct_url(&Location::Url(url), "a-1.0-py3-none-any.whl"),
+            "https://host.example/a-1.0-py3-none-any.whl"
+        );
     }
 }

@@ -12,6 +12,7 @@ use dmoci_layers::{Digest, Entry, EntryKind, SafePath};
 use super::adjust::{self, Below};
 use super::base::BaseImage;
 use super::config;
+use super::distributions;
 use super::error::BuildError;
 use super::merge::{Origin, Rank, Source};
 use super::programs::Finished;
@@ -127,14 +128,22 @@ pub fn plan(
     let mut environments = Environments::default();
     let below = base.as_ref().map_or(0, |base| base.layers.len());
     let mut room = split::room(below, target.layers.len() + usize::from(!target.users.is_empty()));
+    let given = distributions::given(&target, site.own);
     for (number, layer) in target.layers.iter().enumerate() {
         let last = number + 1 == target.layers.len() && target.users.is_empty();
         // Without what wheels give there may be nothing to take away.
         let lenient = site.supply.only_pins();
         let removed = Removed::take(&layer.remove, &mut tree, (&layer.name, lenient), locate)?;
         let image = (&target.platform, base.as_ref());
-        let mut context =
-            Context { image, layer: &layer.name, tree: &tree, over: BTreeSet::new(), site, locate };
+        let mut context = Context {
+            image,
+            layer: &layer.name,
+            tree: &tree,
+            over: BTreeSet::new(),
+            given: &given,
+            site,
+            locate,
+        };
         context.over = context.over(&layer.inputs);
         let mut plan = LayerPlan::new(&layer.name);
         for (number, input) in layer.inputs.iter().enumerate() {
@@ -216,6 +225,8 @@ pub(super) struct Context<'a> {
     pub(super) tree: &'a Tree,
     /// Files of the layers below that inputs of this layer make directories of.
     over: BTreeSet<SafePath>,
+    /// The environments that get the project's own wheel by an entry of its own.
+    pub(super) given: &'a BTreeSet<SafePath>,
     pub(super) site: &'a Site<'a>,
     pub(super) locate: &'a dyn Fn(&Span, &str) -> Place,
 }

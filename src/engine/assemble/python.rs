@@ -37,6 +37,8 @@ pub(super) struct Asked {
     pub(super) requested: bool,
     /// The URL that it came from when that is no index.
     pub(super) url: Option<String>,
+    /// It is the project's own, which this run built.
+    pub(super) own: bool,
     /// Where a lock file names it.
     pub(super) at: Option<diagnostic::Place>,
 }
@@ -151,9 +153,7 @@ impl Environments {
     /// The environment that is meant, which the first entry that names it describes.
     fn environment(&mut self, place: Place<'_>) -> Result<&mut Environment, BuildError> {
         let asked = place.environment;
-        // Without either it is the only interpreter there is.
-        let key = asked.venv.clone().or(asked.interpreter.clone()).unwrap_or_else(SafePath::root);
-        match self.0.entry(key) {
+        match self.0.entry(key(asked)) {
             Slot::Occupied(slot) => {
                 let environment = slot.into_mut();
                 environment.agrees(asked)?;
@@ -185,6 +185,11 @@ pub(super) fn is_for(wheel: &Wheel, python: &PythonTarget) -> Result<(), PythonE
 
 fn labelled(place: &diagnostic::Place, label: &str) -> diagnostic::Place {
     diagnostic::Place { label: label.to_owned(), ..place.clone() }
+}
+
+/// What tells an environment from others. Without either it is that of the only interpreter there is.
+pub(super) fn key(asked: &target::Environment) -> SafePath {
+    asked.venv.clone().or(asked.interpreter.clone()).unwrap_or_else(SafePath::root)
 }
 
 fn error(kind: Kind, message: String) -> PythonError {
@@ -242,7 +247,13 @@ impl Environment {
 
     /// What a wheel becomes here, when it is for this Python.
     fn made(&self, owner: (u64, u64), asked: &Asked) -> Result<Result<Installed, InputError>, PythonError> {
-        self.check(&asked.wheel)?;
+        self.check(&asked.wheel).map_err(|error| match (asked.own, error.kind()) {
+            (true, Kind::Wheel) => error.and_help(
+                "a wheel that is not for every platform is for the Python that builds it: build with one that is like the \
+                 image's (--python), and name with --platform what this machine can build for",
+            ),
+            _ => error,
+        })?;
         let options =
             Options { scheme: &self.scheme, owner, requested: asked.requested, url: asked.url.as_deref() };
         Ok(install(&asked.wheel, &options))

@@ -135,6 +135,12 @@ impl PythonError {
         Err(error)
     }
 
+    /// With one more line of what to do.
+    pub fn and_help(mut self, help: &str) -> PythonError {
+        self.help = Some(self.help.map_or(help.to_owned(), |first| format!("{first}\n{help}")));
+        self
+    }
+
     /// What is wrong, in kind.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -1,7 +1,7 @@
 //! Python for an image, without Python: which wheels a target needs by its lock files, and what wheels become.
 //!
 //! ```text
-//! dist > wheel, and what is below it
+//! dist, own > wheel, and what is below it
 //! install > launcher, venv > wheel > wheel_zip, wheel_member, wheel_scripts > record
 //! pylock, uv, requirements, settings > pyproject, simple, lockfile, source > plan > document > tag, marker, requirement
 //! needs > marker, requirement
@@ -19,6 +19,7 @@ pub mod lockfile;
 pub mod marker;
 pub mod name;
 pub mod needs;
+mod own;
 pub mod plan;
 pub mod pylock;
 pub mod pyproject;
@@ -40,7 +41,8 @@ mod wheel_zip;
 
 pub use document::Document;
 pub use error::PythonError;
-pub use plan::{BuiltWheel, Location, Options, PlannedWheel, PythonPlan};
+pub use own::Own;
+pub use plan::{BuiltWheel, Location, Options, OwnProject, PlannedWheel, PythonPlan};
 pub use source::quoted;
 pub use target::{Libc, PythonTarget};
 pub use wheel_member::{Member, MemberReader};

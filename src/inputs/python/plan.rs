@@ -58,6 +58,8 @@ pub enum Location {
     Path(PathBuf),
     /// On the network.
     Url(Url),
+    /// What this run builds: the project's own wheel.
+    Own,
 }
 
 impl fmt::Display for Location {
@@ -65,6 +67,7 @@ impl fmt::Display for Location {
         match self {
             Location::Path(path) => path.display().fmt(f),
             Location::Url(url) => url.fmt(f),
+            Location::Own => f.write_str("the project's own wheel"),
         }
     }
 }
@@ -80,6 +83,17 @@ pub struct Options {
     pub package: Option<Name>,
     /// Wheels for what has none in the lock file.
     pub built: Vec<BuiltWheel>,
+    /// The project that this run builds.
+    pub own: Option<OwnProject>,
+}
+
+/// A project that this run builds.
+#[derive(Clone, Debug)]
+pub struct OwnProject {
+    /// The directory of its source, relative to the project.
+    pub source: PathBuf,
+    /// Name and digest of its wheel; nothing when that is given by another entry, or not needed.
+    pub wheel: Option<(WheelName, Digest)>,
 }
 
 /// A wheel in the project that stands in for one that the lock file lacks.
@@ -215,6 +229,39 @@ impl BuiltWheel {
     }
 }
 
+/// What stands for a directory that a lock file names, when that is the project which this run builds: its wheel, or nothing when
+/// that comes from elsewhere. `None` when it is another directory.
+pub(super) fn own(
+    asked: &Asked<'_>,
+    directory: &str,
+    (name, version): (&Name, Option<&Version>),
+    requested: bool,
+    place: &Place,
+) -> Result<Option<Option<PlannedWheel>>, PythonError> {
+    let Some(own) = &asked.options.own else { return Ok(None) };
+    if beside(&place.file, directory).as_ref() != Some(&own.source) {
+        return Ok(None);
+    }
+    let Some((file, digest)) = &own.wheel else { return Ok(Some(None)) };
+    if file.name != *name || version.is_some_and(|version| *version != file.version) {
+        let locked = version.map_or(name.to_string(), |version| format!("{name} {version}"));
+        let message = format!("{locked} is locked, and [wheel] builds {file} of {directory}");
+        return Err(PythonError::new(Kind::Lock, message)
+            .at(place.clone())
+            .with_help("lock again with the tool that made the lock file"));
+    }
+    Ok(Some(Some(PlannedWheel {
+        file: file.clone(),
+        digest: digest.clone(),
+        size: None,
+        location: Location::Own,
+        stand_in: false,
+        requested,
+        direct: true,
+        place: Some(place.clone()),
+    })))
+}
+
 /// Puts a plan together: sorted, each project once, with a word about built wheels that nobody needed.
 pub(super) fn finish(asked: &Asked<'_>, mut wheels: Vec<PlannedWheel>, mut notes: Vec<String>) -> PythonPlan {
     wheels.sort_by(|a, b| a.name().cmp(b.name()));
@@ -228,7 +275,7 @@ pub(super) fn finish(asked: &Asked<'_>, mut wheels: Vec<PlannedWheel>, mut notes
         .iter()
         .filter_map(|wheel| match &wheel.location {
             Location::Path(path) => Some((path.as_path(), ())),
-            Location::Url(_) => None,
+            Location::Url(_) | Location::Own => None,
         })
         .collect();
     for built in &asked.options.built {
@@ -247,10 +294,10 @@ pub(super) fn finish(asked: &Asked<'_>, mut wheels: Vec<PlannedWheel>, mut notes
 }
 
 /// The wheels, unless there is none of some projects: all that are missing are told together.
-pub(super) fn gathered<E: From<PythonError>>(
+pub(super) fn gathered<T, E: From<PythonError>>(
     asked: &Asked<'_>,
-    all: impl Iterator<Item = Result<PlannedWheel, Trouble<E>>>,
-) -> Result<Vec<PlannedWheel>, E> {
+    all: impl Iterator<Item = Result<T, Trouble<E>>>,
+) -> Result<Vec<T>, E> {
     let (mut wheels, mut errors) = (Vec::new(), Vec::new());
     for found in all {
         match found {

@@ -1,5 +1,6 @@
 //! Pins of what build backends need: of the platform that builds, whatever images are for.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Mode;
@@ -34,13 +35,15 @@ impl BuildPins {
         build.map(|(_, pin)| pin.clone()).collect()
     }
 
+    /// These, by what finds them in a lock file.
+    pub(in crate::ops) fn keyed(pins: &[Pin]) -> Pins {
+        pins.iter().map(|pin| ((Kind::Build, pin.key()), pin.clone())).collect()
+    }
+
     /// Puts these in their place, and says what changed.
     pub(in crate::ops) fn save(&self, pins: &[Pin], watch: &dyn Watch) -> Result<(), Failure> {
-        let renewed = self.settled.with_only(&self.platform, Kind::Build, keyed(pins));
+        let build = (self.platform.clone(), BuildPins::keyed(pins));
+        let renewed = self.settled.with(BTreeMap::new(), Some(build));
         write(&self.settled, &renewed, watch)
     }
-}
-
-fn keyed(pins: &[Pin]) -> Pins {
-    pins.iter().map(|pin| ((Kind::Build, pin.key()), pin.clone())).collect()
 }

@@ -16,10 +16,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::build::PyProject;
+use super::own::{self, Backend};
 use super::plan::{Ground, Watch, on, one};
 use super::supply::Online;
 use crate::diagnostic::{Failure, Secret};
 use crate::fetch::{Cause, Listener, Settings, Surroundings};
+use crate::inputs::python::Own;
 use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
 use crate::spec::{self, Overrides, Spec, Target};
@@ -75,6 +77,8 @@ pub struct Request {
     pub update: Update,
     /// Where what archives hold is unpacked, into nameless files, when the Python of an image lies in one.
     pub scratch: PathBuf,
+    /// What finds out what the project's own build backend needs.
+    pub backend: Backend,
 }
 
 /// A change of the lock file.
@@ -124,7 +128,11 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     let told = Told::new(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
     resolve(request, images, (&settled, &online), watch)?;
-    let renewed = settled.with(online.pins());
+    let outputs = &request.project.join("dist");
+    let (project, backend) = (&request.project, &request.backend);
+    let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: None };
+    let build = own::requirements(ground, &targets, renews(request, &settled), network, watch)?;
+    let renewed = settled.with(online.pins(), build);
     write(&settled, &renewed, watch)?;
     let pins = renewed.lock.platforms.values();
     Ok(Locked {
@@ -134,6 +142,17 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
         was_there: settled.written.is_some(),
         changes: renewed.changes,
     })
+}
+
+/// Whether the build requirements are pinned anew: all are, or none.
+fn renews(request: &Request, settled: &Settled) -> bool {
+    let pins = || settled.old().platforms.values().flatten();
+    let mut build = pins().filter(|((kind, _), _)| *kind == Kind::Build).map(|(_, pin)| pin);
+    match &request.update {
+        Update::Nothing => false,
+        Update::All => true,
+        Update::Names(names) => build.any(|pin| names.iter().any(|name| wheels::is_called(pin, name))),
+    }
 }
 
 /// Finds out which wheels Python lock files mean: plans what decides it.
@@ -156,6 +175,8 @@ fn resolve(
         return Ok(());
     }
     let output = request.project.join("dist");
+    let wheel = deciding.first().and_then(|(target, _)| target.wheel.as_ref());
+    let own = wheel.map(|own| Own { source: own.source.as_path().to_owned(), wheel: None });
     let ground = Ground {
         project: &request.project,
         output: &output,
@@ -163,6 +184,7 @@ fn resolve(
         cache: None,
         fetched: &settled.fetched,
         supply: online,
+        own: own.as_ref(),
     };
     ground.site(|site| {
         for (target, image) in deciding {

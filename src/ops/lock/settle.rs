@@ -63,20 +63,19 @@ impl Settled {
         Settled { file, written, mode, locked: false, lock, fetched: Fetched::default() }
     }
 
-    /// What is to be in the lock file when these take the place of all others of their kind and platform.
-    pub(super) fn with_only(&self, platform: &Platform, kind: Kind, pins: Pins) -> Renewed {
+    /// What is to be in the lock file, now that all wheels are known. `build` takes the place of all build requirements of its
+    /// platform.
+    pub(in crate::ops) fn with(
+        &self,
+        wheels: BTreeMap<Platform, Pins>,
+        build: Option<(Platform, Pins)>,
+    ) -> Renewed {
         let mut lock = self.lock.clone();
-        let own = lock.platforms.entry(platform.clone()).or_default();
-        own.retain(|(other, _), _| *other != kind);
-        own.extend(pins);
-        lock.platforms.retain(|_, pins| !pins.is_empty());
-        let changes = changes(self.old(), &lock);
-        Renewed { lock, changes }
-    }
-
-    /// What is to be in the lock file, now that all wheels are known.
-    pub(in crate::ops) fn with(&self, wheels: BTreeMap<Platform, Pins>) -> Renewed {
-        let mut lock = self.lock.clone();
+        if let Some((platform, pins)) = build {
+            let own = lock.platforms.entry(platform).or_default();
+            own.retain(|(kind, _), _| *kind != Kind::Build);
+            own.extend(pins);
+        }
         for (platform, pins) in wheels {
             lock.platforms.entry(platform).or_default().extend(pins);
         }
@@ -240,8 +239,9 @@ impl Job<'_> {
         let Mode::Lock(Update::Names(names)) = self.mode else { return Ok(()) };
         let layers = wheels::layers(self.targets);
         let pins = self.old.platforms.values().flatten();
-        let pins: Vec<&Pin> =
-            pins.filter(|((kind, _), _)| *kind == Kind::Wheel).map(|(_, pin)| pin).collect();
+        let builds = self.targets.iter().any(|target| target.wheel.is_some());
+        let is_asked = |kind| kind == Kind::Wheel || builds && kind == Kind::Build;
+        let pins: Vec<&Pin> = pins.filter(|((kind, _), _)| is_asked(*kind)).map(|(_, pin)| pin).collect();
         let is_known = |name: &&String| {
             layers.contains(name.as_str())
                 || self.needs.iter().any(|need| need.is_called(name))

@@ -1,5 +1,6 @@
 //! What a backend runs in: a cell with an environment that has the pinned build requirements and nothing else.
 
+use std::cell::{OnceCell, RefCell};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
@@ -12,11 +13,12 @@ use serde_json::{Value, json};
 use super::error::{Said, WheelError};
 use super::project::{BuildSystem, check};
 use super::rebuild::same_project;
-use super::source::{Source, make_directory};
+use super::source::{Source, State, make_directory};
 use super::tools::{Chosen, DRIVER, Installer, Python, read};
 use crate::cache::Downloads;
 use crate::diagnostic::Failure;
 use crate::fetch::{Fetcher, Wanted};
+use crate::inputs::InputError;
 use crate::inputs::python::filename::WheelName;
 use crate::limits;
 use crate::lock::{Authenticated, Pin, WheelPin};
@@ -30,8 +32,9 @@ const INSTALLING: Duration = Duration::from_secs(600);
 /// A place where hooks are called.
 pub(super) struct Environment<'a> {
     pub(super) cell: Cell,
-    pub(super) python: Python,
-    pub(super) installer: Installer,
+    pub(super) python: &'a Python,
+    /// Found when something has to be installed.
+    pub(super) installer: OnceCell<Installer>,
     pub(super) system: &'a BuildSystem,
     /// Where the cell is for this program.
     pub(super) work: &'a Path,
@@ -39,6 +42,8 @@ pub(super) struct Environment<'a> {
     pub(super) limit: Duration,
     /// The variables of this process.
     pub(super) own: fn(&str) -> Option<String>,
+    /// What distributions were built from so far.
+    pub(super) state: RefCell<Option<State>>,
 }
 
 /// Where requirements come from.
@@ -111,9 +116,12 @@ pub(super) fn variables(
 }
 
 impl Environment<'_> {
-    /// Installs what the backend needs; gives the pins of it, which are in the lock file then.
-    pub(super) fn provide(&self, from: &Requirements<'_>) -> Result<Vec<Pin>, Failure> {
-        let pins = BuildPins::load(&from.lock, &self.python.platform()?, from.renew)?;
+    /// Installs what the backend needs; gives the pins of it, and whether the lock file lacks them.
+    pub(super) fn provide(
+        &self,
+        pins: &BuildPins,
+        from: &Requirements<'_>,
+    ) -> Result<(Vec<Pin>, bool), Failure> {
         let mut wanted = self.system.requires.clone();
         let required =
             |version: &&String| wanted.iter().any(|requirement| same_project(requirement, version));
@@ -147,7 +155,17 @@ impl Environment<'_> {
         if from.pins && (from.renew || fresh) {
             pins.save(&now, from.watch)?;
         }
-        Ok(now)
+        Ok((now, fresh))
+    }
+
+    /// What installs; looked for when it is needed first.
+    pub(super) fn installer(&self) -> Result<&Installer, WheelError> {
+        if let Some(installer) = self.installer.get() {
+            return Ok(installer);
+        }
+        let variables = variables(self.cell.place(), self.source.epoch, self.own);
+        let found = Installer::find(self.python, &self.cell, &variables, (self.own)("PATH"))?;
+        Ok(self.installer.get_or_init(|| found))
     }
 
     /// Asks the network what requirements mean.
@@ -155,8 +173,9 @@ impl Environment<'_> {
         if from.network.locked || from.network.settings.offline {
             return Err(WheelError::Unlocked { lock: from.lock.clone(), wanted: wanted.to_vec() }.into());
         }
-        from.watch.status("Resolving", &format!("build requirements with {}", self.installer.shown()));
-        let chosen = self.installer.resolve(wanted, &self.python, (from.project, from.scratch))?;
+        let installer = self.installer()?;
+        from.watch.status("Resolving", &format!("build requirements with {}", installer.shown()));
+        let chosen = installer.resolve(wanted, self.python, (from.project, from.scratch))?;
         let pin = |Chosen { file, url, digest }: Chosen| Pin {
             url: Some(url.without_secrets()),
             size: 0,
@@ -226,7 +245,7 @@ impl Environment<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let (program, arguments) = self.installer.install(wanted, &self.python, place);
+        let (program, arguments) = self.installer()?.install(wanted, self.python, place);
         let ended = self.run(&program, &arguments, INSTALLING)?;
         match ended.status.is_some_and(|status| status.success()) {
             true => Ok(()),
@@ -278,7 +297,13 @@ impl Environment<'_> {
         if tree.exists() {
             fs::remove_dir_all(&tree).map_err(|source| WheelError::Output { path: tree.clone(), source })?;
         }
-        self.source.copy(&tree)?;
+        let state = self.source.copy(&tree)?;
+        if hook.starts_with("build_") {
+            let first = self.state.replace(Some(state.clone()));
+            if first.is_some_and(|first| first != state) {
+                return Err(InputError::Changed(self.source.tree.to_owned()).into());
+            }
+        }
         let answer = self.work.join("answer.json");
         let _ = fs::remove_file(&answer);
         let place = self.cell.place();

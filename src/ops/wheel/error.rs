@@ -115,9 +115,9 @@ impl Diagnostic for WheelError {
             WheelError::Tools { .. } => {
                 "install Python 3.9 or later with uv or pip, or name the interpreter with --python".into()
             }
-            WheelError::Unsatisfied { .. } => "when that is meant: dmoci wheel --update".into(),
+            WheelError::Unsatisfied { .. } => "when that is meant, pin them anew: `dmoci wheel --update`, or `dmoci lock --update` for a dmoci.toml with [wheel]".into(),
             WheelError::Unlocked { .. } => {
-                "run `dmoci wheel` without --locked, look at what it adds, and commit the file".into()
+                "run it without --locked and --offline, look at what it adds, and commit the file".into()
             }
             WheelError::Requirement { .. } => {
                 "only wheels that an index serves by https can be pinned: look into the configuration of uv or pip".into()

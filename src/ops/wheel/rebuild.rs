@@ -67,8 +67,8 @@ pub fn rebuild(
         },
         ..request.clone()
     };
-    let (made, _) = made(&request, network, watch, scratch.path(), &[kind])?;
-    let Some((_, path)) = made.into_iter().next() else {
+    let made = made(&request, network, None, watch, (scratch.path(), &[kind]))?;
+    let Some((_, path)) = made.distributions.into_iter().next() else {
         return Err(failed(io::Error::other("nothing was made")).into());
     };
     let file = File::open(&path).map_err(failed)?;

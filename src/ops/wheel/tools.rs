@@ -259,6 +259,9 @@ fn from_pylock(bytes: Vec<u8>, python: &Python) -> Result<Vec<Chosen>, Failure> 
             let why = format!("is a file: {}", path.display());
             Err(WheelError::Requirement { name: wheel.file.to_string(), why })
         }
+        Location::Own => {
+            Err(WheelError::Requirement { name: wheel.file.to_string(), why: "is the project itself".into() })
+        }
     });
     Ok(chosen.collect::<Result<_, _>>()?)
 }

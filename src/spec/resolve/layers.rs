@@ -364,7 +364,18 @@ impl Resolver<'_> {
     }
 
     pub(super) fn wheel(&mut self, fields: &Fields) -> Option<Wheel> {
-        let source = fields.get("path").and_then(|node| self.source(node));
+        let source = match fields.get("path") {
+            Some(node) => self.source(node).map(Some),
+            None if self.root.get("wheel").is_none() && !fields.broken => {
+                let message = "`path` is missing in a `wheel` entry, and there is no [wheel] that builds one";
+                let problem = Problem::new("E-SPEC-MISSING", &fields.span, message);
+                self.problems.push(problem.help(
+                    "write path = \"NAME.whl\", or add the table [wheel], which builds the project's own wheel",
+                ));
+                None
+            }
+            None => Some(None),
+        };
         let environment = self.environment(fields);
         let owner = self.owner(fields);
         Some(Wheel {

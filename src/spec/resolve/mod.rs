@@ -10,6 +10,7 @@ mod layers;
 mod vars;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Overrides;
 use super::error::{Problem, one_of};
@@ -128,6 +129,7 @@ impl<'a> Resolver<'a> {
                 &[("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)],
             )
         });
+        let wheel = self.own_wheel();
         let layers = self.layers();
         Some(Target {
             platform: self.given?.0.clone(),
@@ -141,8 +143,24 @@ impl<'a> Resolver<'a> {
             compression: compression?,
             splice: image.switch("splice").unwrap_or(true),
             users: users?,
+            wheel: wheel?,
             layers: layers?,
         })
+    }
+
+    /// `[wheel]`.
+    fn own_wheel(&mut self) -> Option<Option<OwnWheel>> {
+        let Some(fields) = self.root.table("wheel") else { return Some(None) };
+        let source = self.or(fields, "source", SourcePath::project(), values::source_path);
+        let timeout = self.or(fields, "timeout", Duration::from_secs(1800), values::duration);
+        Some(Some(OwnWheel {
+            source: source?,
+            sdist: fields.switch("sdist").unwrap_or(true),
+            normalize: fields.switch("normalize").unwrap_or(true),
+            all_files: fields.flag("all-files"),
+            timeout: timeout?,
+            span: fields.span.clone(),
+        }))
     }
 
     fn image_platforms(&mut self, node: &Node) -> Vec<Platform> {

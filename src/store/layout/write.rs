@@ -1,8 +1,8 @@
 //! Writing an OCI image layout (image-spec 1.1, `image-layout.md`) into an output directory.
 //!
 //! One writer at a time holds the directory's lock. Blobs come first, then `index.json` is renamed into
-//! place, which is the moment the new image is there; then the files beside it, such as `digests.json`; then blobs that nothing refers
-//! to are removed. What is half written lies in `.dmoci-tmp` and is removed by the next run.
+//! place, which is the moment the new image is there; then folders and files beside it, such as `digests.json`; then blobs that nothing
+//! refers to are removed. What is half written lies in `.dmoci-tmp` and is removed by the next run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -113,11 +113,16 @@ struct State {
     blobs: BTreeSet<Digest>,
     /// Blobs that have their names already and keep them.
     kept: BTreeSet<Digest>,
+    /// Complete folders in `scratch`, and what they will be called beside the image.
+    folders: Vec<(PathBuf, &'static str)>,
 }
+
+/// What a build that was stopped leaves, and what builds of wheels alone write.
+const OURS: [&str; 4] = [IMAGE, SCRATCH, "python", "evidence"];
 
 /// True when there is nothing in a directory but what a build that was stopped leaves, or no directory.
 fn only_ours(root: &Path) -> bool {
-    let ours = |entry: fs::DirEntry| [IMAGE, SCRATCH].iter().any(|name| entry.file_name() == *name);
+    let ours = |entry: fs::DirEntry| OURS.iter().any(|name| entry.file_name() == *name);
     fs::read_dir(root).map_or(true, |entries| entries.flatten().all(ours))
 }
 
@@ -322,7 +327,7 @@ impl LayoutWriter {
         Ok(layout)
     }
 
-    /// Names all blobs, makes `index` the content of the layout, and writes the files `beside` it; removes
+    /// Names all blobs, makes `index` the content of the layout, puts folders in their places, and writes the files `beside` it; removes
     /// other blobs and everything unfinished. A blob of the same name that was there is replaced unless it was kept; what
     /// is as it should be is not written again.
     pub fn finish(self, index: &[u8], beside: &[(&str, &[u8])]) -> Result<(), OutputError> {
@@ -334,10 +339,15 @@ impl LayoutWriter {
         let (image, scratch) = (self.image(), self.scratch());
         let put = |directory: &Path, name: &str, bytes: &[u8]| {
             let path = directory.join(name);
-            match files::holds(&path, bytes) {
-                true => Ok(()),
-                false => files::replace(&scratch, directory, name, bytes).map_err(at(&path)),
+            if files::holds(&path, bytes) {
+                return Ok(());
             }
+            let (directory, name) = match name.rsplit_once('/') {
+                Some((folder, name)) => (directory.join(folder), name),
+                None => (directory.to_owned(), name),
+            };
+            let made = fs::create_dir_all(&directory);
+            made.and_then(|()| files::replace(&scratch, &directory, name, bytes)).map_err(at(&path))
         };
         let mut directories = BTreeSet::new();
         for digest in &self.state().blobs {
@@ -359,6 +369,10 @@ impl LayoutWriter {
             files::replace(&scratch, &self.root, IGNORE, b"*\n").map_err(at(&self.root.join(IGNORE)))?;
         }
         put(&image, "index.json", index)?;
+        for (staged, name) in std::mem::take(&mut self.state().folders) {
+            let path = self.root.join(name);
+            files::replace_folder(&staged, &path).map_err(at(&path))?;
+        }
         for (name, bytes) in beside {
             put(&self.root, name, bytes)?;
         }
@@ -400,6 +414,11 @@ impl LayoutWriter {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Has a complete folder in `scratch` take the place of the one of this name beside the image, with it.
+    pub fn folder(&self, staged: PathBuf, name: &'static str) {
+        self.state().folders.push((staged, name));
     }
 
     /// Gives up: nothing unfinished stays, and what was there before is as it was.

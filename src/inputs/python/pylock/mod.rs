@@ -11,7 +11,7 @@ use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{
     Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, Trouble, beside, built, finish, gathered,
-    last_part, no_wheel, undecided,
+    last_part, no_wheel, own, undecided,
 };
 use super::source::{Unbuilt, no_credentials};
 use super::target::PythonTarget;
@@ -100,7 +100,7 @@ pub fn plan(
     let all = selected.iter().map(|(name, (span, package))| {
         wheel(&asked, name, span, package, roots.contains(name)).map_err(Trouble::Python)
     });
-    let wheels = gathered::<PythonError>(&asked, all)?;
+    let wheels = gathered::<_, PythonError>(&asked, all)?.into_iter().flatten().collect();
     Ok(finish(&asked, wheels, notes))
 }
 
@@ -211,7 +211,7 @@ fn wheel(
     span: &Span,
     package: &Table<'_>,
     requested: bool,
-) -> Result<PlannedWheel, PythonError> {
+) -> Result<Option<PlannedWheel>, PythonError> {
     let document = package.document;
     let sources: Vec<&str> = ["vcs", "directory", "archive", "sdist", "wheels"]
         .into_iter()
@@ -245,15 +245,21 @@ fn wheel(
         }
     }
     if let Some(found) = asked.best(&candidates) {
-        return Ok(found.planned(requested, document.place(&found.span, "")));
+        return Ok(Some(found.planned(requested, document.place(&found.span, ""))));
     }
     let version = number.as_ref().map(|at| &at.value);
     if let Some(wheel) = built(asked, name, version) {
         let place = Some(document.place(span, ""));
-        return Ok(match package.has("directory") {
+        return Ok(Some(match package.has("directory") {
             true => wheel.planned(requested, place),
             false => wheel.stand_in(requested, place),
-        });
+        }));
+    }
+    if let Some(directory) = package.table("directory")?
+        && let Some(own) =
+            own(asked, &directory_of(&directory)?, (name, version), requested, &document.place(span, ""))?
+    {
+        return Ok(own);
     }
     let what = version.map_or(name.to_string(), |version| format!("{name} {version}"));
     if !candidates.is_empty() {
@@ -273,18 +279,22 @@ fn unbuilt(package: &Table<'_>) -> Result<Unbuilt, PythonError> {
         return Ok(Unbuilt::Vcs { kind: kind.into(), url: place, commit: commit.into(), subdirectory });
     }
     if let Some(directory) = package.table("directory")? {
-        let path = directory.required("path", directory.text("path")?)?.value;
-        let path = match directory.text("subdirectory")? {
-            Some(At { value, .. }) => format!("{path}/{value}"),
-            None => path.to_owned(),
-        };
-        return Ok(Unbuilt::Directory(path));
+        return Ok(Unbuilt::Directory(directory_of(&directory)?));
     }
     if let Some(archive) = package.table("archive")? {
         let place = place_of(&archive)?.map(|(text, _)| no_credentials(text)).unwrap_or_default();
         return Ok(Unbuilt::Archive(place));
     }
     Ok(Unbuilt::Sdist)
+}
+
+/// The path of a `directory`.
+fn directory_of(directory: &Table<'_>) -> Result<String, PythonError> {
+    let path = directory.required("path", directory.text("path")?)?.value;
+    Ok(match directory.text("subdirectory")? {
+        Some(At { value, .. }) => format!("{path}/{value}"),
+        None => path.to_owned(),
+    })
 }
 
 /// `path`, which comes first, or `url`; and whether it is a path.

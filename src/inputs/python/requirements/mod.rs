@@ -187,7 +187,7 @@ fn merged(own: &Indexes, defaults: &Indexes) -> Indexes {
 fn with_logins(pinned: &[Link], indexes: &Indexes) -> Vec<Link> {
     let places = indexes.find_links.iter().filter_map(|place| match place {
         Location::Url(url) => Some(url),
-        Location::Path(_) => None,
+        Location::Path(_) | Location::Own => None,
     });
     let known: Vec<&Url> = indexes
         .main

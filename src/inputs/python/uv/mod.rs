@@ -19,7 +19,7 @@ use super::error::{Kind, PythonError};
 use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{
-    Asked, Options, PlannedWheel, PythonPlan, Trouble, built, finish, gathered, no_wheel, undecided,
+    Asked, Options, PlannedWheel, PythonPlan, Trouble, built, finish, gathered, no_wheel, own, undecided,
 };
 use super::pylock::one_of;
 use super::pyproject::Pyproject;
@@ -82,7 +82,7 @@ pub fn plan<E: From<PythonError>>(
             Err(error) => wheels.push(Err(Trouble::Python(error))),
         }
     }
-    let wheels = gathered::<E>(&asked, wheels.into_iter())?;
+    let wheels = gathered::<_, E>(&asked, wheels.into_iter())?;
     Ok(PythonPlan { left_out, ..finish(&asked, wheels, notes) })
 }
 
@@ -312,6 +312,13 @@ fn wheel(
             Some(_) => wheel.planned(requested, Some(place)),
             None => wheel.stand_in(requested, Some(place)),
         }));
+    }
+    if let Some(directory) = package.source.directory() {
+        let requested = requested || is_start;
+        if let Some(own) = own(asked, directory, (&package.name, version), requested, &place)? {
+            // What another entry gives is no matter of this one.
+            return Ok(own.map_or(Found::Virtual, Found::wheel));
+        }
     }
     if !candidates.is_empty() {
         let what = version.map_or(package.name.to_string(), |version| format!("{} {version}", package.name));
