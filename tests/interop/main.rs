@@ -15,6 +15,7 @@ mod example;
 mod faults;
 mod foreign;
 mod loaders;
+mod own_wheel;
 mod owners;
 mod published;
 mod python;
