@@ -92,7 +92,7 @@ fn the_first_use_is_said_and_then_held() {
     );
     assert!(run.stderr.contains(&added), "{}", run.stderr);
     assert!(
-        run.stderr.contains(&format!("warning: nothing but the lock file says what {url} must give")),
+        run.stderr.contains(&format!("warning: nothing but dmoci.lock says what {url} must give")),
         "{}",
         run.stderr
     );

@@ -49,7 +49,13 @@ impl Context<'_> {
             place: &at_lock,
             given: self.given.contains(&python::key(&entry.environment)),
         };
-        let locked::Found { wheels, notes, left_out } = locked::wheels(self.site, &asker)?;
+        let locked::Found { wheels, notes, extras, left_out } = locked::wheels(self.site, &asker)?;
+        environments.asks(place, extras)?;
+        for locked in &wheels {
+            if let Location::Path(_) = locked.planned.location {
+                locked::check_project(self.site, &locked.wheel, &target)?;
+            }
+        }
         if let Some((project, note)) = left_out {
             environments.left_out(place, project, note)?;
         }
@@ -81,7 +87,6 @@ impl Context<'_> {
             (Some(source), _) => {
                 let path = source.path.as_path();
                 let wheel = Wheel::of_project(Shelf::of(self.site), path)?;
-                locked::check_version(self.site, &wheel)?;
                 python::Asked {
                     wheel,
                     requested: true,
@@ -106,6 +111,9 @@ impl Context<'_> {
             at: &(self.locate)(wheel.source.as_ref().map_or(&wheel.span, |source| &source.span), ""),
             variable: &|name| self.variable(name),
         };
+        if wheel.source.is_some() {
+            locked::check_project(self.site, &asked.wheel, environments.python(place)?)?;
+        }
         environments.install(place, vec![asked])
     }
 

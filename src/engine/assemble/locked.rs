@@ -60,6 +60,8 @@ pub(super) struct Found {
     pub(super) wheels: Vec<Locked>,
     /// What is worth saying.
     pub(super) notes: Vec<String>,
+    /// The extras that the lock file asks for.
+    pub(super) extras: BTreeMap<Name, BTreeSet<Name>>,
     /// The project itself, when it is not among the wheels, and what is to be said of that.
     pub(super) left_out: Option<(Name, String)>,
 }
@@ -67,7 +69,7 @@ pub(super) struct Found {
 /// The wheels that a `python` entry installs.
 pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failure> {
     let plan = plan(site, asker)?;
-    let (notes, left_out) = (plan.notes, plan.left_out);
+    let (notes, extras, left_out) = (plan.notes, plan.extras, plan.left_out);
     let mut needs = Vec::new();
     for wheel in &plan.wheels {
         let url = match &wheel.location {
@@ -117,7 +119,7 @@ pub(super) fn wheels(site: &Site<'_>, asker: &Asker<'_>) -> Result<Found, Failur
             is_for(&wheel, asker.target).map_err(|error| at(error.into(), planned.place.as_ref()))?;
         }
     }
-    Ok(Found { wheels, notes, left_out })
+    Ok(Found { wheels, notes, extras, left_out })
 }
 
 /// The wheel that is planned; `file` when it was fetched.
@@ -221,13 +223,16 @@ fn names(texts: &[String]) -> BTreeSet<Name> {
     texts.iter().filter_map(|text| Name::parse(text)).collect()
 }
 
-/// Refuses a wheel of the project that stands beside the spec when it has not the version of its `pyproject.toml`.
-pub(super) fn check_version(site: &Site<'_>, wheel: &Wheel) -> Result<(), Failure> {
+/// Refuses a wheel of the project that stands beside the spec when it has not the version of its `pyproject.toml`, or needs
+/// something else on the target.
+pub(super) fn check_project(site: &Site<'_>, wheel: &Wheel, target: &PythonTarget) -> Result<(), Failure> {
     let Some(document) = read(site, Path::new("pyproject.toml"))? else { return Ok(()) };
     // A file that is malformed is the business of the tools that it is for.
     match Pyproject::read(&document) {
         Ok(Some(project)) => {
-            Ok(project.check(&document, &wheel.name, &wheel.path().display().to_string())?)
+            let shown = wheel.path().display().to_string();
+            project.check(&document, &wheel.name, &shown)?;
+            Ok(project.check_needs(&document, (&wheel.name, &wheel.requires), target, &shown)?)
         }
         _ => Ok(()),
     }

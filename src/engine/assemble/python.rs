@@ -2,8 +2,8 @@
 
 mod missing;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +62,8 @@ struct Environment {
     projects: BTreeMap<Name, Project>,
     /// Projects that lock files are of and that they do not install, with what is to be said of that, and where.
     left_out: Vec<(Name, String, diagnostic::Place)>,
+    /// The extras that lock files ask for.
+    extras: BTreeMap<Name, BTreeSet<Name>>,
     files: BTreeMap<SafePath, Owned>,
 }
 
@@ -127,6 +129,19 @@ impl Environments {
     /// The Python of the environment that is meant.
     pub(super) fn python(&mut self, place: Place<'_>) -> Result<&PythonTarget, BuildError> {
         Ok(&self.environment(place)?.python)
+    }
+
+    /// Notes which extras a lock file asks for.
+    pub(super) fn asks(
+        &mut self,
+        place: Place<'_>,
+        extras: BTreeMap<Name, BTreeSet<Name>>,
+    ) -> Result<(), BuildError> {
+        let environment = self.environment(place)?;
+        for (name, extras) in extras {
+            environment.extras.entry(name).or_default().extend(extras);
+        }
+        Ok(())
     }
 
     /// Notes that a lock file leaves out its own project: another layer may install it.
@@ -223,9 +238,9 @@ impl Environment {
             }
         };
         let tags = TargetTags::of(&python);
-        let (projects, left_out, files) = Default::default();
+        let (projects, left_out, extras, files) = Default::default();
         let at = place.at.clone();
-        Ok(Environment { python, tags, scheme, skeleton, at, open, projects, left_out, files })
+        Ok(Environment { python, tags, scheme, skeleton, at, open, projects, left_out, extras, files })
     }
 
     /// Later entries may be silent about the interpreter, but say nothing else.

@@ -32,14 +32,19 @@ pub struct Unmet {
 
 /// The needs that are not met, by who has them and then as METADATA has them.
 ///
-/// `needs` is the `Requires-Dist` of each project. One for an extra counts when another requirement that counts asks for that
-/// extra. What is malformed, or depends on the kernel, is not judged.
-pub fn unmet(target: &PythonTarget, needs: &BTreeMap<&Name, &[String]>, present: &Present) -> Vec<Unmet> {
+/// `needs` is the `Requires-Dist` of each project. One for an extra counts when another requirement that counts, or `asked`,
+/// asks for that extra. What is malformed, or depends on the kernel, is not judged.
+pub fn unmet(
+    target: &PythonTarget,
+    needs: &BTreeMap<&Name, &[String]>,
+    present: &Present,
+    asked: &BTreeMap<Name, BTreeSet<Name>>,
+) -> Vec<Unmet> {
     let parse = |text: &String| Requirement::parse(text).ok();
     let parsed: BTreeMap<&Name, Vec<Requirement>> =
         needs.iter().map(|(name, texts)| (*name, texts.iter().filter_map(parse).collect())).collect();
     let base = Environment::of(target);
-    let extras = extras(&parsed, &base);
+    let extras = extras(&parsed, &base, asked);
     let mut unmet = Vec::new();
     for (by, requirements) in &parsed {
         let environment = with(&base, extras.get(by));
@@ -59,8 +64,10 @@ pub fn unmet(target: &PythonTarget, needs: &BTreeMap<&Name, &[String]>, present:
 fn extras<'a>(
     parsed: &BTreeMap<&'a Name, Vec<Requirement>>,
     base: &Environment,
+    asked: &BTreeMap<Name, BTreeSet<Name>>,
 ) -> BTreeMap<&'a Name, BTreeSet<Name>> {
-    let mut extras: BTreeMap<&Name, BTreeSet<Name>> = BTreeMap::new();
+    let first = |name: &&'a Name| Some((*name, asked.get(*name)?.clone()));
+    let mut extras: BTreeMap<&Name, BTreeSet<Name>> = parsed.keys().filter_map(first).collect();
     let mut again: BTreeSet<&Name> = parsed.keys().copied().collect();
     for _ in 0..ROUNDS {
         let mut grown = BTreeSet::new();
@@ -127,7 +134,12 @@ mod tests {
     use super::*;
 
     fn run(needs: &[(&str, &[&str])], present: &str) -> Vec<String> {
+        asking(needs, present, &[])
+    }
+
+    fn asking(needs: &[(&str, &[&str])], present: &str, asked: &[(&str, &str)]) -> Vec<String> {
         let name = |text: &str| Name::parse(text).unwrap();
+        let asked = asked.iter().map(|(by, extra)| (name(by), BTreeSet::from([name(extra)]))).collect();
         let texts: Vec<(Name, Vec<String>)> = needs
             .iter()
             .map(|(by, needs)| (name(by), needs.iter().map(|need| (*need).to_owned()).collect()))
@@ -143,7 +155,7 @@ mod tests {
             let found: Vec<String> = one.found.iter().map(ToString::to_string).collect();
             format!("{} {} [{}]", one.by, one.need, found.join(" "))
         };
-        unmet(&debian(), &needs, &there).into_iter().map(show).collect()
+        unmet(&debian(), &needs, &there, &asked).into_iter().map(show).collect()
     }
 
     #[test]
@@ -178,6 +190,9 @@ mod tests {
         let b: (&str, &[&str]) = ("b", &["c ; extra == 'x'", "d ; extra == 'y'", "b[y] ; extra == 'All_of'"]);
         assert_eq!(run(&[("a", &["b"]), b], "b=1"), [""; 0]);
         assert_eq!(run(&[("a", &["b[x]"]), b], "b=1"), ["b c []"]);
+        // A lock file asks too, of what is there.
+        assert_eq!(asking(&[b], "b=1", &[("b", "x"), ("z", "x")]), ["b c []"]);
+        assert_eq!(asking(&[b], "b=1", &[("b", "all-of")]), ["b d []"]);
         assert_eq!(run(&[("a", &["b[all-of]"]), b], "b=1"), ["b d []"]);
         assert_eq!(run(&[("a", &["b[x] ; os_name == 'nt'"]), b], "b=1"), [""; 0]);
         // A long chain ends.

@@ -116,6 +116,8 @@ pub struct PythonPlan {
     pub wheels: Vec<PlannedWheel>,
     /// What is worth saying and no error.
     pub notes: Vec<String>,
+    /// The extras of them that the lock file asks for, where it does not say itself what these need.
+    pub extras: BTreeMap<Name, BTreeSet<Name>>,
     /// The project of the lock file, when it is not among these and should be, and what is to be said of that unless it is
     /// installed from elsewhere.
     pub left_out: Option<(Name, String)>,
@@ -290,7 +292,7 @@ pub(super) fn finish(asked: &Asked<'_>, mut wheels: Vec<PlannedWheel>, mut notes
             few(passed_over.iter())
         ));
     }
-    PythonPlan { wheels, notes, left_out: None }
+    PythonPlan { wheels, notes, extras: BTreeMap::new(), left_out: None }
 }
 
 /// The wheels, unless there is none of some projects: all that are missing are told together.

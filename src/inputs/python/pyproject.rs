@@ -5,13 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::document::{At, Document, Table};
 use super::error::{Kind, PythonError};
 use super::filename::WheelName;
+use super::marker::Environment;
 use super::name::Name;
-use super::requirement::Requirement;
-use super::version::Version;
+use super::requirement::{Requirement, Source};
+use super::target::PythonTarget;
+use super::version::{self, Version, VersionSpecifier, VersionSpecifiers};
+use crate::diagnostic::few;
 use crate::limits;
 
 /// How deep groups may include others.
 const DEPTH: usize = 32;
+
+/// How many specifiers, and parts of a version, tell of versions to try.
+const TRIED: usize = 64;
 
 /// Requirements by the name of an extra or a group.
 type Lists = BTreeMap<Name, Vec<At<Requirement>>>;
@@ -23,6 +29,8 @@ pub struct Pyproject {
     pub name: Name,
     /// Its version, unless it is made up when it is built.
     pub(super) version: Option<At<Version>>,
+    /// The versions of Python that it is for, when it says so.
+    pub(super) python: Option<At<VersionSpecifiers>>,
     /// What it needs; nothing when that is made up.
     pub(super) dependencies: Option<Vec<At<Requirement>>>,
     /// What its extras need; nothing when that is made up.
@@ -31,6 +39,8 @@ pub struct Pyproject {
     pub(super) groups: Lists,
     /// Projects for which `tool.uv.sources` says something.
     pub(super) sources: BTreeSet<Name>,
+    /// It lists what it needs, if only that this is nothing.
+    lists_needs: bool,
     /// All requirements could be read.
     pub(super) whole: bool,
 }
@@ -49,11 +59,14 @@ impl Pyproject {
             true => Some(requirements(&project, "dependencies", &mut whole)?),
             false => None,
         };
+        let lists_needs = dependencies.is_some() && project.has("dependencies");
         let optional = match is_said("optional-dependencies") {
             true => Some(lists(project.table("optional-dependencies")?.as_ref(), &mut whole)?),
             false => None,
         };
         let version = if is_said("version") { project.version("version")? } else { None };
+        // What is none here may be one for uv.
+        let python = project.specifiers("requires-python").ok().flatten();
         let uv = root.table("tool")?.map(|tool| tool.table("uv")).transpose()?.flatten();
         let mut groups = groups(root.table("dependency-groups")?.as_ref(), &mut whole)?;
         let mut sources = BTreeSet::new();
@@ -64,7 +77,52 @@ impl Pyproject {
             let table = uv.table("sources")?;
             sources.extend(table.iter().flat_map(Table::keys).filter_map(|(key, _)| Name::parse(key)));
         }
-        Ok(Some(Pyproject { name, version, dependencies, optional, groups, sources, whole }))
+        Ok(Some(Pyproject {
+            name,
+            version,
+            python,
+            dependencies,
+            optional,
+            groups,
+            sources,
+            lists_needs,
+            whole,
+        }))
+    }
+
+    /// Refuses a wheel of the project that was built when `dependencies` said something else, as far as the target needs it.
+    ///
+    /// Backends may write requirements in other forms, so what they mean is compared.
+    pub fn check_needs(
+        &self,
+        document: &Document,
+        (wheel, requires): (&WheelName, &[String]),
+        target: &PythonTarget,
+        shown: &str,
+    ) -> Result<(), PythonError> {
+        let Some(dependencies) = &self.dependencies else { return Ok(()) };
+        let built: Result<Vec<Requirement>, _> =
+            requires.iter().map(|text| Requirement::parse(text)).collect();
+        let (true, true, Ok(built)) = (wheel.name == self.name, self.lists_needs && self.whole, built) else {
+            return Ok(());
+        };
+        let environment = Environment::of(target);
+        let now = needs(dependencies.iter().map(|at| &at.value), &environment);
+        let (Some(now), Some(then)) = (now, needs(built.iter(), &environment)) else { return Ok(()) };
+        // Some backends put what its own extras need in their place.
+        if now.contains_key(&self.name) || then.contains_key(&self.name) {
+            return Ok(());
+        }
+        let told = changes(&now, &then);
+        let Some((first, _)) = told.first() else { return Ok(()) };
+        let file = document.file().display();
+        let texts = told.iter().map(|(name, what)| format!("{name} {what}"));
+        let message = format!("{shown} was built before {file} was changed: {}", few(texts));
+        let error = match dependencies.iter().find(|at| at.value.name == **first).or(dependencies.first()) {
+            Some(at) => document.error(Kind::Stale, &at.span, message),
+            None => PythonError::new(Kind::Stale, message),
+        };
+        Err(error.with_help("build the wheel again, such as with `uv build --wheel --out-dir dist`"))
     }
 
     /// Refuses another version of the project than this one.
@@ -80,6 +138,65 @@ impl Pyproject {
             .error(Kind::Stale, span, message)
             .with_help(format!("build the wheel anew, name that of {version}, or correct {file}")))
     }
+}
+
+/// For each project its extras and versions, these only when no place is named.
+type Needs = BTreeMap<Name, (BTreeSet<Name>, Option<Vec<VersionSpecifier>>)>;
+
+/// What the requirements that hold come to; nothing when it cannot be told.
+fn needs<'a>(all: impl Iterator<Item = &'a Requirement>, environment: &Environment) -> Option<Needs> {
+    let mut needs = Needs::new();
+    for requirement in all {
+        let holds = requirement.marker.as_ref().map_or(Ok(true), |marker| marker.holds(environment));
+        if !holds.ok()? {
+            continue;
+        }
+        let (extras, versions) =
+            needs.entry(requirement.name.clone()).or_insert_with(|| (BTreeSet::new(), Some(Vec::new())));
+        extras.extend(requirement.extras.iter().cloned());
+        match (&requirement.source, versions.as_mut()) {
+            (Source::Index(specifiers), Some(list)) => list.extend(specifiers.iter().cloned()),
+            _ => *versions = None,
+        }
+    }
+    Some(needs)
+}
+
+/// In what the needs differ.
+fn changes<'a>(now: &'a Needs, then: &'a Needs) -> Vec<(&'a Name, &'static str)> {
+    let mut told = Vec::new();
+    for (name, (extras, versions)) in now {
+        match then.get(name) {
+            None => told.push((name, "is new")),
+            Some((others, _)) if extras != others => told.push((name, "has other extras")),
+            Some((_, Some(others))) if versions.as_ref().is_some_and(|all| !same_versions(all, others)) => {
+                told.push((name, "has other versions"));
+            }
+            Some(_) => {}
+        }
+    }
+    told.extend(then.keys().filter(|name| !now.contains_key(*name)).map(|name| (name, "is gone")));
+    told
+}
+
+/// Whether two sets of specifiers hold for the same of all versions that they name and the ones next to these: tools write
+/// `~=1.2` as `>=1.2,<2`.
+fn same_versions(a: &[VersionSpecifier], b: &[VersionSpecifier]) -> bool {
+    let set = |all: &[VersionSpecifier]| all.iter().cloned().collect::<VersionSpecifiers>();
+    let (first, second) = (set(a), set(b));
+    let mut tried = BTreeSet::from([Version::new([0])]);
+    for specifier in a.iter().chain(b).take(TRIED) {
+        let release: Vec<u64> = specifier.version().release().iter().copied().take(TRIED).collect();
+        tried.insert(specifier.version().clone());
+        for length in 1..=release.len() + 1 {
+            let mut next: Vec<u64> = release.iter().copied().chain([0]).take(length).collect();
+            if let Some(last) = next.last_mut() {
+                *last = last.saturating_add(1);
+            }
+            tried.insert(Version::new(next));
+        }
+    }
+    tried.iter().all(|one| version::contains(&first, one) == version::contains(&second, one))
 }
 
 fn requirements(table: &Table<'_>, key: &str, whole: &mut bool) -> Result<Vec<At<Requirement>>, PythonError> {
@@ -147,7 +264,42 @@ fn groups(table: Option<&Table<'_>>, whole: &mut bool) -> Result<Lists, PythonEr
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::debian;
     use super::*;
+
+    /// What backends write in another form is the same; what means something else is not.
+    #[test]
+    fn wheels_built_before() {
+        for (needs, built, expected) in [
+            ("'A_b>=1,<2', 'c'", "c|a-b (<2,>=1)", None),
+            ("'a~=1.2'", "a>=1.2,<2.0", None),
+            ("'a>=1'", "a>=1|z ; extra == 'cli'", None),
+            ("\"a; python_version < '4'\"", "a ; python_version<'4.0'", None),
+            ("\"a; sys_platform == 'win32'\"", "", None),
+            ("'a @ https://h.example/a.whl'", "a", None),
+            ("\"a; platform_version == 'x'\"", "", None),
+            ("'app[x]'", "z", None),
+            ("'a = 1'", "", None),
+            ("'a', 'b'", "a", Some("b is new")),
+            ("", "a", Some("a is gone")),
+            ("'a[x]'", "a", Some("a has other extras")),
+            ("'a>=2'", "a>=1", Some("a has other versions")),
+            ("'a>=1.2'", "a==1.2", Some("a has other versions")),
+            ("'a<=1'", "a==1", Some("a has other versions")),
+        ] {
+            let text = format!("[project]\nname = \"app\"\ndependencies = [{needs}]\n");
+            let document = Document::new("pyproject.toml".as_ref(), text);
+            let project = Pyproject::read(&document).unwrap().unwrap();
+            let wheel = WheelName::parse("app-1.0-py3-none-any.whl").unwrap();
+            let requires: Vec<String> =
+                built.split('|').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+            let found = project.check_needs(&document, (&wheel, &requires), &debian(), "app.whl").err();
+            let found = found.map(|error| error.to_string());
+            let expected =
+                expected.map(|what| format!("app.whl was built before pyproject.toml was changed: {what}"));
+            assert_eq!(found, expected, "{needs} {built}");
+        }
+    }
 
     /// Groups that include each other do not multiply without end.
     #[test]

@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-pub use pep440_rs::{Version, VersionSpecifiers};
+pub use pep440_rs::{Version, VersionSpecifier, VersionSpecifiers};
 
 /// The longest version or set of specifiers that is read.
 const LONGEST: usize = 4096;

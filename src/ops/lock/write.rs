@@ -122,10 +122,10 @@ fn say(changes: &[Change], watch: &dyn Watch) {
     for (remote, key) in first_use {
         watch.warning(&match remote {
             true => format!(
-                "nothing but the lock file says what {key} must give: compare its sha256 with what its makers say"
+                "nothing but dmoci.lock says what {key} must give: compare its sha256 with what its makers say"
             ),
             false => format!(
-                "nothing but the lock file says what {key} must be, which stands in for a project without such a wheel: \
+                "nothing but dmoci.lock says what {key} must be, which stands in for a project without such a wheel: \
                  know who built it"
             ),
         });

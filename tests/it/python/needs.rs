@@ -1,6 +1,6 @@
 //! Whether what is installed together has what it needs.
 
-use super::{SAID, project, pylock, spec, wheel};
+use super::{SAID, hash, project, pylock, spec, wheel};
 use crate::support::Project;
 
 /// What is warned of needs, by `check` and by `build`.
@@ -86,4 +86,19 @@ fn many_needs() {
     let found = warned(&project);
     assert_eq!(found.len(), 21);
     assert!(found[20].ends_with(": 10 more needs of what is in /opt/v are not met"), "{found:?}");
+}
+
+/// A requirements file that names an extra asks for what that needs.
+#[test]
+fn an_extra_in_a_requirements_file() {
+    let a = wheel("a", "1.0").metadata("Provides-Extra: x").metadata("Requires-Dist: d ; extra == 'x'");
+    let (name, digest) = (a.file_name(), hash(&a));
+    let project = project(&spec(&format!("lock = \"requirements.txt\", {SAID}")), &[a]);
+    for (asked, warned) in [("a", false), ("a[x]", true)] {
+        let text = format!("{asked} @ wheels/{name} --hash=sha256:{digest}\n");
+        project.write("requirements.txt", text);
+        let run = project.dmoci(&["build"]).ok();
+        let said = run.stderr.contains("a needs d, and there is no d in /opt/v");
+        assert_eq!(said, warned, "{asked}: {}", run.stderr);
+    }
 }

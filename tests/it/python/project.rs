@@ -24,7 +24,7 @@ const NEEDS: &str = "dependencies = [\"a>=1\"]";
 
 #[test]
 fn a_lock_file_that_is_not_up_to_date() {
-    let (a, app) = (wheel("a", "1.0"), wheel("app", "0.3.0"));
+    let (a, app) = (wheel("a", "1.0"), wheel("app", "0.3.0").metadata("Requires-Dist: a (>=1)"));
     let locked = lock("0.3.0", &a);
     let entry = format!("lock = \"uv.lock\", wheels = \"wheels\", {SAID}");
     let project = project(&spec(&entry), &[a, app])
@@ -98,6 +98,26 @@ fn a_wheel_of_another_version() {
         project.write("pyproject.toml", text);
         project.dmoci(&["check"]).ok();
     }
+}
+
+/// A wheel of the project that was built before its dependencies changed, from a `wheel` entry and from `wheels`.
+#[test]
+fn a_wheel_that_needs_something_else() {
+    let (a, old) = (wheel("a", "1.0"), wheel("app", "0.3.0"));
+    let locked = lock("0.3.0", &a);
+    let path = format!("wheels/{}", old.file_name());
+    let project = project(&spec(&format!("lock = \"uv.lock\", wheels = \"wheels\", {SAID}")), &[a, old])
+        .file("uv.lock", &locked)
+        .file("pyproject.toml", pyproject("0.3.0", NEEDS));
+    let told = format!("{path} was built before pyproject.toml was changed: a is new");
+    let expected = [told.as_str(), "pyproject.toml:4", "build the wheel again"];
+    refused(&project, 2, "E-PYTHON-STALE", &expected);
+    let head = spec("");
+    let head = head.split("python").next().unwrap();
+    project.write("dmoci.toml", format!("{head}wheel = {{ path = \"{path}\", {SAID} }}\n"));
+    refused(&project, 2, "E-PYTHON-STALE", &expected);
+    project.write("pyproject.toml", pyproject("0.3.0", "dynamic = [\"dependencies\"]"));
+    project.dmoci(&["build"]).ok();
 }
 
 /// Dependencies in one layer and the project in a layer of its own is how it should be.

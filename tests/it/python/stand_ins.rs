@@ -49,7 +49,7 @@ fn they_are_pinned_by_first_use() {
     assert!(check.stderr.contains("dmoci.lock lacks 1 entry") && lock_of(&project).is_empty());
     let run = project.dmoci(&["build"]).ok();
     let said =
-        "warning: nothing but the lock file says what a-1.0-py3-none-any.whl must be, which stands in for";
+        "warning: nothing but dmoci.lock says what a-1.0-py3-none-any.whl must be, which stands in for";
     assert!(run.stderr.contains(said), "{}", run.stderr);
     // The project's own wheel changes with the project, and is not pinned.
     let lock = lock_of(&project);

@@ -74,7 +74,7 @@ impl Environment {
             .filter(|(name, _)| found.present.contains_key(name))
             .map(|(name, project)| (name, project.requires.as_slice()))
             .collect();
-        let mut unmet = unmet(&self.python, &needs, &found.present);
+        let mut unmet = unmet(&self.python, &needs, &found.present, &self.extras);
         // Elsewhere there may be what is not here.
         unmet.retain(|one| !found.open || !one.found.is_empty());
         let place = if folder.is_root() { self.scheme.site() } else { folder };

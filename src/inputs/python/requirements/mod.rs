@@ -4,7 +4,7 @@
 mod line;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Kind, PythonError};
 use super::filename::WheelName;
@@ -66,6 +66,7 @@ fn wheels(
     let asked = Asked::new(target, options);
     no_choice(options)?;
     let mut needed: BTreeMap<Name, &Entry> = BTreeMap::new();
+    let mut extras: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     for entry in &requirements.entries {
         if !applies(&asked, entry)? {
             continue;
@@ -73,6 +74,9 @@ fn wheels(
         let Some(name) = entry.name() else {
             return Err(unnamed(entry).into());
         };
+        if let Some(requirement) = entry.requirement().filter(|one| !one.extras.is_empty()) {
+            extras.entry(name.clone()).or_default().extend(requirement.extras.iter().cloned());
+        }
         if let Some(first) = needed.insert(name.clone(), entry)
             && !same(first, entry)
         {
@@ -110,7 +114,7 @@ fn wheels(
         }
     }
     let wheels = gathered(&asked, all.into_iter())?;
-    Ok(finish(&asked, wheels, requirements.notes.clone()))
+    Ok(PythonPlan { extras, ..finish(&asked, wheels, requirements.notes.clone()) })
 }
 
 /// A requirements file has neither extras nor groups to choose.
@@ -213,9 +217,15 @@ fn unnamed(entry: &Entry) -> PythonError {
         What::Unbuilt(Unbuilt::Directory(path), _) => format!("uv build --wheel --out-dir wheels {path}"),
         _ => "pip wheel --no-deps --wheel-dir wheels …".to_owned(),
     };
+    let instead = match &entry.what {
+        What::Unbuilt(Unbuilt::Directory(_), _) => {
+            "; of the project itself leave the line out, as `uv export --no-emit-project` does, and name its wheel with `wheel`"
+        }
+        _ => "",
+    };
     PythonError::new(Kind::Source, "this is no wheel, and dmoci builds none")
         .at(entry.place.clone())
-        .with_help(format!("make one with `{what}`, and write its path and hash here instead"))
+        .with_help(format!("make one with `{what}`, and write its path and hash here instead{instead}"))
 }
 
 /// The error for what is not pinned or not hashed, with the command that does both.
@@ -369,7 +379,8 @@ fn from_index(
         return Err(PythonError::new(Kind::IndexMissing, format!("no index is named to get {what} from"))
             .at(entry.place.clone())
             .with_help(
-                "name one: `--index-url` in the file, `index` in dmoci.toml, or pip's or uv's own settings",
+                "name one: `index = \"https://HOST/simple\"` beside `lock` in dmoci.toml, `--index-url https://HOST/simple` in the file, \
+                 or the variable PIP_INDEX_URL or UV_DEFAULT_INDEX; the settings of uv and of pip are read too",
             )
             .into());
     }

@@ -58,7 +58,8 @@ pub fn plan<E: From<PythonError>>(
         let Some(directory) = package.source.directory() else { continue };
         let path = super::plan::beside(document.file(), &format!("{directory}/{PYPROJECT}"));
         if let Some(text) = path.map(|path| read(&path)).transpose()?.flatten() {
-            up_to_date(&asked, package, &text, (start.package == Some(index)).then_some(&start))?;
+            let start = (start.package == Some(index)).then_some(&start);
+            up_to_date(&lock, &asked, package, &text, start)?;
         }
     }
     let mut left_out = None;
@@ -88,6 +89,7 @@ pub fn plan<E: From<PythonError>>(
 
 /// Refuses the lock file when it was not made for this `pyproject.toml`. Of what is not the start only what it always needs counts.
 fn up_to_date(
+    lock: &Lock<'_>,
     asked: &Asked<'_>,
     package: &Package<'_>,
     text: &Document,
@@ -99,7 +101,10 @@ fn up_to_date(
         Some(start) => stale::Part { extras: &start.extras, groups: &start.groups },
         None => stale::Part { extras: &none, groups: &none },
     };
-    stale::check(package, (text, &project), asked, part)
+    // In a workspace it is what all its projects have in common.
+    let alone = package.source.directory() == Some(".") && !lock.is_workspace();
+    let python = if alone { lock.root.specifiers("requires-python")? } else { None };
+    stale::check(package, (text, &project), asked, part, python.as_ref().map(|at| &at.value))
 }
 
 fn lock_version(root: &Table<'_>) -> Result<(), PythonError> {
@@ -179,6 +184,11 @@ impl<'a> Lock<'a> {
         self.packages.iter().enumerate().filter(|(_, package)| package.source.directory().is_some())
     }
 
+    /// Several projects share it.
+    fn is_workspace(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|table| table.has("members"))
+    }
+
     fn start(
         &self,
         asked: &Asked<'_>,
@@ -210,8 +220,11 @@ impl<'a> Lock<'a> {
         }
         let (extras, groups) = self.offered(package)?;
         if let Some(extra) = asked.options.extras.iter().find(|extra| !extras.contains(*extra)) {
-            let error = self.root.error(Kind::Unknown, format!("it has no extra {extra}"));
-            return Err(error.with_help(one_of("extra", &extras)));
+            let also = asked.options.groups.iter().flatten().find(|group| !groups.contains(*group));
+            let group = also.map(|group| format!(", and no group {group}")).unwrap_or_default();
+            let help = also.map(|_| format!("; {}", one_of("group", &groups))).unwrap_or_default();
+            let error = self.root.error(Kind::Unknown, format!("it has no extra {extra}{group}"));
+            return Err(error.with_help(one_of("extra", &extras) + &help));
         }
         let chosen = match &asked.options.groups {
             Some(chosen) => chosen.clone(),

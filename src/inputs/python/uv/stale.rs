@@ -12,8 +12,9 @@ use super::super::name::Name;
 use super::super::plan::Asked;
 use super::super::pyproject::Pyproject;
 use super::super::requirement::{self, Requirement};
-use super::super::version::VersionSpecifiers;
+use super::super::version::{self, Version, VersionSpecifiers};
 use super::package::Package;
+use crate::url::Url;
 
 /// How many differences are told.
 const TOLD: usize = 8;
@@ -36,18 +37,22 @@ struct Need {
     extras: BTreeSet<Name>,
     /// Where it is said where to get it; then versions say nothing.
     placed: bool,
+    /// The files on the network among that, without user, password and fragment.
+    urls: BTreeSet<String>,
     /// Where that is written.
     span: Option<Span>,
 }
 
 type Needs = BTreeMap<Name, Need>;
 
-/// Refuses the lock file when the project has another version now, or needs something else on the target.
+/// Refuses the lock file when the project has another version now, or needs something else on the target. `python` is what the
+/// lock file says of Python, when that is what this project says.
 pub(super) fn check(
     package: &Package<'_>,
     (document, project): (&Document, &Pyproject),
     asked: &Asked<'_>,
     part: Part<'_>,
+    python: Option<&VersionSpecifiers>,
 ) -> Result<(), PythonError> {
     if project.name != package.name {
         return Ok(());
@@ -66,6 +71,11 @@ pub(super) fn check(
         let locked = package.version.as_ref().map_or("none".to_owned(), ToString::to_string);
         let message = format!("the version of {} is {version}, and was {locked}", package.name);
         return Err(stale(message, span));
+    }
+    if let (Some(At { value: wanted, span }), Some(locked)) = (&project.python, python)
+        && !same_python(wanted, locked)
+    {
+        return Err(stale(format!("`requires-python` is {wanted}, and was {locked}"), span));
     }
     let (Some(dependencies), Some(optional), true) =
         (&project.dependencies, &project.optional, project.whole)
@@ -88,7 +98,7 @@ pub(super) fn check(
             break needs;
         }
     };
-    let mut differences = differences(&now, &then, &project.sources);
+    let mut differences = differences(&now, &then, &project.sources, package.source.directory() == Some("."));
     let Some((_, span)) = differences.first() else { return Ok(()) };
     let start = project.version.as_ref().map_or(0..0, |at| at.span.clone());
     let span = span.clone().unwrap_or(start);
@@ -99,6 +109,17 @@ pub(super) fn check(
         told.push(format!("and {more} more"));
     }
     Err(stale(told.join("; "), &span))
+}
+
+/// Whether two sets of specifiers hold for the same releases of Python: uv writes them in another form.
+fn same_python(a: &VersionSpecifiers, b: &VersionSpecifiers) -> bool {
+    const NEWEST: u64 = 40;
+    let minors = (2..=4).flat_map(|major| (0..=NEWEST).map(move |minor| (major, minor)));
+    let releases = minors.flat_map(|(major, minor)| (0..=NEWEST).map(move |patch| [major, minor, patch]));
+    a == b
+        || releases
+            .map(Version::new)
+            .all(|release| version::contains(a, &release) == version::contains(b, &release))
 }
 
 fn with(asked: &Asked<'_>, extras: &BTreeSet<Name>) -> Environment {
@@ -138,10 +159,18 @@ fn needed<'a>(
             requirement::Source::Index(specifiers) => {
                 need.versions.insert(sorted(specifiers));
             }
-            requirement::Source::Url(_) => need.placed = true,
+            requirement::Source::Url(url) => {
+                need.placed = true;
+                need.urls.extend(file(url));
+            }
         }
     }
     (needs, own)
+}
+
+/// A file on the network as it can be compared; nothing for a commit, a file of this machine, or what cannot be told.
+fn file(url: &str) -> Option<String> {
+    url.parse::<Url>().ok().map(|url| url.bare())
 }
 
 fn sorted(specifiers: &VersionSpecifiers) -> Vec<String> {
@@ -189,6 +218,7 @@ fn locked(package: &Package<'_>, asked: &Asked<'_>, part: Part<'_>) -> Result<Op
             need.extras.extend(wanted);
             let specifier = entry.specifiers("specifier")?;
             need.placed |= PLACES.iter().any(|key| entry.has(key));
+            need.urls.extend(entry.text("url")?.and_then(|at| file(at.value)));
             need.versions.insert(specifier.map_or_else(Vec::new, |at| sorted(&at.value)));
         }
         if !grow(&mut extras, own) {
@@ -198,16 +228,28 @@ fn locked(package: &Package<'_>, asked: &Asked<'_>, part: Part<'_>) -> Result<Op
     Ok(None)
 }
 
-/// In what the two differ, and where in `pyproject.toml` that is written. Of what has a source of its own versions are not compared.
-fn differences(now: &Needs, then: &Needs, sources: &BTreeSet<Name>) -> Vec<(String, Option<Span>)> {
+/// In what the two differ, and where in `pyproject.toml` that is written. Of what has a source of its own versions are not compared;
+/// the first project of a workspace (`root`) may give the others sources too.
+fn differences(
+    now: &Needs,
+    then: &Needs,
+    sources: &BTreeSet<Name>,
+    root: bool,
+) -> Vec<(String, Option<Span>)> {
     let mut found = Vec::new();
     for (name, need) in now {
         let Some(old) = then.get(name) else {
             found.push((format!("{} is new", shown(name, need)), need.span.clone()));
             continue;
         };
-        let placed = need.placed || old.placed || sources.contains(name);
-        if need.extras != old.extras || !placed && need.versions != old.versions {
+        let other = match (need.placed, old.placed) {
+            _ if sources.contains(name) => false,
+            (true, true) => !need.urls.is_empty() && !old.urls.is_empty() && need.urls.is_disjoint(&old.urls),
+            (true, false) => true,
+            (false, true) => root,
+            (false, false) => need.versions != old.versions,
+        };
+        if need.extras != old.extras || other {
             let message = format!("{} was {}", shown(name, need), shown(name, old));
             found.push((message, need.span.clone()));
         }
@@ -221,7 +263,12 @@ fn shown(name: &Name, need: &Need) -> String {
     let extras: Vec<&str> = need.extras.iter().map(Name::as_str).collect();
     let extras = if extras.is_empty() { String::new() } else { format!("[{}]", extras.join(",")) };
     let versions: Vec<String> = need.versions.iter().map(|set| set.join(",")).collect();
-    let mut text = format!("{name}{extras}{}", versions.join(" and "));
+    let urls: Vec<&str> = need.urls.iter().map(String::as_str).collect();
+    let mut text = match (need.placed, urls.is_empty()) {
+        (true, true) => format!("{name}{extras} from a place of its own"),
+        (true, false) => format!("{name}{extras} @ {}", urls.join(" and ")),
+        (false, _) => format!("{name}{extras}{}", versions.join(" and ")),
+    };
     if let Some((at, _)) = text.char_indices().nth(100) {
         text.truncate(at);
         text.push('…');
@@ -376,12 +423,76 @@ mod tests {
             assert!(said(&lock, &newer, "all").unwrap().starts_with("attrs>=21 was attrs>=20 @"));
         }
         let placed = lock("[package.metadata]\nrequires-dist = [{ name = \"lib\", editable = \"../lib\" }]");
-        assert_eq!(said(&placed, &project("dependencies = [\"lib>=1\"]"), ""), None);
+        let place = "dependencies = [\"lib>=1\"]\n[tool.uv.sources]\nlib = { path = \"../lib\" }";
+        assert_eq!(said(&placed, &project(place), ""), None);
+        let gone = said(&placed, &project("dependencies = [\"lib>=1\"]"), "").unwrap();
+        assert_eq!(gone, "lib>=1 was lib from a place of its own @ pyproject.toml:4");
         let indexed = lock("[package.metadata]\nrequires-dist = [{ name = \"lib\", specifier = \">=1\" }]");
         let sources = "dependencies = [\"lib>=2\"]\n[tool.uv.sources]\nlib = { index = \"x\" }";
         assert_eq!(said(&indexed, &project(sources), ""), None);
         assert_eq!(said(&lock(""), &project("dependencies = []"), ""), None);
         let new = said(&lock(""), &project("dependencies = [\"lib\"]"), "").unwrap();
         assert_eq!(new, "lib is new @ pyproject.toml:4");
+    }
+
+    /// A dependency that gets a URL, another one, or none any more.
+    #[test]
+    fn urls() {
+        let lock = |what: &str| {
+            format!(
+                "version = 1\n\n\n\n\n\n\n\n[[package]]\nname = \"app\"\nversion = \"1.0\"\nsource = {{ virtual = \".\" }}\n\
+                 [package.metadata]\nrequires-dist = [{{ name = \"b\", {what} }}]\n"
+            )
+        };
+        let project = |need: &str| {
+            format!("[project]\nname = \"app\"\nversion = \"1.0\"\ndependencies = [\"{need}\"]\n")
+        };
+        let one = "url = \"https://h.example/b-1.0.whl\"";
+        let git = "git = \"https://h.example/b?rev=v1\"";
+        for (locked, need, expected) in [
+            (one, "b @ https://h.example/b-1.0.whl#egg=b", None),
+            (one, "b @ https://me:pw@h.example/b-1.0.whl", None),
+            (git, "b @ git+https://h.example/b@v1", None),
+            ("path = \"/x/b.whl\"", "b @ file:///x/b.whl", None),
+            (
+                "specifier = \">=1\"",
+                "b @ https://h.example/b-1.0.whl",
+                Some("b @ https://h.example/b-1.0.whl was b>=1 @ pyproject.toml:4"),
+            ),
+            (
+                one,
+                "b @ https://h.example/b-2.0.whl",
+                Some(
+                    "b @ https://h.example/b-2.0.whl was b @ https://h.example/b-1.0.whl @ pyproject.toml:4",
+                ),
+            ),
+            (git, "b>=1", Some("b>=1 was b from a place of its own @ pyproject.toml:4")),
+        ] {
+            assert_eq!(said(&lock(locked), &project(need), "").as_deref(), expected, "{locked} {need}");
+        }
+    }
+
+    /// What uv makes of `requires-python`, and what is another one.
+    #[test]
+    fn another_python() {
+        for (now, locked, same) in [
+            (">=3.11, <3.13", ">=3.11, <3.13", true),
+            ("~=3.11", ">=3.11, <4", true),
+            (">=3.11.0rc1", ">=3.11.0", true),
+            (">=3.9, !=3.11.1", ">=3.9, !=3.11.1", true),
+            (">3.10", ">3.10", true),
+            (">=3.10", ">=3.11", false),
+            (">=3.11", ">=3.11, <3.13", false),
+            (">=3.11.3", ">=3.11", false),
+        ] {
+            let lock = LOCK.replacen("\">=3.11\"", &format!("\"{locked}\""), 1);
+            let project = PROJECT.replace("\">=3.11\"", &format!("\"{now}\""));
+            let expected = format!("`requires-python` is {now}, and was {locked} @ pyproject.toml:4");
+            assert_eq!(said(&lock, &project, ""), (!same).then_some(expected), "{now}");
+            // A project that says nothing, and one of several, whose lock file is for what all of them take.
+            assert_eq!(said(&lock, &project.replace("requires-python", "x"), ""), None);
+            let many = format!("{lock}\n[manifest]\nmembers = [\"acme-app\", \"x\"]\n");
+            assert_eq!(said(&many, &project, ""), None);
+        }
     }
 }

@@ -116,6 +116,11 @@ fn what_excludes_itself_is_refused() {
             "E-PYTHON-CONFLICT: the group a of acme-root and the group b of acme-root exclude each other",
         ),
         ("newer", "", "E-PYTHON-UNKNOWN: uv.lock: it has no extra newer\nhelp: it has the extras new, old"),
+        (
+            "newer",
+            "c",
+            "E-PYTHON-UNKNOWN: uv.lock: it has no extra newer, and no group c\nhelp: it has the extras new, old; it has the groups a, b, dev",
+        ),
         ("", "c", "E-PYTHON-UNKNOWN: uv.lock: it has no group c\nhelp: it has the groups a, b, dev"),
     ] {
         let error = shown(run(WORKSPACE, &options(extras, groups)).unwrap_err());
