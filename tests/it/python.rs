@@ -461,5 +461,10 @@ fn requirements_of_an_index() {
         &["b-2.0-py3-none-any.whl has none of the hashes that are locked"],
     );
     let none = with(&format!("a==1.0 --hash=sha256:{}\n", hash(&a)), &entry);
-    refused(&none, 2, "E-NO-INDEX", &["no index is named to get a 1.0 from", "`--index-url` in the file"]);
+    refused(
+        &none,
+        2,
+        "E-NO-INDEX",
+        &["no index is named to get a 1.0 from", "`--index-url https://HOST/simple` in the file"],
+    );
 }

@@ -53,7 +53,8 @@ fn a_lock_file_that_is_not_up_to_date() {
 /// Another version of the project than the one that is meant is never taken, nor left out with a mere warning.
 #[test]
 fn a_wheel_of_another_version() {
-    let (a, old, new) = (wheel("a", "1.0"), wheel("app", "0.3.0"), wheel("app", "0.4.0"));
+    let built = |version| wheel("app", version).metadata("Requires-Dist: a>=1");
+    let (a, old, new) = (wheel("a", "1.0"), built("0.3.0"), built("0.4.0"));
     let entry = format!("lock = \"uv.lock\", wheels = \"wheels\", {SAID}");
     let locked = lock("0.4.0", &a);
     let project = project(&spec(&entry), &[a, old.clone()])
