@@ -72,6 +72,11 @@ impl Downloads {
         Ok(Downloads { directory: prepare(root, "downloads")? })
     }
 
+    /// Whether there is a file of this digest, whole or not.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).is_ok_and(|path| path.exists())
+    }
+
     /// The file of this digest, when it is there and whole. What is damaged is removed.
     pub fn get(&self, digest: &Digest) -> Result<Option<Downloaded>, CacheError> {
         let path = self.path(digest)?;

@@ -66,6 +66,9 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let mut reports = Vec::new();
     let network = args.registry.network();
     let rebuild = args.source.as_deref().map(|source| again(source, &args.python)).transpose()?;
+    if let Some(image) = args.subjects.iter().find(|subject| rebuild.is_some() && verify::is_image(subject)) {
+        return Err(wheel::not_built(image));
+    }
     for subject in args.subjects {
         report.detail("Verifying", &subject);
         let request = Request {

@@ -126,7 +126,7 @@ impl Fetcher<'_> {
     /// Sends a request to a registry. An error of the server that may pass is one when it did not.
     pub fn call(&self, call: &Call<'_, '_>) -> Result<Reply, FetchError> {
         if self.settings.offline {
-            return Err(FetchError::Offline { urls: vec![call.url.clone()] });
+            return Err(FetchError::Offline { urls: vec![call.url.clone()], damaged: 0 });
         }
         let mut attempts = Attempts::default();
         loop {

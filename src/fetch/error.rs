@@ -29,10 +29,12 @@ pub enum FetchError {
         cause: Box<Cause>,
     },
     /// The network is not to be used, and these are not in the cache.
-    #[error("{}", missing(urls))]
+    #[error("{}", missing(urls, *damaged))]
     Offline {
         /// What is missing; at least one.
         urls: Vec<Url>,
+        /// How many of them were there, damaged.
+        damaged: usize,
     },
     /// The address is not encrypted, and nothing else tells whether the content is right.
     #[error("{url} is not encrypted, so anybody on the way could change what it gives")]
@@ -187,7 +189,7 @@ impl FetchError {
     /// The addresses that it is about.
     pub fn urls(&self) -> &[Url] {
         match self {
-            FetchError::Offline { urls } => urls,
+            FetchError::Offline { urls, .. } => urls,
             FetchError::Failed { url, .. }
             | FetchError::Plain { url }
             | FetchError::Digest { url, .. }
@@ -308,8 +310,12 @@ fn parts(have: u64, of: Option<u64>) -> String {
     of.map_or_else(|| have.to_string(), |of| format!("{have} of {of}"))
 }
 
-fn missing(urls: &[Url]) -> String {
-    let without = "not in the cache, and the network is not used";
+fn missing(urls: &[Url], damaged: usize) -> String {
+    let without = match damaged {
+        0 => "not in the cache, and the network is not used".to_owned(),
+        _ if urls.len() == 1 => "damaged in the cache, and the network is not used".to_owned(),
+        damaged => format!("not in the cache, {damaged} of them damaged there, and the network is not used"),
+    };
     match urls {
         [url] => format!("{url} is {without}"),
         urls => {

@@ -146,11 +146,12 @@ impl<'a> Fetcher<'a> {
     /// The file, from the cache when its digest is known and there, else from its address. What is given has the expected
     /// digest and size.
     pub fn file(&self, wanted: &Wanted) -> Result<Downloaded, FetchError> {
+        if self.settings.offline {
+            let given = self.offline(std::slice::from_ref(wanted))?.pop();
+            return given.ok_or_else(|| FetchError::Offline { urls: vec![wanted.url.clone()], damaged: 0 });
+        }
         if let Some(entry) = self.cached(wanted)? {
             return Ok(entry);
-        }
-        if self.settings.offline {
-            return Err(FetchError::Offline { urls: vec![wanted.url.clone()] });
         }
         // Whoever writes a lock file may write any size.
         if wanted.size.is_some_and(|size| size > limits::DOWNLOAD_BYTES) {
@@ -218,7 +219,7 @@ impl<'a> Fetcher<'a> {
     /// A document of at most `most` bytes, past the cache.
     pub fn document(&self, url: &Url, accept: &str, most: u64) -> Result<Document, FetchError> {
         if self.settings.offline {
-            return Err(FetchError::Offline { urls: vec![url.clone()] });
+            return Err(FetchError::Offline { urls: vec![url.clone()], damaged: 0 });
         }
         let wanted = Wanted { most, ..Wanted::new(url.clone(), None) };
         let whole = Transfer::new(self, &wanted, accept, Sink::Memory(Vec::new()))?.run()?;
@@ -239,14 +240,18 @@ impl<'a> Fetcher<'a> {
 
     fn offline(&self, wanted: &[Wanted]) -> Result<Vec<Downloaded>, FetchError> {
         let mut entries = Vec::with_capacity(wanted.len());
-        let mut urls = Vec::new();
+        let (mut urls, mut damaged) = (Vec::new(), 0);
         for wanted in wanted {
+            let there = wanted.expected.as_ref().is_some_and(|digest| self.downloads.has(digest));
             match self.cached(wanted)? {
                 Some(entry) => entries.push(entry),
-                None => urls.push(wanted.url.clone()),
+                None => {
+                    urls.push(wanted.url.clone());
+                    damaged += usize::from(there);
+                }
             }
         }
-        if urls.is_empty() { Ok(entries) } else { Err(FetchError::Offline { urls }) }
+        if urls.is_empty() { Ok(entries) } else { Err(FetchError::Offline { urls, damaged }) }
     }
 
     fn cached(&self, wanted: &Wanted) -> Result<Option<Downloaded>, FetchError> {

@@ -129,6 +129,12 @@ fn options(request: &Request, against: Option<Against>) -> Options {
     }
 }
 
+/// Whether the subject is there and no wheel or source distribution: an image, which nothing builds again.
+pub fn is_image(subject: &Subject) -> bool {
+    subject.transport() != Transport::Bare
+        || subject.path().exists() && matches!(distribution(subject), Ok(None))
+}
+
 /// The wheel or source distribution that a path alone leads to.
 fn distribution(subject: &Subject) -> Result<Option<(DistKind, File)>, StoreError> {
     let path = subject.path();

@@ -131,6 +131,8 @@ pub struct ConfigSpec {
     pub cmd_span: Span,
     /// `user`, `uid`, `user:group`, `uid:gid`, …
     pub user: Option<String>,
+    /// Where that is written; empty when it is not.
+    pub user_span: Span,
     /// The working directory, absolute and clean.
     pub workdir: Option<String>,
     /// Ports, `number/protocol`, sorted by number and protocol, each once; added to the base's.

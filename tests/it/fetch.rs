@@ -334,7 +334,7 @@ fn without_network() {
     fails(bench.file(&missing), "E-OFFLINE", Exit::Undecided);
     let fetcher = bench.fetcher();
     let error = fetcher.files(&[wanted, missing, unknown(&server.url("/c"))]).unwrap_err();
-    let FetchError::Offline { urls } = &error else { panic!("{error:?}") };
+    let FetchError::Offline { urls, .. } = &error else { panic!("{error:?}") };
     assert_eq!(urls.iter().map(Url::file_name).collect::<Vec<_>>(), ["b", "c"]);
     assert!(!format!("{error} {error:?}").contains("secret"));
     assert!(fetcher.document(&url(&server.url("/d")), "*/*", 10).is_err());

@@ -113,6 +113,11 @@ fn a_work_tree_that_git_cannot_be_asked_about() {
     fs::write(project.path(".git/HEAD"), "nothing\n").unwrap();
     let run = project.dmoci(&["build"]).exits(6);
     assert!(run.stderr.contains("error[E-GIT]") && run.stderr.contains("--revision"), "{}", run.stderr);
+    // A distribution has no revision.
+    project.write("pyproject.toml", "[build-system]\nrequires = []\nbuild-backend = \"b\"\n");
+    let run = project.dmoci(&["wheel"]).exits(6);
+    assert!(run.stderr.contains("error[E-GIT]") && run.stderr.contains("--all-files"), "{}", run.stderr);
+    assert!(!run.stderr.contains("--revision"), "{}", run.stderr);
 }
 
 /// Programs that a repository names for git are not run: not to check a signature, not to fetch what is missing.

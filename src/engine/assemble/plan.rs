@@ -15,7 +15,7 @@ use super::config;
 use super::distributions;
 use super::error::BuildError;
 use super::merge::{Origin, Rank, Source};
-use super::programs::Finished;
+use super::programs::{Finished, Starts};
 use super::python::Environments;
 use super::remove::Removed;
 use super::users;
@@ -126,6 +126,7 @@ pub fn plan(
         .map_err(|error| error.at(locate(&target.base_span, "")))?;
     let mut bytes = base.iter().flat_map(|base| &base.layers).map(|layer| layer.size).sum();
     let mut environments = Environments::default();
+    let mut starts = Starts::of(&target.config);
     let below = base.as_ref().map_or(0, |base| base.layers.len());
     let mut room = split::room(below, target.layers.len() + usize::from(!target.users.is_empty()));
     let given = distributions::given(&target, site.own);
@@ -177,7 +178,7 @@ pub fn plan(
             plan.origins.splice(..0, adjusted.into_iter().map(origin));
         }
         let (places, mut given) = (plan.places.clone(), vec![false; plan.places.len()]);
-        let mut way = Way { over, put: Put::All, removed };
+        let mut way = Way { over, put: Put::All, removed, starts: &mut starts };
         let parts = split::parts(plan, &mut tree, &mut way, site, &mut room)?;
         let count = parts.len();
         for (number, mut part) in parts.into_iter().enumerate() {
@@ -203,7 +204,8 @@ pub fn plan(
     if !target.users.is_empty() {
         let mut plan = users::plan(&target.users, &tree, locate)?;
         let mut given = vec![false; plan.places.len()];
-        let mut way = Way { over: BTreeSet::new(), put: Put::Telling, removed: Removed::default() };
+        let removed = Removed::default();
+        let mut way = Way { over: BTreeSet::new(), put: Put::Telling, removed, starts: &mut starts };
         complete(&mut plan, &mut tree, &mut way, site, &target, &mut given)?;
         bytes += plan.bytes;
         layers.push(plan);
@@ -211,8 +213,10 @@ pub fn plan(
     if !site.supply.only_pins() {
         warnings.extend(environments.missing(&tree, &variables, &target.platform)?);
         let (target, base, tree) = (&target, base.as_ref(), &tree);
-        let finished = Finished { target, base, tree, variables: &variables, environments: &environments };
-        warnings.extend(finished.program().map(|(message, span)| (message, locate(&span, ""))));
+        let (variables, environments, starts) = (&variables, &environments, &starts);
+        let finished = Finished { target, base, tree, variables, environments, starts };
+        let said = finished.program().into_iter().chain(finished.user());
+        warnings.extend(said.map(|(message, span)| (message, locate(&span, ""))));
     }
     Ok(ImagePlan { target, base, layers, bytes, warnings })
 }

@@ -18,8 +18,8 @@ pub struct PythonError {
 enum Missing {
     /// This command makes one.
     Command(String),
-    /// There are others of it.
-    There { project: String, found: String },
+    /// There are others of it, and perhaps a command that makes one.
+    There { project: String, found: String, command: Option<String> },
 }
 
 /// How many of several problems are shown.
@@ -88,8 +88,8 @@ impl PythonError {
     }
 
     /// With what there is of a project instead; the help ends with it.
-    pub(super) fn with_there(mut self, project: &str, found: String) -> PythonError {
-        self.missing = Some(Box::new(Missing::There { project: project.to_owned(), found }));
+    pub(super) fn with_there(mut self, project: &str, found: String, command: Option<String>) -> PythonError {
+        self.missing = Some(Box::new(Missing::There { project: project.to_owned(), found, command }));
         self
     }
 
@@ -115,13 +115,13 @@ impl PythonError {
         }
         let missing = || errors.iter().filter_map(|error| error.missing.as_deref());
         let there = missing().filter_map(|missing| match missing {
-            Missing::There { project, found } => Some(format!("of {project} there are {found}")),
+            Missing::There { project, found, .. } => Some(format!("of {project} there are {found}")),
             Missing::Command(_) => None,
         });
         helps.extend(there.take(SHOWN_THERE));
         let commands = missing().filter_map(|missing| match missing {
             Missing::Command(command) => Some(command.as_str()),
-            Missing::There { .. } => None,
+            Missing::There { command, .. } => command.as_deref(),
         });
         let commands: Vec<&str> = commands.take(SHOWN).collect();
         if !commands.is_empty() {
@@ -185,7 +185,10 @@ impl Diagnostic for PythonError {
 
     fn help(&self) -> Option<String> {
         let there = match self.missing.as_deref() {
-            Some(Missing::There { found, .. }) => Some(format!("there are {found}")),
+            Some(Missing::There { found, command: None, .. }) => Some(format!("there are {found}")),
+            Some(Missing::There { found, command: Some(command), .. }) => Some(format!(
+                "there are {found}\nmake one from the source distribution with `{command}` and say `wheels = \"wheels\"`"
+            )),
             _ => None,
         };
         let lines: Vec<String> = self.help.clone().into_iter().chain(there).collect();

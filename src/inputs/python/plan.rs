@@ -313,6 +313,9 @@ pub(super) fn gathered<T, E: From<PythonError>>(
     Ok(wheels)
 }
 
+/// How many wheels for other machines are listed, before it is said only that they are for others.
+const LISTED: usize = 8;
+
 /// Why there is no wheel of a project.
 pub(super) enum Trouble<E> {
     /// Something that lock files or wheels are to blame for.
@@ -327,8 +330,14 @@ impl<E> From<PythonError> for Trouble<E> {
     }
 }
 
-/// An error about a project none of whose wheels runs on the target.
-pub(super) fn no_wheel(asked: &Asked<'_>, what: &str, files: &[&WheelName], place: Place) -> PythonError {
+/// An error about a project none of whose wheels runs on the target; with the command that makes one, where there is such.
+pub(super) fn no_wheel(
+    asked: &Asked<'_>,
+    what: &str,
+    files: &[&WheelName],
+    command: Option<String>,
+    place: Place,
+) -> PythonError {
     let mut tags: Vec<String> = files.iter().map(|file| file.tags.to_string()).collect();
     // Those that come nearest first: for this machine, then for this Python.
     let own = format!("cp{}{}-", asked.target.python().0, asked.target.python().1);
@@ -345,11 +354,17 @@ pub(super) fn no_wheel(asked: &Asked<'_>, what: &str, files: &[&WheelName], plac
         }
         false => "",
     };
-    let found = few(tags.iter());
+    let near = |tags: &String| {
+        tags.contains("linux") && tags.ends_with(asked.target.machine()) || tags.ends_with("-any")
+    };
+    let found = match tags.len() > LISTED && !tags.iter().any(near) {
+        true => format!("none for {}", asked.target.machine()),
+        false => few(tags.iter()),
+    };
     PythonError::new(Kind::Wheel, format!("{what} has no wheel for {}", asked.target))
         .at(place)
         .with_help(format!("{libc}looked for {}", asked.tags.summary()))
-        .with_there(what, found)
+        .with_there(what, found, command)
 }
 
 /// An error about something that is for another Python than the target has.

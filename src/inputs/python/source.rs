@@ -37,13 +37,11 @@ impl Unbuilt {
         version: Option<&Version>,
         place: Place,
     ) -> PythonError {
-        let exact = version.map_or(name.to_string(), |version| format!("{name}=={version}"));
         let what = version.map_or(name.to_string(), |version| format!("{name} {version}"));
         let (is, command) = match self {
-            Unbuilt::Sdist => (
-                "is there only as a source distribution".to_owned(),
-                format!("pip wheel --no-deps --no-binary {name} --wheel-dir wheels {}", quoted(&exact)),
-            ),
+            Unbuilt::Sdist => {
+                ("is there only as a source distribution".to_owned(), from_sdist(name, version))
+            }
             Unbuilt::Vcs { kind, url, commit, subdirectory } => {
                 let part =
                     subdirectory.as_ref().map(|path| format!("#subdirectory={path}")).unwrap_or_default();
@@ -76,6 +74,12 @@ impl Unbuilt {
             .with_help(format!("make one with `{command}` and say `wheels = \"wheels\"`{near}"))
             .with_command(command)
     }
+}
+
+/// The command that makes a wheel from a source distribution of an index.
+pub(super) fn from_sdist(name: &Name, version: Option<&Version>) -> String {
+    let exact = version.map_or(name.to_string(), |version| format!("{name}=={version}"));
+    format!("pip wheel --no-deps --no-binary {name} --wheel-dir wheels {}", quoted(&exact))
 }
 
 /// A word for a shell.

@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt as _;
 use dmoci_layers::SafePath;
 use rawzip::extra_fields::{ExtraFieldId, ExtraFields};
 use rawzip::{
-    CompressionMethod, CreatorSystem, FileReader, RECOMMENDED_BUFFER_SIZE, ZipArchive,
+    CompressionMethod, CreatorSystem, ErrorKind, FileReader, RECOMMENDED_BUFFER_SIZE, ZipArchive,
     ZipArchiveEntryWayfinder, ZipFileHeaderRecord,
 };
 
@@ -87,7 +87,7 @@ pub(super) fn members(file: &File) -> Result<Vec<Member>, Fault> {
     let length = file.metadata().map_err(Fault::Read)?.len();
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let archive = ZipArchive::from_file(file.try_clone().map_err(Fault::Read)?, &mut buffer)
-        .map_err(|source| Fault::caused("it is no whole zip archive", source))?;
+        .map_err(|source| broken("it is no whole zip archive", source))?;
     let (mut records, end) = directory(&archive, &mut buffer)?;
     check_end(&archive, file, records.len() as u64, end, length)?;
     records.sort_by_key(|record| record.header);
@@ -111,9 +111,25 @@ pub(super) fn members(file: &File) -> Result<Vec<Member>, Fault> {
     Ok(records.into_iter().map(|record| record.member).collect())
 }
 
+/// What is wrong with an archive, its cause said once.
+fn broken(message: impl Into<String>, source: rawzip::Error) -> Fault {
+    match source.into_kind() {
+        ErrorKind::Eof => Fault::caused(message, early()),
+        ErrorKind::IO(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            Fault::caused(message, early())
+        }
+        ErrorKind::IO(source) => Fault::caused(message, source),
+        kind => Fault::caused(message, rawzip::Error::from(kind)),
+    }
+}
+
+fn early() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it ends too early")
+}
+
 /// The records of the central directory, which follow each other without a gap, and where the last one ends.
 fn directory(archive: &ZipArchive<FileReader>, buffer: &mut [u8]) -> Result<(Vec<Record>, u64), Fault> {
-    let damaged = |source| Fault::caused("its central directory is damaged", source);
+    let damaged = |source| broken("its central directory is damaged", source);
     let mut end = archive.directory_offset();
     let mut records = Vec::new();
     let mut entries = archive.entries(buffer);
@@ -341,7 +357,7 @@ fn place(
             if record.header < room.start { "overlaps another member" } else { "follows bytes of no member" };
         return Err(fault(format!("{name:?} {what}")));
     }
-    let damaged = |source| Fault::caused(format!("{name:?} has a damaged local header"), source);
+    let damaged = |source| broken(format!("{name:?} has a damaged local header"), source);
     let entry = archive.get_entry(record.wayfinder).map_err(damaged)?;
     let header = entry.local_header(buffer).map_err(damaged)?;
     let later = record.flags & DESCRIPTOR != 0;

@@ -456,6 +456,31 @@ fn forms_that_not_everybody_reads() {
     refused_with(|parts| parts[2] = parts[2].clone().both(|header| header.size = 2), "cannot have");
 }
 
+/// A reader's own words for an end that comes too early are not those of a user.
+#[test]
+fn ends_that_come_too_early() {
+    let bytes = zip(&good());
+    let at = bytes.windows(4).position(|part| part == b"PK\x01\x02").unwrap();
+    let mut told = 0;
+    for at in at..bytes.len() {
+        for value in [0, 0x7f, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] = value;
+            let Err(Fault::Wrong { message, source: Some(source) }) = members(&file(&damaged)) else {
+                continue;
+            };
+            let causes =
+                std::iter::successors(Some(&*source as &dyn std::error::Error), |cause| cause.source());
+            let causes: Vec<String> = causes.map(ToString::to_string).collect();
+            let early = causes.iter().any(|cause| cause == "it ends too early");
+            assert!(!early || causes.len() == 1, "{message}: {causes:?}");
+            assert!(!causes.iter().any(|cause| cause.contains("fill whole buffer")), "{message}: {causes:?}");
+            told += usize::from(early);
+        }
+    }
+    assert!(told > 0);
+}
+
 /// Any damage of one byte is found, or changes nothing that is read: the times, the versions and attributes.
 #[test]
 fn flipped_bytes() {

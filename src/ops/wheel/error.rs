@@ -61,8 +61,8 @@ pub(super) enum WheelError {
     #[error("{} holds {name:?}, which is no distribution", path.display())]
     Foreign { path: PathBuf, name: String },
     /// What is to be built again is no distribution.
-    #[error("{} is no wheel and no source distribution, and nothing else can be built again", .0.display())]
-    Rebuild(PathBuf),
+    #[error("{0} is no wheel and no source distribution")]
+    Rebuild(String),
     /// A wheel that this machine or its Python cannot build.
     #[error("it is for {tags}, which {python} does not run: what that builds says nothing about it")]
     Elsewhere { tags: String, python: String },
@@ -126,7 +126,11 @@ impl Diagnostic for WheelError {
                 "name an interpreter that runs it with --python, or go to a machine of that kind".into()
             }
             WheelError::Foreign { .. } => "move it away: uploaders take the whole folder".into(),
-            WheelError::Source { .. } | WheelError::Resolve { .. } | WheelError::Backend { .. } | WheelError::Output { .. } | WheelError::Rebuild(_) | WheelError::Epoch(_) => {
+            WheelError::Resolve { .. } => {
+                "correct `build-system.requires` in pyproject.toml, or the index that uv and pip use".into()
+            }
+            WheelError::Rebuild(_) => "--rebuild is for wheels and source distributions".into(),
+            WheelError::Source { .. } | WheelError::Backend { .. } | WheelError::Output { .. } | WheelError::Epoch(_) => {
                 return None;
             }
         })

@@ -35,7 +35,7 @@ use crate::lock::Pins;
 use crate::oci::platform::Platform;
 use crate::sandbox::{Cell, Isolation};
 use crate::vcs::WorkTree;
-pub use rebuild::rebuild;
+pub use rebuild::{not_built, rebuild};
 
 use environment::{Environment, Requirements, variables};
 use error::WheelError;
@@ -174,6 +174,26 @@ pub(super) fn requirements(
 
 /// Builds these below `scratch`.
 fn made(
+    request: &Request,
+    network: &Network<'_>,
+    cache: Option<&Cache>,
+    watch: &dyn Watch,
+    (scratch, kinds): (&Path, &[DistKind]),
+) -> Result<Outcome, Failure> {
+    made_below(request, network, cache, watch, (scratch, kinds)).map_err(|mut failure| {
+        if failure.code == "E-GIT" {
+            // No revision is said of a distribution.
+            failure.help = Some(GIT.to_owned());
+        }
+        failure
+    })
+}
+
+/// What is to be done when git does not answer.
+const GIT: &str = "install git, and let it read the source tree (`safe.directory`); \
+                   `dmoci wheel` does without it by --all-files and --epoch (or SOURCE_DATE_EPOCH)";
+
+fn made_below(
     request: &Request,
     network: &Network<'_>,
     cache: Option<&Cache>,

@@ -51,7 +51,7 @@ pub fn rebuild(
         .map_err(|source| crate::inputs::InputError::Io { path: subject.to_owned(), source })?;
     let kind = recognise(&file, subject)
         .map_err(|source| crate::inputs::InputError::Io { path: subject.to_owned(), source })?
-        .ok_or_else(|| WheelError::Rebuild(subject.to_owned()))?;
+        .ok_or_else(|| not_built(&subject.display()))?;
     let subject = side(kind, file, subject.to_owned())?;
     let scratch =
         tempfile::Builder::new().prefix("dmoci-rebuild-").tempdir_in(&request.scratch).map_err(failed)?;
@@ -91,6 +91,11 @@ pub fn rebuild(
     };
     told.extend(differences);
     Ok(Rebuild { verdict, differences: told })
+}
+
+/// The refusal of something that is no wheel and no source distribution.
+pub fn not_built(subject: &impl std::fmt::Display) -> Failure {
+    WheelError::Rebuild(subject.to_string()).into()
 }
 
 fn side(kind: DistKind, mut file: File, name: PathBuf) -> Result<Side, Failure> {

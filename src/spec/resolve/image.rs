@@ -35,6 +35,7 @@ impl Resolver<'_> {
             cmd: cmd?,
             cmd_span: first("cmd"),
             user: user?,
+            user_span: image.get("user").map_or(0..0, |node| node.span.clone()),
             workdir: workdir?,
             ports: ports.into_iter().map(|(number, protocol)| format!("{number}/{protocol}")).collect(),
             volumes,

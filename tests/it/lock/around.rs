@@ -51,6 +51,14 @@ fn what_is_missing_offline() {
         &["E-OFFLINE", "/model.bin is not in the cache", "dmoci.toml:6:"],
     );
     assert_eq!(mirror.asked(), before);
+
+    project.dmoci(&["build"]).ok();
+    let digest = dmoci_layers::Digest::sha256(b"model");
+    let cached = project.cache().join("dmoci/downloads/sha256").join(digest.hex());
+    fs::remove_file(&cached).unwrap();
+    fs::write(&cached, b"m0del").unwrap();
+    let damaged = ["E-OFFLINE", "/model.bin is damaged in the cache, and the network", "dmoci.toml:6:"];
+    refused(project.dmoci(&["build", "--offline", "--no-cache"]), 6, &damaged);
 }
 
 #[test]

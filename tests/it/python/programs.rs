@@ -100,6 +100,22 @@ fn programs_of_other_layers() {
     // Nobody may execute it.
     let plain = layer.replace(", mode = \"0755\"", "");
     assert_eq!(warned(&project, &spec(sh, &plain)), [gone]);
+    let plain = |name: &str| {
+        let file = format!("file = [{{ path = \"/usr/bin/{name}\", content = \"x\" }}]");
+        format!("[[layer]]\nname = \"os\"\n{file}\n")
+    };
+    let above = "[[layer]]\nname = \"above\"\ndirectory = [{ path = \"/a\" }]\n";
+    let mode = "is not executable: its mode is 0644";
+    for layers in [plain("run"), format!("{}{above}", plain("run"))] {
+        let said = format!("4: `entrypoint` starts /usr/bin/run, which {mode}");
+        assert_eq!(warned(&project, &spec("entrypoint = [\"/usr/bin/run\"]", &layers)), [said]);
+        let said = format!("4: `cmd` starts run, and /usr/bin/run {mode}");
+        assert_eq!(warned(&project, &spec("cmd = [\"run\"]", &layers)), [said]);
+        let fine = format!(
+            "{layers}[[layer]]\nname = \"set\"\nadjust = [{{ path = \"/usr/bin/run\", mode = \"0755\" }}]\n"
+        );
+        assert_eq!(warned(&project, &spec("cmd = [\"run\"]", &fine)), [""; 0]);
+    }
 
     // As a base: its program is the base's own business, arguments are not programs.
     project.write("dmoci.toml", spec(sh, layer));
@@ -110,6 +126,65 @@ fn programs_of_other_layers() {
     }
     let near = "5: `entrypoint` starts dsh, and the image has no such program in any folder of PATH; did you mean dash?";
     assert_eq!(warned(&project, &on("entrypoint = [\"dsh\"]")), [near]);
+}
+
+#[test]
+fn the_first_lines_of_scripts() {
+    let project = Project::new();
+    let spec = |content: &str, more: &str| {
+        let file = |path: &str, content: &str| {
+            format!("{{ path = \"{path}\", content = \"{content}\", mode = \"0755\" }}")
+        };
+        format!(
+            "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\nentrypoint = [\"/start\"]\n\
+             [[layer]]\nname = \"a\"\nfile = [{}, {}]\n{more}",
+            file("/start", content),
+            file("/bin/sh", "x")
+        )
+    };
+    for fine in ["#!/bin/sh\\nexit\\n", "#! /bin/sh -e\\n", "x", "", "#!/bin/bash", "#!bash\\n"] {
+        assert_eq!(warned(&project, &spec(fine, "")), [""; 0], "{fine}");
+    }
+    let said = "4: `entrypoint` starts /start, whose first line";
+    let bash = format!("{said} names /bin/bash, and the image has no such program");
+    assert_eq!(warned(&project, &spec("#!/bin/bash -e\\n", "")), std::slice::from_ref(&bash));
+    let below = "[[layer]]\nname = \"b\"\ndirectory = [{ path = \"/d\" }]\n";
+    assert_eq!(warned(&project, &spec("#!/bin/bash\\n", below)), [bash]);
+    let cr = format!("{said} ends in CR LF, so that its interpreter is not found: end it in LF");
+    assert_eq!(warned(&project, &spec("#!/bin/sh\\r\\nexit\\r\\n", "")), [cr]);
+}
+
+#[test]
+fn the_user_of_the_image() {
+    let project = Project::new();
+    let head = "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\n";
+    let file = |path: &str, content: &str| format!("{{ path = \"{path}\", content = \"{content}\" }}");
+    let passwd = file("/etc/passwd", "root:x:0:0::/:/bin/sh\\nweb:x:5:5::/:/bin/sh\\n");
+    let layer =
+        format!("[[layer]]\nname = \"a\"\nfile = [{passwd}, {}]\n", file("/etc/group", "web:x:5:\\n"));
+    let above = "[[layer]]\nname = \"b\"\ndirectory = [{ path = \"/d\" }]\n";
+    for layers in [layer.clone(), format!("{layer}{above}")] {
+        let with = |user: &str| warned(&project, &format!("{head}user = \"{user}\"\n{layers}"));
+        for fine in ["web", "web:web", "5:web", "7:8", "root"] {
+            assert_eq!(with(fine), [""; 0], "{fine}");
+        }
+        let said = "4: `user` is \"wbe\", and the image has no user wbe, as /etc/passwd has it";
+        assert_eq!(with("wbe"), [said]);
+        let said = "4: `user` is \"web:www\", and the image has no group www, as /etc/group has it";
+        assert_eq!(with("web:www"), [said]);
+    }
+    let said = "4: `user` is \"web\", and the image has no user web, as /etc/passwd has it";
+    let none = format!("{head}user = \"web\"\n");
+    assert_eq!(warned(&project, &format!("{none}{above}")), [said]);
+    let users = "[[image.users]]\nname = \"web\"\nuid = 10001\n";
+    assert_eq!(warned(&project, &format!("{none}{users}{above}")), [""; 0]);
+
+    // As a base.
+    project.write("dmoci.toml", format!("{head}{layer}"));
+    project.dmoci(&["build", "-o", "base"]).ok();
+    let on = |user: &str| warned(&project, &format!("{head}user = \"{user}\"\nbase = \"oci:base/image\"\n"));
+    assert_eq!(on("web"), [""; 0]);
+    assert_eq!(on("www"), ["4: `user` is \"www\", and the image has no user www, as /etc/passwd has it"]);
 }
 
 /// An interpreter is said for an image that has none; one that has another hardly means it.

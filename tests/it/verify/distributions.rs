@@ -70,6 +70,25 @@ SOUND, NOT AUTHENTICATED: {WHEEL}
     assert!(run.stdout.contains("error[E-VERSION]") && run.stdout.contains("MISMATCH"), "{}", run.stdout);
 }
 
+/// Nothing builds an image again from a source tree.
+#[test]
+fn rebuilding_images() {
+    let project = project();
+    project.write("dmoci.toml", "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\n");
+    project.dmoci(&["build"]).ok();
+    project.dmoci(&["export", "dist/image", "-o", "oci-archive:image.tar"]).ok();
+    for image in ["dist/image", "oci:dist/image", "image.tar", "oci-archive:image.tar"] {
+        let run = project.dmoci(&["verify", "--rebuild", "--source", ".", image]).exits(2);
+        assert!(run.stdout.is_empty(), "{}", run.stdout);
+        let said = [
+            "error[E-REBUILD]",
+            " is no wheel and no source distribution",
+            "help: --rebuild is for wheels and source distributions",
+        ];
+        said.iter().for_each(|said| assert!(run.stderr.contains(said), "{said} in {}", run.stderr));
+    }
+}
+
 #[test]
 fn what_the_operator_holds() {
     let project = project();

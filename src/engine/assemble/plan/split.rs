@@ -28,7 +28,7 @@ pub(super) fn room(below: usize, own: usize) -> usize {
 pub(super) fn parts(
     mut plan: LayerPlan,
     tree: &mut Tree,
-    way: &mut Way,
+    way: &mut Way<'_>,
     site: &Site<'_>,
     room: &mut usize,
 ) -> Result<Vec<LayerPlan>, BuildError> {
@@ -78,7 +78,7 @@ fn candidates(origins: &[Origin], room: usize) -> Vec<usize> {
 fn together(
     plan: &LayerPlan,
     tree: &mut Tree,
-    way: &mut Way,
+    way: &mut Way<'_>,
     site: &Site<'_>,
 ) -> Result<Vec<bool>, BuildError> {
     let mut key = LayerKey::new(site, Compression::None);

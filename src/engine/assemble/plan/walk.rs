@@ -8,19 +8,22 @@ use super::LayerPlan;
 use crate::engine::assemble::error::{BuildError, BuildErrorKind};
 use crate::engine::assemble::key::LayerKey;
 use crate::engine::assemble::merge::{Merge, Origin, Rank, Source};
+use crate::engine::assemble::programs::Starts;
 use crate::engine::assemble::remove::Removed;
-use crate::inputs::base::{Directory, Node, Tree};
+use crate::inputs::base::{Directory, KEPT, Node, Tree};
 use crate::inputs::{Content, Item, Site};
 use crate::spec::target::{Compression, Target};
 
 /// How a layer stands on the tree below it.
-pub(super) struct Way {
+pub(super) struct Way<'a> {
     /// Files of the tree that directories of the layer may take the place of.
     pub(super) over: BTreeSet<SafePath>,
     /// What of the layer is put into the tree.
     pub(super) put: Put,
     /// What the layer has taken out of the tree.
     pub(super) removed: Removed,
+    /// What is noted of files that the image may start.
+    pub(super) starts: &'a mut Starts,
 }
 
 /// What of a layer is put into the tree.
@@ -28,8 +31,8 @@ pub(super) struct Way {
 pub(super) enum Put {
     /// All: other layers stand on it.
     All,
-    /// What is looked for in a finished image: directories, links, programs, and what tells of Python's distributions. So
-    /// that a topmost layer of a million other files costs nothing.
+    /// What is looked for in a finished image: directories, links, programs, users, and what tells of Python's distributions.
+    /// So that a topmost layer of a million other files costs nothing.
     Telling,
     /// Nothing: it is only looked at.
     Nothing,
@@ -41,7 +44,8 @@ impl Put {
             (Put::All, _) | (Put::Telling, EntryKind::Directory | EntryKind::Symlink { .. }) => true,
             (Put::Telling, _) => {
                 let name = entry.path.name();
-                entry.mode & 0o111 != 0 || name.ends_with(b".pth") || name.ends_with(b".egg-info")
+                let kept = KEPT.contains(&entry.path.as_bytes());
+                entry.mode & 0o111 != 0 || kept || name.ends_with(b".pth") || name.ends_with(b".egg-info")
             }
             (Put::Nothing, _) => false,
         }
@@ -52,7 +56,7 @@ impl Put {
 pub(super) fn complete(
     plan: &mut LayerPlan,
     tree: &mut Tree,
-    way: &mut Way,
+    way: &mut Way<'_>,
     site: &Site<'_>,
     target: &Target,
     given: &mut [bool],
@@ -94,7 +98,7 @@ pub(super) struct Walked {
 pub(super) fn walk(
     plan: &LayerPlan,
     tree: &mut Tree,
-    way: &mut Way,
+    way: &mut Way<'_>,
     key: &mut LayerKey,
     given: &mut [bool],
 ) -> Result<Walked, BuildError> {
@@ -154,7 +158,8 @@ pub(super) fn walk(
         above.push((entry.path.clone(), entry.kind == EntryKind::Directory, merged.origin));
         key.add(&merged.item);
         way.removed.give(entry);
-        if way.put.takes(&merged.item.entry) {
+        let noted = way.starts.note(&merged.item) && way.put != Put::Nothing;
+        if noted || way.put.takes(&merged.item.entry) {
             tree.apply(&merged.item);
         }
     }

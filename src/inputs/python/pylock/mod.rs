@@ -13,7 +13,7 @@ use super::plan::{
     Asked, Candidate, Location, Options, PlannedWheel, PythonPlan, Trouble, beside, built, finish, gathered,
     last_part, no_wheel, own, undecided,
 };
-use super::source::{Unbuilt, no_credentials};
+use super::source::{Unbuilt, from_sdist, no_credentials};
 use super::target::PythonTarget;
 use super::version;
 use crate::url::Url;
@@ -264,7 +264,8 @@ fn wheel(
     let what = version.map_or(name.to_string(), |version| format!("{name} {version}"));
     if !candidates.is_empty() {
         let files: Vec<&WheelName> = candidates.iter().map(|candidate| &candidate.file).collect();
-        return Err(no_wheel(asked, &what, &files, document.place(span, "")));
+        let command = package.has("sdist").then(|| from_sdist(name, version));
+        return Err(no_wheel(asked, &what, &files, command, document.place(span, "")));
     }
     Err(unbuilt(package)?.error(asked, name, version, document.place(span, "")))
 }

@@ -208,6 +208,18 @@ fn refused() {
             "E-PYTHON-SOURCE: a 1.0 is there only as a source distribution\npy/pylock.toml:5\nhelp: make one with `pip wheel --no-deps --no-binary a --wheel-dir wheels a==1.0` and say `wheels = \"wheels\"`",
         ),
         (
+            package(&format!(
+                "version = \"1.0\"\nsdist = {{ url = \"https://files.example/a-1.0.tar.gz\", hashes = {{ HASH }} }}\nwheels = [{}]",
+                (0..9)
+                    .map(|minor| {
+                        let file = format!("a-1.0-cp3{minor}-cp3{minor}-win_amd64.whl");
+                        format!("{{ url = \"https://files.example/{file}\", hashes = {{ HASH }} }}, ")
+                    })
+                    .collect::<String>()
+            )),
+            "E-PYTHON-WHEEL: a 1.0 has no wheel for CPython 3.11.2 on x86_64 with glibc-2.36\npy/pylock.toml:5\nhelp: looked for cp311-cp311, cp311-abi3, py3-none, py311-none, each for manylinux_2_36_x86_64 … manylinux1_x86_64, linux_x86_64, or any\nthere are none for x86_64\nmake one from the source distribution with `pip wheel --no-deps --no-binary a --wheel-dir wheels a==1.0` and say `wheels = \"wheels\"`",
+        ),
+        (
             package("directory = { path = \"../lib\", subdirectory = \"py\" }"),
             "E-PYTHON-SOURCE: a is the directory ../lib/py and no wheel\npy/pylock.toml:5\nhelp: make one with `uv build --wheel --out-dir wheels ../lib/py`",
         ),

@@ -14,7 +14,7 @@ use super::plan::{
     gathered, no_wheel, other_python, undecided,
 };
 use super::simple::{Link, SOURCES};
-use super::source::Unbuilt;
+use super::source::{Unbuilt, from_sdist};
 use super::target::PythonTarget;
 use super::version::{self, Version, VersionSpecifiers, contains};
 use crate::diagnostic::{Failure, Place};
@@ -263,7 +263,9 @@ fn wheel(
                 }
             };
             if asked.tags.rank(&file.tags).is_none() {
-                return Err(no_wheel(asked, &format!("{name} {}", file.version), &[file], place()).into());
+                return Err(
+                    no_wheel(asked, &format!("{name} {}", file.version), &[file], None, place()).into()
+                );
             }
             Ok(PlannedWheel {
                 file: file.clone(),
@@ -423,7 +425,8 @@ fn from_index(
     if !wheels.is_empty() || !others.is_empty() {
         let mut files: Vec<&WheelName> = wheels.iter().map(|wheel| &wheel.file).collect();
         files.extend(&others);
-        return Err(no_wheel(asked, &what, &files, place).into());
+        let command = (sources > 0).then(|| from_sdist(name, Some(version)));
+        return Err(no_wheel(asked, &what, &files, command, place).into());
     }
     if sources > 0 {
         return Err(Unbuilt::Sdist.error(asked, name, Some(version), place).into());

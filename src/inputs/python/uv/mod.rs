@@ -23,7 +23,7 @@ use super::plan::{
 };
 use super::pylock::one_of;
 use super::pyproject::Pyproject;
-use super::source::Unbuilt;
+use super::source::{Unbuilt, from_sdist};
 use super::target::PythonTarget;
 use super::version;
 use crate::limits;
@@ -336,7 +336,9 @@ fn wheel(
     if !candidates.is_empty() {
         let what = version.map_or(package.name.to_string(), |version| format!("{} {version}", package.name));
         let files: Vec<&WheelName> = candidates.iter().map(|candidate| &candidate.file).collect();
-        return Err(no_wheel(asked, &what, &files, place));
+        let has_sdist = package.table.has("sdist") && matches!(package.source, Source::Registry(_));
+        let command = has_sdist.then(|| from_sdist(&package.name, version));
+        return Err(no_wheel(asked, &what, &files, command, place));
     }
     let unbuilt = match &package.source {
         Source::Virtual(_) => return Ok(Found::Virtual),
