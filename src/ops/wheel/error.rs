@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::limits;
 
 /// What went wrong, and whose fault it is.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +72,24 @@ pub(super) enum WheelError {
     Epoch(u64),
 }
 
-/// What a program said.
+/// What a program said. Of what is longer than a message may be the end is shown, where the reason stands.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", if .0.trim().is_empty() { "it said nothing" } else { .0.trim() })]
+#[error("{}", end(.0.trim()))]
 pub(super) struct Said(pub(super) String);
+
+/// The end of it, not longer than a message may be, and how much is before that.
+fn end(said: &str) -> String {
+    if said.is_empty() {
+        return "it said nothing".to_owned();
+    }
+    // A hundred bytes for what is said of the beginning.
+    let over = said.len().saturating_sub(limits::MESSAGE_BYTES - 100);
+    let start = (over..=said.len()).find(|&at| said.is_char_boundary(at)).unwrap_or(said.len());
+    match start {
+        0 => said.to_owned(),
+        _ => format!("({start} bytes before) …{}", &said[start..]),
+    }
+}
 
 impl Diagnostic for WheelError {
     fn code(&self) -> &'static str {
@@ -134,5 +149,20 @@ impl Diagnostic for WheelError {
                 return None;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_what_is_said() {
+        assert_eq!(Said(" \n".into()).to_string(), "it said nothing");
+        assert_eq!(Said("one\ntwo\n".into()).to_string(), "one\ntwo");
+        let long = "é".repeat(limits::MESSAGE_BYTES) + "the reason\n";
+        let shown = Said(long).to_string();
+        assert!(shown.starts_with("(8302 bytes before) …é") && shown.ends_with("éthe reason"), "{shown}");
+        assert!(shown.len() <= limits::MESSAGE_BYTES, "{}", shown.len());
     }
 }
