@@ -184,7 +184,11 @@ fn made(suite: Suite, packages: &[&str]) -> PathBuf {
     if !tar.is_file() {
         let part = cache.join(format!("{name}.{}.part.tar", std::process::id()));
         let mut make = command("mmdebstrap");
-        make.arg(format!("--variant={VARIANT}")).arg(format!("--include={}", packages.join(",")));
+        make.arg(format!("--variant={VARIANT}"));
+        // An empty list is none for mmdebstrap.
+        if !packages.is_empty() {
+            make.arg(format!("--include={}", packages.join(",")));
+        }
         run(make.arg(suite.name()).arg(&part).args(sources(suite)));
         fs::rename(&part, &tar).unwrap();
     }
