@@ -60,12 +60,12 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
 
 /// File name and content of every page.
 fn pages(command: &clap::Command) -> Vec<(String, Vec<u8>)> {
-    let subs = command.get_subcommands().filter(|sub| !sub.is_hide_set());
-    [command]
-        .into_iter()
-        .chain(subs)
-        .map(|command| (Man::new(command.clone()).get_filename(), page(command)))
-        .collect()
+    let mut pages = vec![(Man::new(command.clone()).get_filename(), page(command))];
+    let shown = |sub: &&clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands().filter(shown) {
+        pages.extend(self::pages(sub));
+    }
+    pages
 }
 
 fn page(command: &clap::Command) -> Vec<u8> {

@@ -7,12 +7,14 @@ mod build;
 mod check;
 mod completions;
 mod copy;
+mod delete;
 mod diff;
 mod differences;
 mod docker;
 mod doctor;
 mod export;
 mod help;
+mod index;
 mod inspect;
 mod lock;
 mod man;
@@ -22,6 +24,7 @@ mod pull;
 mod push;
 mod report;
 mod schema;
+mod tags;
 mod twice;
 mod verify;
 mod watcher;
@@ -79,6 +82,9 @@ enum Command {
     Pull(pull::Args),
     Push(push::Args),
     Copy(copy::Args),
+    Index(index::Args),
+    Tags(tags::Args),
+    Delete(delete::Args),
     Doctor(doctor::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -99,6 +105,9 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Pull(args) => pull::run(args, report),
         Command::Push(args) => push::run(args, report),
         Command::Copy(args) => copy::run(args, report),
+        Command::Index(args) => index::run(args, report),
+        Command::Tags(args) => tags::run(args, report),
+        Command::Delete(args) => delete::run(args, report),
         Command::Doctor(args) => doctor::run(args, report),
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),

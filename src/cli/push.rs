@@ -6,7 +6,7 @@ use super::{Report, count, docker};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::lock::Network;
-use crate::ops::push::{self, Request};
+use crate::ops::push::{self, Pushed, Request};
 use crate::ops::remote::Remote;
 use crate::store::Subject;
 
@@ -52,8 +52,14 @@ pub(super) fn send(request: &Request, network: &Network<'_>, report: &Report) ->
     let rows: Vec<_> =
         done.iter().map(|pushed| ("image", pushed.to.to_string(), pushed.digest.to_string())).collect();
     report.rows(&rows);
-    for pushed in &done {
-        let (verb, sent) = if request.dry_run { ("Would", "to send") } else { ("Finished", "sent") };
+    told(&done, request.dry_run, report);
+    Ok(Exit::Done)
+}
+
+/// Tells what was sent, or would be.
+pub(super) fn told(done: &[Pushed], dry_run: bool, report: &Report) {
+    for pushed in done {
+        let (verb, sent) = if dry_run { ("Would", "to send") } else { ("Finished", "sent") };
         let manifests = count(pushed.manifests, "manifest", "manifests");
         let blobs = count(pushed.sent, "blob", "blobs");
         let mounted = match pushed.mounted {
@@ -64,5 +70,4 @@ pub(super) fn send(request: &Request, network: &Network<'_>, report: &Report) ->
         report
             .status(verb, format!("{to}: {manifests} and {blobs} of {} bytes {sent}{mounted}", pushed.bytes));
     }
-    Ok(Exit::Done)
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use dmoci_layers::Digest;
 
-pub use auth::{AuthError, Logins, Scope};
+pub use auth::{Access, AuthError, Logins, Scope};
 pub use call::{Call, Method, Reply, Tries};
 pub use error::{Cause, FetchError};
 pub use exchange::Payload;

@@ -118,10 +118,21 @@ pub fn export(request: &Request, remote: &Remote<'_>) -> Result<Exported, Failur
         false => Content::oci(&store, wanted)?,
         true => Content::docker(&store, wanted)?,
     };
-    let path = request.output.path();
+    archive(&store, content, &subject.to_string(), &request.output, request.threads)
+}
+
+/// Writes an archive of this content, and verifies it before it gets its name.
+pub(super) fn archive(
+    store: &ImageStore,
+    content: Content,
+    subject: &str,
+    output: &Subject,
+    threads: NonZeroUsize,
+) -> Result<Exported, Failure> {
+    let path = output.path();
     let temporary = Temporary::create(path)?;
-    let (digest, size) = write(&store, &content, &temporary)?;
-    check(&temporary, request)?;
+    let (digest, size) = write(store, &content, &temporary)?;
+    check(&temporary, output, subject, threads)?;
     temporary.publish()?;
     let Content { images, names, image_id, .. } = content;
     Ok(Exported { path: path.to_owned(), digest, size, images, names, image_id })
@@ -141,22 +152,27 @@ fn write(store: &ImageStore, content: &Content, temporary: &Temporary) -> Result
 }
 
 /// Verifies what was written, from the disk: digests, diff_ids, both views, every byte of the archive.
-fn check(temporary: &Temporary, request: &Request) -> Result<(), Failure> {
-    let written = ImageStore::open(&request.output.clone().at(&temporary.path))?;
+fn check(
+    temporary: &Temporary,
+    output: &Subject,
+    subject: &str,
+    threads: NonZeroUsize,
+) -> Result<(), Failure> {
+    let written = ImageStore::open(&output.clone().at(&temporary.path))?;
     let options = Options {
-        subject: request.subject.to_string(),
+        subject: subject.to_owned(),
         tag: None,
         digest: None,
         against: None,
         expect_version: None,
         integrity_only: true,
-        threads: request.threads,
+        threads,
     };
     let report = verify::verify(&written, &options, &());
     match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
         None => Ok(()),
         Some(finding) => Err(ExportError::NotSound {
-            subject: request.subject.to_string(),
+            subject: subject.to_owned(),
             message: format!("{} in {}", finding.message, finding.place),
             code: finding.code,
         }

@@ -41,9 +41,24 @@ pub struct Pulled {
 /// Pulls. The layout that was there stays until the new one is complete.
 pub fn pull(request: &Request, remote: &Remote<'_>) -> Result<Pulled, Failure> {
     crate::sha256::provide();
+    let subject = &request.subject;
+    let platform = request.platform.as_ref();
+    write_layout(&request.output, remote, || {
+        let which = Which { platform, layers: true, referrers: true };
+        let store = remote.open(subject, which)?.sound()?;
+        Ok((store, Wanted { tag: subject.tag(), digest: subject.digest(), platform }))
+    })
+}
+
+/// Writes what is wanted of a store into a layout, which is locked before the store is opened.
+pub(super) fn write_layout<'w>(
+    output: &Path,
+    remote: &Remote<'_>,
+    open: impl FnOnce() -> Result<(ImageStore, Wanted<'w>), Failure>,
+) -> Result<Pulled, Failure> {
     let waits = || remote.watch.status("Blocking", "waiting for another run that writes the same directory");
-    let writer = LayoutWriter::layout(&request.output, waits)?;
-    match fill(request, remote, &writer) {
+    let writer = LayoutWriter::layout(output, waits)?;
+    match open().and_then(|(store, wanted)| fill(&store, wanted, &writer)) {
         Ok((index, pulled)) => {
             writer.finish(&index, &[])?;
             Ok(pulled)
@@ -55,17 +70,13 @@ pub fn pull(request: &Request, remote: &Remote<'_>) -> Result<Pulled, Failure> {
     }
 }
 
-fn fill(request: &Request, remote: &Remote<'_>, writer: &LayoutWriter) -> Result<(Vec<u8>, Pulled), Failure> {
-    let subject = &request.subject;
-    let which = Which { platform: request.platform.as_ref(), layers: true, referrers: true };
-    let store = remote.open(subject, which)?.sound()?;
-    let wanted = Wanted { tag: subject.tag(), digest: subject.digest(), platform: request.platform.as_ref() };
-    let content = Content::oci(&store, wanted)?;
+fn fill(store: &ImageStore, wanted: Wanted<'_>, writer: &LayoutWriter) -> Result<(Vec<u8>, Pulled), Failure> {
+    let content = Content::oci(store, wanted)?;
     let (index, blobs) = content.parts();
     let mut bytes = 0;
     for (digest, source) in blobs {
         if let BlobSource::Store(size) = source {
-            write(&store, digest, *size, writer)?;
+            write(store, digest, *size, writer)?;
             bytes += size;
         }
     }

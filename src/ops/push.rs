@@ -3,6 +3,8 @@
 //! Blobs come first, then the manifests that name them, then what refers to these; tags move last, when every destination
 //! has everything.
 
+mod tree;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,15 +17,13 @@ use super::remote::{Remote, Told};
 use crate::cache::Uploads;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::fetch::Fetcher;
-use crate::limits;
-use crate::oci::index::Index;
-use crate::oci::manifest::Manifest;
-use crate::oci::media_type::{self, Kind};
+use crate::oci::Descriptor;
+use crate::oci::media_type;
 use crate::oci::platform::Platform;
-use crate::oci::reference::referrers_tag;
-use crate::oci::{Descriptor, json};
-use crate::store::registry::{self, Content, Named, Put, RegistryError, Repository, Which, parallel};
+use crate::store::registry::{self, Content, Named, Put, Repository, Which, parallel};
 use crate::store::{ImageStore, StoreError, Subject};
+pub(super) use tree::Image;
+use tree::{Tree, absent, described};
 
 /// What to push, and where to.
 #[derive(Clone, Debug)]
@@ -100,180 +100,107 @@ pub fn push(request: &Request, remote: &Remote<'_>) -> Result<Vec<Pushed>, Failu
     }
     let listener = Told(remote.watch);
     let fetcher = remote.fetcher(&listener)?;
-    let subject = &request.subject;
-    let source = match subject.name() {
-        Some(name) => Some(Repository::connect(&fetcher, name, false)?),
-        None => None,
-    };
-    let which = Which { platform: request.platform.as_ref(), layers: false, referrers: true };
-    let store = match &source {
-        Some(repository) => registry::open(repository, subject.tag(), subject.digest(), which)?,
-        None => ImageStore::open(subject)?,
-    };
+    let platform = request.platform.as_ref();
+    let which = Which { platform, layers: false, referrers: true };
+    let (store, source) = open(&request.subject, which, &fetcher)?;
     let store = store.sound()?;
-    let image = Image::of(&store, request)?;
-    let digest = image.root.descriptor.digest.clone();
-    for to in &request.to {
+    let image = Image::of(&store, request.subject.tag(), request.subject.digest(), platform)?;
+    let sources: Vec<Source<'_>> = source.into_iter().collect();
+    let ready = Ready { store: &store, sources: &sources, image };
+    let done = send(&ready, &request.to, request.dry_run, &fetcher, remote)?;
+    remote.watch.all_fetched();
+    Ok(done)
+}
+
+/// Opens an image that is to go elsewhere, and says which repository it comes from.
+pub(super) fn open<'a>(
+    subject: &Subject,
+    which: Which<'_>,
+    fetcher: &'a Fetcher<'a>,
+) -> Result<(ImageStore, Option<Source<'a>>), Failure> {
+    let Some(name) = subject.name() else { return Ok((ImageStore::open(subject)?, None)) };
+    let repository = Repository::connect(fetcher, name, false)?;
+    let store = registry::open(&repository, subject.tag(), subject.digest(), which)?;
+    let documents = store.blobs().cloned().collect();
+    Ok((store, Some(Source { repository, documents })))
+}
+
+/// A repository that something comes from.
+pub(super) struct Source<'a> {
+    repository: Repository<'a>,
+    /// What was read there, manifests among it.
+    documents: BTreeSet<Digest>,
+}
+
+/// An image that may go, and where all that it names is.
+pub(super) struct Ready<'a> {
+    /// Holds its documents, and what is in no registry.
+    pub(super) store: &'a ImageStore,
+    pub(super) sources: &'a [Source<'a>],
+    pub(super) image: Image,
+}
+
+/// Sends to all destinations, the tags last.
+pub(super) fn send(
+    ready: &Ready<'_>,
+    to: &[Subject],
+    dry_run: bool,
+    fetcher: &Fetcher<'_>,
+    remote: &Remote<'_>,
+) -> Result<Vec<Pushed>, Failure> {
+    let root = &ready.image.root;
+    for to in to {
+        let digest = root.descriptor.digest.clone();
         if to.digest().is_some_and(|wanted| *wanted != digest) {
             return Err(PushError::Other { to: to.to_string(), digest }.into());
         }
     }
     let uploads = remote.network.cache.as_deref().map(Uploads::open).transpose()?;
-    let pusher =
-        Pusher { remote, fetcher: &fetcher, store: &store, source: source.as_ref(), uploads, request };
-    let mut done = Vec::new();
-    let mut tags = Vec::new();
-    for to in &request.to {
-        let Some(name) = to.name() else { continue };
-        let repository = Repository::connect(&fetcher, name, true)?;
-        done.push(pusher.fill(&repository, &image, to)?);
+    let pusher = Pusher { remote, fetcher, ready, uploads, dry_run };
+    let (mut done, mut tags) = (Vec::new(), Vec::new());
+    for to in to {
+        let Some(name) = to.name() else { return Err(PushError::NoRegistry(to.to_string()).into()) };
+        let repository = Repository::connect(fetcher, name, true)?;
+        done.push(pusher.fill(&repository, to)?);
         tags.push((repository, to.tag()));
     }
-    for (repository, tag) in tags.iter().filter(|_| !request.dry_run) {
+    for (repository, tag) in tags.iter().filter(|_| !dry_run) {
         if let Some(tag) = tag {
-            let root = &image.root;
             repository.put_manifest(Named::Tag(tag), &root.descriptor.media_type, &root.bytes)?;
         }
     }
-    remote.watch.all_fetched();
     Ok(done)
-}
-
-/// A manifest or index, and all that it leads to.
-struct Tree {
-    descriptor: Descriptor,
-    bytes: Vec<u8>,
-    below: Vec<Tree>,
-    /// Configuration and layers.
-    blobs: Vec<Descriptor>,
-    /// What it refers to.
-    subject: Option<Digest>,
-}
-
-/// What is pushed.
-struct Image {
-    root: Tree,
-    /// What refers to it, what is referred to first.
-    referrers: Vec<Tree>,
-}
-
-impl Image {
-    fn of(store: &ImageStore, request: &Request) -> Result<Image, Failure> {
-        let (tag, digest) = (request.subject.tag(), request.subject.digest());
-        let descriptor = match &request.platform {
-            Some(platform) => store.one_image(tag, digest, Some(platform))?.descriptor,
-            None => {
-                let mut roots = store.select(tag, digest)?;
-                match (roots.pop(), roots.is_empty()) {
-                    (Some(root), true) => root.descriptor,
-                    _ => {
-                        return Err(StoreError::Selection {
-                            place: store.place().to_owned(),
-                            why: "several images fit".into(),
-                            help: "name a tag or a digest: oci:DIR:TAG, FILE@sha256:…".into(),
-                        }
-                        .into());
-                    }
-                }
-            }
-        };
-        let mut left = limits::DESCRIPTORS;
-        let root = tree(store, descriptor, 0, &mut left)?;
-        let mut known = BTreeSet::new();
-        note(&root, &mut known);
-        let mut referrers = Vec::new();
-        let mut lists: Vec<(String, Descriptor)> = Vec::new();
-        for root in store.roots()?.into_iter().filter(|root| root.is_referrers()) {
-            lists.extend(root.tags.iter().map(|tag| (tag.clone(), root.descriptor.clone())));
-        }
-        loop {
-            let tags: BTreeSet<String> = known.iter().map(referrers_tag).collect();
-            let (now, later): (Vec<_>, Vec<_>) = lists.into_iter().partition(|(tag, _)| tags.contains(tag));
-            if now.is_empty() {
-                return Ok(Image { root, referrers });
-            }
-            for (_, list) in now {
-                for descriptor in store.index(&list)?.0.manifests {
-                    if known.contains(&descriptor.digest) || store.blob_size(&descriptor.digest).is_none() {
-                        continue;
-                    }
-                    let referrer = tree(store, descriptor, 0, &mut left)?;
-                    note(&referrer, &mut known);
-                    referrers.push(referrer);
-                }
-            }
-            lists = later;
-        }
-    }
-}
-
-fn note(tree: &Tree, known: &mut BTreeSet<Digest>) {
-    known.insert(tree.descriptor.digest.clone());
-    tree.below.iter().for_each(|below| note(below, known));
-}
-
-/// Reads a manifest and all below it. What an index lists and the store does not have is left out.
-fn tree(
-    store: &ImageStore,
-    descriptor: Descriptor,
-    depth: usize,
-    left: &mut usize,
-) -> Result<Tree, StoreError> {
-    let refuse = |code, why: String| StoreError::Document {
-        what: format!("the document {}", descriptor.digest),
-        code,
-        why,
-    };
-    *left = left.checked_sub(1).ok_or_else(|| refuse("E-GRAPH", "there are too many descriptors".into()))?;
-    if depth > limits::INDEX_DEPTH {
-        return Err(refuse("E-GRAPH", "the indexes are nested too deep".into()));
-    }
-    let bytes = store.read_json_blob(&descriptor.digest)?;
-    let value = json::parse(&bytes).map_err(|error| refuse(error.code(), error.to_string()))?;
-    let unusable = || refuse("E-OCI-MISSING", "it cannot be used".into());
-    let (mut below, mut blobs) = (Vec::new(), Vec::new());
-    let subject = match descriptor.kind() {
-        Kind::Index => {
-            let index = Index::read(&value, &mut Vec::new()).ok_or_else(unusable)?;
-            for child in index.manifests {
-                let is_manifest = matches!(child.kind(), Kind::Index | Kind::Manifest);
-                if is_manifest && store.blob_size(&child.digest).is_some() {
-                    below.push(tree(store, child, depth + 1, left)?);
-                }
-            }
-            index.subject
-        }
-        _ => {
-            let manifest = Manifest::read(&value, &mut Vec::new()).ok_or_else(unusable)?;
-            blobs.push(manifest.config);
-            blobs.extend(manifest.layers);
-            manifest.subject
-        }
-    };
-    let subject = subject.map(|subject| subject.digest);
-    Ok(Tree { descriptor, bytes, below, blobs, subject })
 }
 
 /// Pushes one image.
 struct Pusher<'a> {
     remote: &'a Remote<'a>,
     fetcher: &'a Fetcher<'a>,
-    store: &'a ImageStore,
-    source: Option<&'a Repository<'a>>,
+    ready: &'a Ready<'a>,
     uploads: Option<Uploads>,
-    request: &'a Request,
+    dry_run: bool,
 }
 
-impl Pusher<'_> {
+/// A blob that a destination may lack.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    blob: &'a Descriptor,
+    /// Where the manifest that names it was read.
+    source: Option<&'a Repository<'a>>,
+}
+
+impl<'a> Pusher<'a> {
     /// Sees to it that a repository has everything but the tag.
-    fn fill(&self, to: &Repository<'_>, image: &Image, subject: &Subject) -> Result<Pushed, Failure> {
+    fn fill(&self, to: &Repository<'_>, subject: &Subject) -> Result<Pushed, Failure> {
+        let image = &self.ready.image;
         let mut missing: Vec<&Tree> = Vec::new();
         for tree in std::iter::once(&image.root).chain(&image.referrers) {
             absent(to, tree, &mut missing)?;
         }
-        let mut blobs: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
+        let mut blobs: BTreeMap<&Digest, Wanted<'a>> = BTreeMap::new();
         for tree in &missing {
-            blobs.extend(tree.blobs.iter().map(|blob| (&blob.digest, blob)));
+            let source = self.source(&tree.descriptor.digest);
+            blobs.extend(tree.blobs.iter().map(|blob| (&blob.digest, Wanted { blob, source })));
         }
         // What the image names that has the tag now is there.
         if let Some(tag) = subject.tag()
@@ -284,13 +211,13 @@ impl Pusher<'_> {
             }
         }
         let foreign = |blob: &Descriptor| media_type::is_foreign(&blob.media_type) && !blob.urls.is_empty();
-        let blobs: Vec<&Descriptor> = blobs.into_values().filter(|blob| !foreign(blob)).collect();
+        let blobs: Vec<Wanted<'_>> = blobs.into_values().filter(|one| !foreign(one.blob)).collect();
         let watch = self.remote.watch;
-        watch.total(blobs.iter().map(|blob| blob.size).sum());
-        let put = parallel(&blobs, |blob| {
-            let put = self.put(to, blob)?;
+        watch.total(blobs.iter().map(|one| one.blob.size).sum());
+        let put = parallel(&blobs, |one| {
+            let put = self.put(to, one)?;
             if put != Put::Sent {
-                watch.wrote(blob.size);
+                watch.wrote(one.blob.size);
             }
             Ok::<Put, Failure>(put)
         })?;
@@ -300,11 +227,11 @@ impl Pusher<'_> {
             to: subject.clone(),
             digest: image.root.descriptor.digest.clone(),
             sent: of(Put::Sent),
-            bytes: sent.map(|(blob, _)| blob.size).sum(),
+            bytes: sent.map(|(one, _)| one.blob.size).sum(),
             mounted: of(Put::Mounted),
             manifests: missing.len(),
         };
-        if self.request.dry_run {
+        if self.dry_run {
             return Ok(pushed);
         }
         for tree in missing {
@@ -318,14 +245,22 @@ impl Pusher<'_> {
         Ok(pushed)
     }
 
-    fn put(&self, to: &Repository<'_>, blob: &Descriptor) -> Result<Put, Failure> {
+    /// The repository that a manifest was read from.
+    fn source(&self, manifest: &Digest) -> Option<&'a Repository<'a>> {
+        let ready = self.ready;
+        let source = ready.sources.iter().find(|source| source.documents.contains(manifest));
+        source.map(|source| &source.repository)
+    }
+
+    fn put(&self, to: &Repository<'_>, wanted: &Wanted<'_>) -> Result<Put, Failure> {
+        let Wanted { blob, source } = *wanted;
         if to.has_blob(blob)? {
             return Ok(Put::There);
         }
-        if self.request.dry_run {
+        if self.dry_run {
             return Ok(Put::Sent);
         }
-        let near = self.source.filter(|source| source.name().host() == to.name().host());
+        let near = source.filter(|source| source.name().host() == to.name().host());
         if let Some(source) = near
             && source.name() != to.name()
             && to.mount(&blob.digest, source.name())?
@@ -335,7 +270,8 @@ impl Pusher<'_> {
         let watch = self.remote.watch;
         let told = |bytes| watch.wrote(bytes);
         let uploads = self.uploads.as_ref();
-        match (self.store.blob_size(&blob.digest), self.source) {
+        let store = self.ready.store;
+        match (store.blob_size(&blob.digest), source) {
             (None, Some(source)) => {
                 let wanted = source.wanted(blob)?;
                 let file =
@@ -344,7 +280,7 @@ impl Pusher<'_> {
             }
             _ => {
                 self.check(blob)?;
-                to.upload(blob, &Stored(self.store, &blob.digest), uploads, &told)?;
+                to.upload(blob, &Stored(store, &blob.digest), uploads, &told)?;
             }
         }
         Ok(Put::Sent)
@@ -352,9 +288,9 @@ impl Pusher<'_> {
 
     /// A blob of a store is hashed before it is sent.
     fn check(&self, blob: &Descriptor) -> Result<(), StoreError> {
-        let place = || self.store.place().to_owned();
+        let place = || self.ready.store.place().to_owned();
         let io = |source| StoreError::Io { path: place(), source };
-        let mut reader = self.store.open_blob(&blob.digest)?;
+        let mut reader = self.ready.store.open_blob(&blob.digest)?;
         let (found, size) = Digest::of_reader(blob.digest.algorithm(), &mut reader).map_err(io)?;
         match found == blob.digest && size == blob.size {
             true => Ok(()),
@@ -364,35 +300,6 @@ impl Pusher<'_> {
             }
         }
     }
-}
-
-/// The manifests of a tree that a repository does not have, what is named before what names it.
-fn absent<'t>(to: &Repository<'_>, tree: &'t Tree, missing: &mut Vec<&'t Tree>) -> Result<(), RegistryError> {
-    if to.has_manifest(Named::Digest(&tree.descriptor.digest))? {
-        return Ok(());
-    }
-    for below in &tree.below {
-        absent(to, below, missing)?;
-    }
-    missing.push(tree);
-    Ok(())
-}
-
-/// A descriptor as the lists of referrers have them: with the type of the artifact and its annotations.
-fn described(tree: &Tree) -> Descriptor {
-    let value = json::parse(&tree.bytes).unwrap_or_default();
-    let mut descriptor = Descriptor::new(
-        &*tree.descriptor.media_type,
-        tree.descriptor.digest.clone(),
-        tree.bytes.len() as u64,
-    );
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    descriptor.artifact_type = text(&value["artifactType"]).or_else(|| text(&value["config"]["mediaType"]));
-    if let Some(annotations) = value["annotations"].as_object() {
-        let pair = |(name, value): (&String, &serde_json::Value)| Some((name.clone(), text(value)?));
-        descriptor.annotations = annotations.iter().filter_map(pair).collect();
-    }
-    descriptor
 }
 
 /// A blob of a store.

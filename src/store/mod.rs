@@ -7,6 +7,7 @@ pub mod archive;
 mod daemon;
 pub mod error;
 pub mod image;
+mod joined;
 pub mod layout;
 pub mod registry;
 pub mod subject;
@@ -72,6 +73,8 @@ enum Blob {
     Memory(Arc<[u8]>),
     /// A file of the download cache.
     Held { file: Arc<File>, size: u64 },
+    /// A blob of another store.
+    Of { store: Arc<ImageStore>, size: u64 },
 }
 
 enum Backing {
@@ -184,7 +187,10 @@ impl ImageStore {
     /// The size of a blob as it lies there, or nothing when it does not.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         self.blobs.get(digest).map(|blob| match blob {
-            Blob::File { size } | Blob::Range { size, .. } | Blob::Held { size, .. } => *size,
+            Blob::File { size }
+            | Blob::Range { size, .. }
+            | Blob::Held { size, .. }
+            | Blob::Of { size, .. } => *size,
             Blob::Memory(bytes) => bytes.len() as u64,
         })
     }
@@ -246,6 +252,7 @@ impl ImageStore {
     pub fn held(&self, digest: &Digest) -> Option<&Arc<File>> {
         match self.blobs.get(digest)? {
             Blob::Held { file, .. } => Some(file),
+            Blob::Of { store, .. } => store.held(digest),
             _ => None,
         }
     }
@@ -261,6 +268,7 @@ impl ImageStore {
         let blob = self.blobs.get(digest).ok_or_else(missing)?;
         Ok(BlobReader(match (blob, &self.backing) {
             (Blob::Memory(bytes), _) => Source::Memory(Cursor::new(Arc::clone(bytes))),
+            (Blob::Of { store, .. }, _) => return store.open_blob(digest),
             (Blob::Held { file, size }, _) => {
                 Source::Range { file: Arc::clone(file), at: 0, left: (*size).min(limits::BLOB_BYTES) }
             }

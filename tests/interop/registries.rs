@@ -1,5 +1,7 @@
 //! Debian's docker-registry, filled and read by skopeo and crane.
 
+mod manage;
+
 use std::fs;
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};

@@ -1,6 +1,8 @@
 //! Images in registries: read whole, by digest, through every fault.
 
+mod delete;
 mod faults;
+mod index;
 mod lists;
 mod login;
 mod push;

@@ -18,6 +18,17 @@ use super::Secret;
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::url::Url;
 
+/// What may be done in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is written too.
+    Write,
+    /// What is in it is deleted too.
+    Delete,
+}
+
 /// What is done in a repository, as far as its registry has to allow it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
@@ -25,8 +36,8 @@ pub struct Scope {
     pub host: String,
     /// The repository.
     pub repository: String,
-    /// It is written too.
-    pub write: bool,
+    /// What is done there.
+    pub access: Access,
     /// Another repository there that is read: blobs are taken over from it.
     pub also: Option<String>,
 }
@@ -34,7 +45,11 @@ pub struct Scope {
 impl Scope {
     /// As token services are asked for it.
     fn texts(&self) -> Vec<String> {
-        let actions = if self.write { "pull,push" } else { "pull" };
+        let actions = match self.access {
+            Access::Read => "pull",
+            Access::Write => "pull,push",
+            Access::Delete => "pull,push,delete",
+        };
         let own = format!("repository:{}:{actions}", self.repository);
         let also = self.also.as_ref().map(|other| format!("repository:{other}:pull"));
         [own].into_iter().chain(also).collect()

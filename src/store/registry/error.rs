@@ -68,6 +68,17 @@ pub enum RegistryError {
         #[source]
         refusal: Box<Refusal>,
     },
+    /// The registry does not delete such things.
+    #[error("{site}: the registry does not delete {}", if *.tag { "tags alone" } else { "manifests" })]
+    NoDelete {
+        /// What and where.
+        site: Box<Site>,
+        /// What it said.
+        #[source]
+        refusal: Box<Refusal>,
+        /// It was a tag.
+        tag: bool,
+    },
     /// There was no answer, or what came cannot be used.
     #[error("{site}")]
     Fetch {
@@ -113,6 +124,7 @@ impl Diagnostic for RegistryError {
             RegistryError::Denied { .. } => "E-REGISTRY-DENIED",
             RegistryError::Missing { .. } => "E-REGISTRY-MISSING",
             RegistryError::Status { .. } => "E-REGISTRY-STATUS",
+            RegistryError::NoDelete { .. } => "E-REGISTRY-NO-DELETE",
             RegistryError::Fetch { source, .. } => source.code(),
             RegistryError::NoRegistry { .. } => "E-REGISTRY",
             RegistryError::Digest { .. } => "E-DIGEST",
@@ -141,6 +153,16 @@ impl Diagnostic for RegistryError {
                 Some("wait a while, or log in: this registry limits how often it is asked".into())
             }
             RegistryError::Status { .. } => Some("try again later, or ask whoever runs the registry".into()),
+            RegistryError::NoDelete { tag: true, site, .. } => Some(format!(
+                "`dmoci delete docker://{}/{}@sha256:…` deletes the manifest with all tags that name it: add --dry-run to see \
+                 which; or give the tag to another image with `dmoci copy`",
+                site.registry, site.repository
+            )),
+            RegistryError::NoDelete { .. } => Some(
+                "whoever runs the registry must allow it; for distribution (docker-registry) that is \
+                 REGISTRY_STORAGE_DELETE_ENABLED=true"
+                    .into(),
+            ),
             RegistryError::NoRegistry { .. } => Some("check the host and its port".into()),
             RegistryError::Digest { .. } => {
                 Some("the registry, or somebody on the way, gives something else; nothing was written".into())

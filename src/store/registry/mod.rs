@@ -1,7 +1,7 @@
 //! Images in registries (OCI distribution-spec 1.1).
 //!
 //! ```text
-//! open, upload > referrers, mod > error
+//! open, upload, remove > referrers, mod > error
 //! ```
 //!
 //! A tag is resolved once; everything else is asked for by digest, and hashed here: what the registry says about digests
@@ -11,17 +11,18 @@
 mod error;
 mod open;
 mod referrers;
+mod remove;
 mod upload;
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
 pub use error::{Refusal, RegistryError, Site};
-pub use open::{Which, open, parallel};
+pub use open::{Which, list, open, parallel};
 pub use upload::{Content, Put};
 
 use crate::diagnostic::Diagnostic as _;
-use crate::fetch::{Call, Cause, FetchError, Fetcher, Method, Payload, Reply, Scope, Wanted};
+use crate::fetch::{Access, Call, Cause, FetchError, Fetcher, Method, Payload, Reply, Scope, Wanted};
 use crate::limits;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::reference::{ImageName, Tag};
@@ -69,15 +70,24 @@ impl std::fmt::Display for Named<'_> {
 }
 
 impl<'a> Repository<'a> {
-    /// Finds out how the registry is spoken to: with TLS, or without where that is this machine or was allowed.
+    /// The same, to read or to write.
     pub fn connect(
         fetcher: &'a Fetcher<'a>,
         name: &ImageName,
         write: bool,
     ) -> Result<Repository<'a>, RegistryError> {
+        Repository::reach(fetcher, name, if write { Access::Write } else { Access::Read })
+    }
+
+    /// Finds out how the registry is spoken to: with TLS, or without where that is this machine or was allowed.
+    pub fn reach(
+        fetcher: &'a Fetcher<'a>,
+        name: &ImageName,
+        access: Access,
+    ) -> Result<Repository<'a>, RegistryError> {
         let host = name.host().to_owned();
         let repository = path(name);
-        let scope = Scope { host, repository, write, also: None };
+        let scope = Scope { host, repository, access, also: None };
         let site = |action: &str| {
             let (registry, repository) = (name.host().to_owned(), name.path().to_owned());
             Box::new(Site { registry, repository, action: action.to_owned() })

@@ -226,8 +226,8 @@ impl Walk<'_, '_> {
     }
 }
 
-/// An index of these.
-pub(super) fn list(manifests: &[Descriptor]) -> Vec<u8> {
+/// An index of these, in canonical JSON.
+pub fn list(manifests: &[Descriptor]) -> Vec<u8> {
     json::canonical(&json!({
         "schemaVersion": 2,
         "mediaType": media_type::INDEX,

@@ -196,7 +196,7 @@ impl Repository<'_> {
         Ok(url)
     }
 
-    fn send(
+    pub(super) fn send(
         &self,
         method: Method,
         url: &Url,

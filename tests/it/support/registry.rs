@@ -22,6 +22,18 @@ pub(crate) enum Door {
     Token(String),
 }
 
+/// What a registry does not delete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// It deletes whatever it is told to.
+    #[default]
+    Nothing,
+    /// Tags go with their manifests only.
+    Tags,
+    /// It deletes nothing.
+    All,
+}
+
 /// What it holds.
 #[derive(Default)]
 pub(crate) struct Content {
@@ -44,6 +56,8 @@ pub(crate) struct Content {
     pub(crate) taken: u64,
     /// A host before the addresses of uploads.
     pub(crate) elsewhere: String,
+    /// It deletes no tags alone, or nothing at all.
+    pub(crate) keeps: Keeps,
 }
 
 /// A running registry.
@@ -130,8 +144,25 @@ impl Content {
         }
         match rest.rsplit_once("/manifests/") {
             Some((repository, reference)) if method == "PUT" => self.take(asked, repository, reference),
+            Some((repository, reference)) if method == "DELETE" => self.drop(repository, reference),
             _ => self.answer(asked),
         }
+    }
+
+    /// A tag alone, or a manifest with all its tags.
+    fn drop(&mut self, repository: &str, reference: &str) -> Reply {
+        let tag = !reference.contains(':');
+        if self.keeps == Keeps::All || (self.keeps == Keeps::Tags && tag) {
+            return error("405 Method Not Allowed", "UNSUPPORTED");
+        }
+        let name = (repository.to_owned(), reference.to_owned());
+        let Some((_, bytes)) = self.manifests.remove(&name) else {
+            return error("404 Not Found", "MANIFEST_UNKNOWN");
+        };
+        if !tag {
+            self.manifests.retain(|(own, _), (_, other)| own != repository || *other != bytes);
+        }
+        Reply::new("202 Accepted", &[], b"")
     }
 
     fn has(&self, repository: &str, digest: &str) -> bool {
