@@ -155,6 +155,13 @@ impl Downloads {
         }
     }
 
+    /// Keeps a small document that is here, under its sha256.
+    pub fn put(&self, bytes: &[u8]) -> Result<Downloaded, CacheError> {
+        let mut reserved = self.reserve_unknown()?;
+        reserved.append(bytes)?;
+        self.keep(reserved, &Digest::sha256(bytes))
+    }
+
     /// Gives what was fetched its name, unless another file has it by now and is whole: then it is that one. The digest must be
     /// that of the whole file.
     pub fn keep(&self, mut reserved: Reserved, digest: &Digest) -> Result<Downloaded, CacheError> {
@@ -318,9 +325,7 @@ mod tests {
     }
 
     fn kept(downloads: &Downloads, bytes: &[u8]) -> Downloaded {
-        let mut reserved = downloads.reserve_unknown().unwrap();
-        reserved.append(bytes).unwrap();
-        downloads.keep(reserved, &Digest::sha256(bytes)).unwrap()
+        downloads.put(bytes).unwrap()
     }
 
     fn partial(home: &tempfile::TempDir) -> usize {

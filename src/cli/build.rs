@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::backend::BackendArgs;
-use super::network::{self, NetworkArgs};
+use super::network::{self, RegistryArgs};
 use super::project::{ProjectArgs, VariantArgs};
 use super::twice;
 use super::watcher::Watcher;
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     backend: BackendArgs,
     #[command(flatten)]
-    network: NetworkArgs,
+    network: RegistryArgs,
 }
 
 /// Who takes the image.
@@ -107,7 +107,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         threads,
         backend: args.backend.backend()?,
     };
-    let network = args.network.network(args.locked);
+    let network = args.network.of_project(args.locked);
     let watch = Watcher::new(report);
     let built = match args.twice {
         true => twice::build(&request, &network, &watch, report, args.json)?,

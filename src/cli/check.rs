@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::backend::BackendArgs;
 use super::build::epoch;
-use super::network::{self, NetworkArgs};
+use super::network::{self, RegistryArgs};
 use super::project::{ProjectArgs, VariantArgs};
 use super::watcher::Watcher;
 use super::{Report, count};
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     backend: BackendArgs,
     #[command(flatten)]
-    network: NetworkArgs,
+    network: RegistryArgs,
 }
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         backend: args.backend.backend()?,
         cache: network::cache_root(),
     };
-    let network = args.network.network(args.locked);
+    let network = args.network.of_project(args.locked);
     let watch = Watcher::new(report);
     let mut sources = BTreeSet::new();
     let mut platforms = 0;

@@ -34,7 +34,12 @@ pub(crate) struct RegistryArgs {
 impl RegistryArgs {
     /// The network as these options and the environment want it.
     pub(crate) fn network(self) -> Network<'static> {
-        let mut network = self.network.network(false);
+        self.of_project(false)
+    }
+
+    /// The same for a command that works on a project, whose lock file is complete when `locked`.
+    pub(crate) fn of_project(self, locked: bool) -> Network<'static> {
+        let mut network = self.network.network(locked);
         network.settings.plain_http = self.plain_http;
         network
     }

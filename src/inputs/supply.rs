@@ -3,12 +3,15 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::python::PlannedWheel;
 use super::python::requirements::Indexes;
 use super::python::simple::Link;
 use crate::diagnostic::{Failure, Place};
+use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::url::Url;
 
 /// A page of the network.
@@ -60,8 +63,25 @@ pub struct Purpose {
     pub places: Vec<Place>,
 }
 
+/// The documents of an image in a registry that another one stands on, as they came.
+#[derive(Clone, Debug)]
+pub struct BaseDocuments {
+    /// What names the manifest.
+    pub manifest: Descriptor,
+    /// Its bytes.
+    pub manifest_bytes: Vec<u8>,
+    /// The bytes of the configuration.
+    pub config_bytes: Vec<u8>,
+}
+
 /// Gives a plan what it asks for.
 pub trait Supply: std::fmt::Debug {
+    /// The documents of a base for a platform. From now on it is pinned.
+    fn base(&self, name: &Reference, platform: &Platform) -> Result<BaseDocuments, Failure>;
+
+    /// Layers of a base, in the same order. Digests and sizes were found right.
+    fn base_layers(&self, name: &Reference, layers: &[Descriptor]) -> Result<Vec<Arc<File>>, Failure>;
+
     /// Nothing will be installed: it is enough that wheels are known.
     fn only_pins(&self) -> bool;
 

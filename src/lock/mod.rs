@@ -24,6 +24,7 @@ pub use error::LockError;
 use crate::diagnostic::Place;
 use crate::limits;
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::url::Url;
 
 /// The version of the format that is read and written.
@@ -42,6 +43,8 @@ pub type Pins = BTreeMap<(Kind, String), Pin>;
 /// What a pin is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// `base` in a registry.
+    Base,
     /// `archive` with `url`.
     Archive,
     /// `download`.
@@ -54,11 +57,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the file.
-    pub const ALL: [Kind; 4] = [Kind::Archive, Kind::Download, Kind::Wheel, Kind::Build];
+    pub const ALL: [Kind; 5] = [Kind::Base, Kind::Archive, Kind::Download, Kind::Wheel, Kind::Build];
 
     /// What it is called in the lock file, and in the spec when it is named there.
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Base => "base",
             Kind::Archive => "archive",
             Kind::Download => "download",
             Kind::Wheel => "wheel",
@@ -67,7 +71,7 @@ impl Kind {
     }
 }
 
-/// One file from elsewhere.
+/// One file from elsewhere; of a base, its manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// Where it comes from, without user and password. Nothing for a wheel of the project that stands in for one that is nowhere
@@ -81,17 +85,29 @@ pub struct Pin {
     pub authenticated: Authenticated,
     /// What only a wheel has.
     pub wheel: Option<WheelPin>,
+    /// What only a base has.
+    pub base: Option<BasePin>,
 }
 
 impl Pin {
-    /// What it is found by: its address without user and password, else its file name.
+    /// What it is found by: its address without user and password, else its file name, or what the spec calls the base.
     pub fn key(&self) -> String {
-        match (&self.url, &self.wheel) {
-            (Some(url), _) => url.bare(),
-            (None, Some(wheel)) => wheel.file.clone(),
-            (None, None) => String::new(),
+        match (&self.url, &self.wheel, &self.base) {
+            (Some(url), ..) => url.bare(),
+            (None, Some(wheel), _) => wheel.file.clone(),
+            (None, None, Some(base)) => base.name.to_string(),
+            (None, None, None) => String::new(),
         }
     }
+}
+
+/// What is pinned of a base besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasePin {
+    /// What the spec calls it.
+    pub name: Reference,
+    /// The index that the manifest was chosen from, when it was one: other platforms choose from the same.
+    pub index: Option<Digest>,
 }
 
 /// What is pinned of a wheel besides.
@@ -183,7 +199,9 @@ impl Written {
         }
         let mut digests: BTreeMap<&str, &Digest> = BTreeMap::new();
         for (platform, pins) in &self.lock.platforms {
-            for ((kind, url), pin) in pins.iter().filter(|((kind, url), _)| !renewed(platform, *kind, url)) {
+            // Of a base each platform has another manifest.
+            let pins = pins.iter().filter(|((kind, _), _)| *kind != Kind::Base);
+            for ((kind, url), pin) in pins.filter(|((kind, url), _)| !renewed(platform, *kind, url)) {
                 if *digests.entry(url).or_insert(&pin.digest) != &pin.digest {
                     let place = self.place(platform, *kind, url, "another entry has another sha256");
                     let message = "one address has two digests in the lock file".to_owned();

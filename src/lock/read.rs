@@ -9,9 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::write::fields;
-use super::{Authenticated, Edited, Kind, Lock, LockError, Pin, Pins, SCHEMA, WheelPin, Written};
+use super::{Authenticated, BasePin, Edited, Kind, Lock, LockError, Pin, Pins, SCHEMA, WheelPin, Written};
 use crate::diagnostic::Place;
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::url::Url;
 
 type Entry<'a> = Spanned<DeValue<'a>>;
@@ -99,14 +100,18 @@ impl Reader {
     ) -> Result<(), LockError> {
         let table = self.table(entry, "an entry")?;
         const REQUIRED: [&str; 6] = ["url", "size", "sha256", "authenticated", "fields", "file"];
+        const BASE: [&str; 5] = ["name", "size", "sha256", "authenticated", "fields"];
         let (required, optional): (&[&str], &[&str]) = match kind {
+            Kind::Base => (&BASE, &["index"]),
             // A wheel of the project has no address.
             Kind::Wheel => (&REQUIRED[1..], &["url", "sha512"]),
             Kind::Build => (&REQUIRED, &["sha512"]),
             Kind::Archive | Kind::Download => (&REQUIRED[..5], &[]),
         };
         self.keys(table, &entry.span(), required, optional)?;
+        let base = if kind == Kind::Base { Some(self.base(table)?) } else { None };
         let (at, url) = match table.contains_key("url") {
+            false if base.is_some() => (self.text(table, "name")?.0, None),
             false => (self.text(table, "file")?.0, None),
             true => {
                 let (at, text) = self.text(table, "url")?;
@@ -127,9 +132,9 @@ impl Reader {
         let (span, found) = self.text(table, "fields")?;
         let wheel = match kind {
             Kind::Wheel | Kind::Build => Some(self.wheel(table)?),
-            Kind::Archive | Kind::Download => None,
+            Kind::Base | Kind::Archive | Kind::Download => None,
         };
-        let pin = Pin { url, size, digest, authenticated, wheel };
+        let pin = Pin { url, size, digest, authenticated, wheel, base };
         let key = (platform.clone(), kind, pin.key());
         let expected = fields(platform, kind, &pin);
         if expected != found {
@@ -152,8 +157,21 @@ impl Reader {
         Ok(WheelPin { file: file.to_owned(), sha512 })
     }
 
+    fn base(&self, table: &DeTable<'_>) -> Result<BasePin, LockError> {
+        let (span, text) = self.text(table, "name")?;
+        let name = text.parse().ok().filter(|name: &Reference| name.to_string() == text);
+        let name = name.ok_or_else(|| self.wrong(span, "this is no name of an image", ""))?;
+        let index =
+            table.contains_key("index").then(|| self.hex(table, "index", "sha256", 64)).transpose()?;
+        Ok(BasePin { name, index })
+    }
+
     fn digest(&self, table: &DeTable<'_>, name: &str, digits: usize) -> Result<Digest, LockError> {
-        let (span, hex) = self.text(table, name)?;
+        self.hex(table, name, name, digits)
+    }
+
+    fn hex(&self, table: &DeTable<'_>, key: &str, name: &str, digits: usize) -> Result<Digest, LockError> {
+        let (span, hex) = self.text(table, key)?;
         format!("{name}:{hex}").parse().map_err(|_| {
             self.wrong(span, format!("this is no {name}"), &format!("expected {digits} characters of 0-9a-f"))
         })

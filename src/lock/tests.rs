@@ -13,7 +13,7 @@ fn platform(text: &str) -> Platform {
 
 fn pin(url: &str, content: &str, authenticated: Authenticated) -> Pin {
     let digest = Digest::sha256(content.as_bytes());
-    Pin { url: url.parse().ok(), size: content.len() as u64, digest, authenticated, wheel: None }
+    Pin { url: url.parse().ok(), size: content.len() as u64, digest, authenticated, wheel: None, base: None }
 }
 
 fn example() -> Lock {
@@ -28,6 +28,9 @@ fn example() -> Lock {
     put("linux/amd64", Kind::Download, pin(model, "model", Authenticated::FirstUse));
     put("linux/amd64", Kind::Archive, pin("https://example.org/b.zip", "b", Authenticated::LockFile));
     put("linux/amd64", Kind::Archive, pin("https://example.org/a.zip", "a", Authenticated::FirstUse));
+    for (on, index) in [("linux/amd64", None), ("linux/arm64", Some(Digest::sha256(b"index")))] {
+        put(on, Kind::Base, base("registry.example/python:3.13", on, index));
+    }
     let (first, second) = ("b-1.0-py3-none-any.whl", "c-1.0-py3-none-any.whl");
     put("linux/arm64", Kind::Wheel, wheel("https://example.org/2/b", first, None));
     let sha512: Digest = format!("sha512:{}", "5".repeat(128)).parse().unwrap();
@@ -35,6 +38,11 @@ fn example() -> Lock {
     let stand_in = Pin { url: None, ..wheel("https://example.org/d", "d-1.0-py3-none-any.whl", None) };
     put("linux/arm64", Kind::Wheel, Pin { authenticated: Authenticated::FirstUse, ..stand_in });
     lock
+}
+
+fn base(name: &str, content: &str, index: Option<Digest>) -> Pin {
+    let base = Some(BasePin { name: name.parse().unwrap(), index });
+    Pin { url: None, base, ..pin("", content, Authenticated::FirstUse) }
 }
 
 fn wheel(url: &str, file: &str, sha512: Option<Digest>) -> Pin {
@@ -55,10 +63,10 @@ fn the_form() {
 schema = 1
 rules = 1
 
-[[platform.\"linux/amd64\".archive]]
-url = \"https://example.org/a.zip\"
-size = 1
-sha256 = \"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb\"
+[[platform.\"linux/amd64\".base]]
+name = \"registry.example/python:3.13\"
+size = 11
+sha256 = \"baf0239e48ff4c47ebac3ba02b5cf1506b69cd5a0c0d0c825a53ba65976fb942\"
 authenticated = \"first use\"
 fields = \"";
     assert!(text.starts_with(first), "{text}");
@@ -66,12 +74,14 @@ fields = \"";
     assert_eq!(
         order,
         [
+            "[[platform.\"linux/amd64\".base]]",
             "[[platform.\"linux/amd64\".archive]]",
             "url = \"https://example.org/a.zip\"",
             "[[platform.\"linux/amd64\".archive]]",
             "url = \"https://example.org/b.zip\"",
             "[[platform.\"linux/amd64\".download]]",
             "url = \"https://example.org/model.bin?v=2\"",
+            "[[platform.\"linux/arm64\".base]]",
             "[[platform.\"linux/arm64\".archive]]",
             "url = \"https://example.org/engine-aarch64.tar.gz\"",
             "[[platform.\"linux/arm64\".download]]",
@@ -118,6 +128,8 @@ fn every_edit_is_noticed() {
             "url" => vec![line.replace(".org", ".net")],
             "size" => vec!["size = 999".to_owned()],
             "file" => vec![line.replace("1.0", "2.0")],
+            "name" => vec![line.replace("3.13", "3.14")],
+            "index" => vec![format!("index = \"{}\"", "0".repeat(64))],
             "sha512" => vec![format!("sha512 = \"{}\"", "0".repeat(128))],
             "sha256" => vec![format!("sha256 = \"{}\"", "0".repeat(64))],
             "authenticated" if line.contains("spec") => vec!["authenticated = \"lock file\"".to_owned()],
@@ -144,7 +156,7 @@ fn every_edit_is_noticed() {
         }
     }
     // Those of the wheel without address come last.
-    assert_eq!(edits, 7 * 4 + 7 * 2 + 2 * 3 + 3 + 6);
+    assert_eq!(edits, 7 * 4 + 7 * 2 + 2 * 3 + 3 + 6 + 2 * 6 + 1);
 }
 
 #[test]
@@ -188,6 +200,12 @@ fn what_is_malformed_is_refused_at_its_place() {
             "this is no platform",
             "\"linux/arm64/v8\"",
         ),
+        (
+            with("registry.example/python:3.13", "registry.example/python"),
+            "this is no name of an image",
+            "\"reg",
+        ),
+        (with("index = \"", "index = \"x"), "this is no sha256", "\"x"),
         (with(".archive]]", ".wheels]]"), "unknown key", "wheels"),
         (format!("{}platform = 3\n", Lock::default().text()), "`platform` is no table", "3"),
         (format!("{}platform.\"linux/s390x\" = 3\n", Lock::default().text()), "a platform is no table", "3"),
@@ -220,7 +238,7 @@ fn what_is_malformed_is_refused_at_its_place() {
 fn one_address_gives_one_file() {
     let mut lock = example();
     for pins in lock.platforms.values_mut() {
-        pins.retain(|(kind, _), _| *kind != Kind::Wheel);
+        pins.retain(|(kind, _), _| !matches!(kind, Kind::Wheel | Kind::Base));
         for pin in pins.values_mut() {
             pin.url = "https://example.org/a".parse().ok();
         }

@@ -27,6 +27,12 @@ impl Lock {
                 if let Some(wheel) = &pin.wheel {
                     let _ = writeln!(out, "file = {}", quoted(&wheel.file));
                 }
+                if let Some(base) = &pin.base {
+                    let _ = writeln!(out, "name = {}", quoted(&base.name.to_string()));
+                    if let Some(index) = &base.index {
+                        let _ = writeln!(out, "index = {}", quoted(index.hex()));
+                    }
+                }
                 if let Some(url) = &pin.url {
                     let _ = writeln!(out, "url = {}", quoted(&url.bare()));
                 }
@@ -55,6 +61,12 @@ pub(super) fn fields(platform: &Platform, kind: Kind, pin: &Pin) -> String {
     });
     if let Some(url) = &pin.url {
         value["url"] = url.bare().into();
+    }
+    if let Some(base) = &pin.base {
+        value["name"] = base.name.to_string().into();
+        if let Some(index) = &base.index {
+            value["index"] = index.hex().into();
+        }
     }
     if let Some(wheel) = &pin.wheel {
         value["file"] = wheel.file.as_str().into();

@@ -134,6 +134,92 @@ impl fmt::Debug for Tag {
     }
 }
 
+/// An image in a registry, `HOST/NAME:TAG`, `HOST/NAME@DIGEST` or both; then the digest counts, and the tag says where it is from.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference {
+    name: ImageName,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+/// Why a text is no reference of an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// There is no name at its beginning.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No tag follows the name.
+    #[error(transparent)]
+    Tag(#[from] TagError),
+    /// No digest follows `@`.
+    #[error("{0:?} is no digest")]
+    Digest(String),
+    /// Nothing says which of the images of that name is meant.
+    #[error("{0:?} says neither a tag nor a digest")]
+    Open(String),
+}
+
+impl Reference {
+    /// The name.
+    pub fn name(&self) -> &ImageName {
+        &self.name
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// The digest of the manifest or index.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Reference, ReferenceError> {
+        let shown = |text: &str| text.chars().take(160).collect::<String>();
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => {
+                let digest = digest.parse().map_err(|_| ReferenceError::Digest(shown(digest)))?;
+                (rest, Some(digest))
+            }
+            None => (text, None),
+        };
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (rest, None),
+        };
+        let name: ImageName = name.parse()?;
+        let tag = tag.map(str::parse::<Tag>).transpose()?;
+        match tag.is_none() && digest.is_none() {
+            true => Err(ReferenceError::Open(shown(text))),
+            false => Ok(Reference { name, tag, digest }),
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// The tag under which an index lists what refers to a digest, where nothing else does (OCI distribution-spec 1.1,
 /// "Referrers Tag Schema"): `sha256-HEX`, of at most 64 digits.
 pub fn referrers_tag(digest: &Digest) -> String {
@@ -221,6 +307,28 @@ mod tests {
             assert!(matches!(text.parse::<ImageName>(), Err(Tagged(_))), "{text}");
         }
         assert_eq!(format!("a.b/{}", "x".repeat(255)).parse::<ImageName>(), Err(Long));
+    }
+
+    #[test]
+    fn references() {
+        let digest = Digest::sha256(b"x");
+        for (text, tag, pinned) in [
+            ("a.example/b:1.0".to_owned(), Some("1.0"), false),
+            ("localhost:5000/b:1".into(), Some("1"), false),
+            (format!("a.example:5000/b/c@{digest}"), None, true),
+            (format!("a.example/b:1@{digest}"), Some("1"), true),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.to_string(), text);
+            assert_eq!(reference.tag().map(Tag::as_str), tag);
+            assert_eq!(reference.digest(), pinned.then_some(&digest));
+        }
+        for text in ["a.example/b", "localhost:5000/b"] {
+            assert!(matches!(text.parse::<Reference>(), Err(ReferenceError::Open(_))), "{text}");
+        }
+        assert!(matches!("b:1".parse::<Reference>(), Err(ReferenceError::Name(_))));
+        assert!(matches!("a.example/b:".parse::<Reference>(), Err(ReferenceError::Tag(_))));
+        assert!(matches!("a.example/b@sha256:0".parse::<Reference>(), Err(ReferenceError::Digest(_))));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::wheel::Distribution;
 use super::wheel::publish::{FOLDER, are_ours};
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::assemble::{self, BuiltImage, Facts, ImagePlan};
+use crate::engine::assemble::{self, BuiltImage, Facts, ImagePlan, Output as _};
 use crate::limits;
 use crate::lock::Lock;
 use crate::oci::platform::Platform;
@@ -211,7 +211,7 @@ pub(super) fn made(
         lock::write(&settled, &renewed, watch)?;
         // Now that the lock file is as it will be: it is part of the tree.
         let (facts, epoch) = facts(request, tree?, python.source)?;
-        let (image, log) = write((&spec, own), plans, request, &facts, &dist, watch)?;
+        let (image, log) = write((&spec, own), plans, request, &facts, (&online, &dist), watch)?;
         let digests = digests((&image, own), &spec, &names, &facts);
         if let Some(own) = own
             && let Some(folder) = own.stage(&request.output, &dist.scratch())?
@@ -301,9 +301,13 @@ fn write(
     plans: Vec<ImagePlan>,
     request: &Request,
     facts: &Facts,
-    dist: &Dist<'_>,
+    (online, dist): (&Online<'_>, &Dist<'_>),
     watch: &dyn Watch,
 ) -> Result<(BuiltImage, Log), Failure> {
+    // Layers of bases that no earlier build has left here.
+    for base in plans.iter().filter_map(|plan| plan.base.as_ref()) {
+        base.bring(online, |layer| !dist.keep(&layer.digest, layer.size))?;
+    }
     let mut log = Log::new(spec, &request.project, facts);
     own.into_iter().for_each(|own| log.own(own));
     for plan in &plans {

@@ -164,7 +164,7 @@ fn named(target: &Target) -> Vec<(Source, Kind)> {
         .iter()
         .map(|own| (Source { path: own.source.clone(), span: own.span.clone() }, Kind::Directory));
     let mut all = match &target.base {
-        Base::Scratch => Vec::new(),
+        Base::Scratch | Base::Registry(_) => Vec::new(),
         Base::OciDir { dir, .. } => vec![(base(dir), Kind::Directory)],
         Base::OciArchive { file, .. } | Base::DockerArchive { file, .. } => vec![(base(file), Kind::File)],
     };

@@ -204,6 +204,7 @@ mod tests {
     use std::io::Write as _;
     use std::num::NonZeroUsize;
     use std::path::Path;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     use dmoci_layers::Pool;
@@ -214,8 +215,10 @@ mod tests {
     use crate::inputs::fetched::Fetched;
     use crate::inputs::python::requirements::Indexes;
     use crate::inputs::python::simple::Link;
-    use crate::inputs::supply::{Page, Purpose, Supply, WheelNeed};
+    use crate::inputs::supply::{BaseDocuments, Page, Purpose, Supply, WheelNeed};
+    use crate::oci::Descriptor;
     use crate::oci::platform::Platform;
+    use crate::oci::reference::Reference;
     use crate::ops::plan::{Ground, plan};
     use crate::spec;
     use crate::url::Url;
@@ -272,6 +275,14 @@ mod tests {
     struct Nothing;
 
     impl Supply for Nothing {
+        fn base(&self, _: &Reference, _: &Platform) -> Result<BaseDocuments, Failure> {
+            unreachable!("no base is in a registry")
+        }
+
+        fn base_layers(&self, _: &Reference, _: &[Descriptor]) -> Result<Vec<Arc<File>>, Failure> {
+            Ok(Vec::new())
+        }
+
         fn only_pins(&self) -> bool {
             false
         }

@@ -1,13 +1,16 @@
 //! What plans find out to need, from the network and the machine.
 
+mod base;
+
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::lock::{Network, Settled, Told, Wheels};
+use super::lock::{Bases, Network, Settled, Told, Wheels};
 use super::plan::Watch;
 use crate::cache::Downloads;
 use crate::diagnostic::Failure;
@@ -15,10 +18,12 @@ use crate::fetch::{Cause, FetchError, Fetcher, Wanted};
 use crate::inputs::python::requirements::Indexes;
 use crate::inputs::python::simple::Link;
 use crate::inputs::python::{Location, settings};
-use crate::inputs::supply::{Page, Purpose, Supply, WheelNeed};
+use crate::inputs::supply::{BaseDocuments, Page, Purpose, Supply, WheelNeed};
 use crate::limits;
 use crate::lock::Pins;
+use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::url::Url;
 
 /// The network of a command, for one project.
@@ -28,6 +33,7 @@ pub(super) struct Online<'a> {
     told: &'a Told<'a>,
     watch: &'a dyn Watch,
     wheels: Wheels<'a>,
+    bases: Bases<'a>,
     /// Pages that were asked for, by their addresses: other platforms need the same.
     pages: RefCell<Pages>,
     /// Made when something is asked for.
@@ -66,15 +72,20 @@ impl<'a> Online<'a> {
             told,
             watch,
             wheels: Wheels::new(settled),
+            bases: Bases::new(settled),
             pages: RefCell::default(),
             fetcher: OnceCell::new(),
             reads: RefCell::default(),
         }
     }
 
-    /// The pins of all wheels that plans asked for.
+    /// The pins of all wheels and bases that plans asked for.
     pub(super) fn pins(&self) -> BTreeMap<Platform, Pins> {
-        self.wheels.pins()
+        let mut all = self.wheels.pins();
+        for (platform, pins) in self.bases.pins() {
+            all.entry(platform).or_default().extend(pins);
+        }
+        all
     }
 
     /// The files of the project that were read and that the spec does not name itself.
@@ -100,6 +111,15 @@ impl fmt::Debug for Online<'_> {
 }
 
 impl Supply for Online<'_> {
+    fn base(&self, name: &Reference, platform: &Platform) -> Result<BaseDocuments, Failure> {
+        self.documents(name, platform)
+    }
+
+    fn base_layers(&self, name: &Reference, layers: &[Descriptor]) -> Result<Vec<Arc<File>>, Failure> {
+        let entries = self.blobs(name.name(), layers)?;
+        Ok(entries.iter().map(|entry| Arc::clone(entry.file())).collect())
+    }
+
     fn only_pins(&self) -> bool {
         self.wheels.only_pins()
     }

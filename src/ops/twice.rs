@@ -444,7 +444,7 @@ const SAID: u64 = 16 << 10;
 /// The files that a base consists of: of a layout all that belongs to it.
 fn base_files(base: &Base, project: &Project) -> Result<Vec<PathBuf>, Failure> {
     let directory = match base {
-        Base::Scratch => return Ok(Vec::new()),
+        Base::Scratch | Base::Registry(_) => return Ok(Vec::new()),
         Base::OciArchive { file, .. } | Base::DockerArchive { file, .. } => {
             return Ok(vec![file.as_path().to_owned()]);
         }

@@ -182,8 +182,8 @@ static IMAGE: Table = Table {
         Key::new(
             "base",
             Kind::Text,
-            "What the image stands on: scratch, oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
-             docker-archive:FILE[:NAME:TAG].",
+            "What the image stands on: scratch, docker://HOST/NAME[:TAG][@DIGEST], oci:DIR[:TAG|@DIGEST], \
+             oci-archive:FILE[:TAG|@DIGEST] or docker-archive:FILE[:NAME:TAG].",
         )
         .default("\"scratch\""),
         Key::new("entrypoint", Kind::Texts, "The program and its first arguments."),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dmoci_layers::{Digest, SafePath};
 
 use crate::oci::platform::Platform;
-use crate::oci::reference::{ImageName, Tag};
+use crate::oci::reference::{ImageName, Reference, Tag};
 use crate::url::Url;
 
 /// Bytes of the text of `dmoci.toml`.
@@ -105,6 +105,8 @@ pub enum Base {
         /// Which of its images: `name:tag` as its `manifest.json` has it.
         select: Select,
     },
+    /// An image in a registry.
+    Registry(Reference),
 }
 
 /// Which image of several is meant.

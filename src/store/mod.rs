@@ -18,7 +18,7 @@ use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 
@@ -75,6 +75,8 @@ enum Blob {
     Held { file: Arc<File>, size: u64 },
     /// A blob of another store.
     Of { store: Arc<ImageStore>, size: u64 },
+    /// One that is fetched when it is needed.
+    Awaited(OnceLock<(Arc<File>, u64)>),
 }
 
 enum Backing {
@@ -186,12 +188,13 @@ impl ImageStore {
 
     /// The size of a blob as it lies there, or nothing when it does not.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        self.blobs.get(digest).map(|blob| match blob {
+        Some(match self.blobs.get(digest)? {
             Blob::File { size }
             | Blob::Range { size, .. }
             | Blob::Held { size, .. }
             | Blob::Of { size, .. } => *size,
             Blob::Memory(bytes) => bytes.len() as u64,
+            Blob::Awaited(come) => come.get()?.1,
         })
     }
 
@@ -253,7 +256,16 @@ impl ImageStore {
         match self.blobs.get(digest)? {
             Blob::Held { file, .. } => Some(file),
             Blob::Of { store, .. } => store.held(digest),
+            Blob::Awaited(come) => come.get().map(|(file, _)| file),
             _ => None,
+        }
+    }
+
+    /// Takes the file of a blob that is awaited. Its content is the caller's to judge.
+    pub fn bring(&self, digest: &Digest, file: Arc<File>, size: u64) {
+        if let Some(Blob::Awaited(come)) = self.blobs.get(digest) {
+            // Whoever came first had the same.
+            let _ = come.set((file, size));
         }
     }
 
@@ -270,6 +282,10 @@ impl ImageStore {
             (Blob::Memory(bytes), _) => Source::Memory(Cursor::new(Arc::clone(bytes))),
             (Blob::Of { store, .. }, _) => return store.open_blob(digest),
             (Blob::Held { file, size }, _) => {
+                Source::Range { file: Arc::clone(file), at: 0, left: (*size).min(limits::BLOB_BYTES) }
+            }
+            (Blob::Awaited(come), _) => {
+                let (file, size) = come.get().ok_or_else(missing)?;
                 Source::Range { file: Arc::clone(file), at: 0, left: (*size).min(limits::BLOB_BYTES) }
             }
             (Blob::File { .. }, Backing::Directory(root)) => {

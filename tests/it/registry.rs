@@ -1,5 +1,6 @@
 //! Images in registries: read whole, by digest, through every fault.
 
+mod base;
 mod delete;
 mod faults;
 mod index;

@@ -18,14 +18,16 @@ use crate::engine::verify::{CheckId, Finding, Options, verify};
 use crate::inputs::archive::DECODE;
 use crate::inputs::base::{LayerTree, Members, StoredMembers, StoredTree, Tree, extract};
 use crate::inputs::spool::Spooled;
+use crate::inputs::supply::{BaseDocuments, Supply};
 use crate::inputs::{Content, InputError, Site};
 use crate::oci::config::Config;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::oci::{Severity, json};
 use crate::spec::target::{Base, Select, Target};
-use crate::store::{Form, ImageStore, StoreError, Subject};
+use crate::store::{Form, ImageStore, StoreError, Subject, registry};
 
 /// How many hard links are followed from one to another.
 const LINKS: usize = 40;
@@ -43,6 +45,8 @@ pub struct BaseImage {
     /// Its layers, from the bottom up; a layer's descriptor is kept as it came.
     pub layers: Vec<Descriptor>,
     store: Arc<ImageStore>,
+    /// What it is called in its registry, where its layers are fetched from when they are needed.
+    remote: Option<Reference>,
 }
 
 impl std::fmt::Debug for BaseImage {
@@ -59,6 +63,7 @@ impl BaseImage {
     pub fn open(target: &Target, site: &Site<'_>) -> Result<Option<BaseImage>, BuildError> {
         let (transport, path, select) = match &target.base {
             Base::Scratch => return Ok(None),
+            Base::Registry(name) => return BaseImage::remote(name, &target.platform, site).map(Some),
             Base::OciDir { dir, select } => ("oci", dir, select),
             Base::OciArchive { file, select } => ("oci-archive", file, select),
             Base::DockerArchive { file, select } => ("docker-archive", file, select),
@@ -70,15 +75,6 @@ impl BaseImage {
             }
             BuildError::new(failure)
         })?;
-        let failed = |error: StoreError| {
-            let failure = Failure::from(error);
-            let causes: Vec<String> = [vec![failure.message], failure.causes].concat();
-            let why = format!("{} ({})", causes.join(": "), failure.code);
-            BuildError::new(match failure.help {
-                Some(help) => BuildErrorKind::BaseSaid { why, help },
-                None => BuildErrorKind::Base(why),
-            })
-        };
         let (tag, digest) = match select {
             Select::Only => (None, None),
             Select::Name(name) => (Some(name.as_str()), None),
@@ -108,9 +104,52 @@ impl BaseImage {
             run: image.config.value().clone(),
             layers: image.manifest.value().layers.clone(),
             store: Arc::new(store),
+            remote: None,
         };
         base.check(&target.platform)?;
         Ok(Some(base))
+    }
+
+    /// The same in a registry. No layer is fetched yet.
+    fn remote(name: &Reference, platform: &Platform, site: &Site<'_>) -> Result<BaseImage, BuildError> {
+        let BaseDocuments { manifest, manifest_bytes, config_bytes } =
+            site.supply.base(name, platform).map_err(BuildError::new)?;
+        let store = registry::awaiting(name.name(), (&manifest, &manifest_bytes), &config_bytes);
+        let image = store.one_image(None, None, None).map_err(failed)?;
+        let config = json::parse(&config_bytes)
+            .map_err(|error| BuildError::new(BuildErrorKind::Base(error.to_string())))?;
+        let base = BaseImage {
+            name: name.to_string(),
+            digest: Some(manifest.digest),
+            config,
+            run: image.config.value().clone(),
+            layers: image.manifest.value().layers.clone(),
+            store: Arc::new(store),
+            remote: Some(name.clone()),
+        };
+        base.check(platform)?;
+        Ok(base)
+    }
+
+    /// What it is called in its registry, when it is from one.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.remote.as_ref()
+    }
+
+    /// Fetches those of its layers that are wanted and not here yet.
+    pub fn bring(&self, supply: &dyn Supply, wanted: impl Fn(&Descriptor) -> bool) -> Result<(), Failure> {
+        let Some(name) = &self.remote else { return Ok(()) };
+        let mut missing: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
+        let absent = |layer: &&Descriptor| self.store.blob_size(&layer.digest).is_none() && wanted(layer);
+        missing.extend(self.layers.iter().filter(absent).map(|layer| (&layer.digest, layer)));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<Descriptor> = missing.into_values().cloned().collect();
+        for (layer, file) in missing.iter().zip(supply.base_layers(name, &missing)?) {
+            self.store.bring(&layer.digest, file, layer.size);
+        }
+        Ok(())
     }
 
     /// Opens a blob. The bytes are not yet known to be those of the digest.
@@ -145,6 +184,7 @@ impl BaseImage {
     /// The merged tree of all layers. A layer that an earlier run has read is not read again: what it holds follows from
     /// its diff_id.
     pub fn tree(&self, site: &Site<'_>) -> Result<Tree, BuildError> {
+        self.judge(site)?;
         let mut tree = Tree::default();
         for (layer, diff_id) in self.layers.iter().zip(&self.run.diff_ids) {
             let mut key = KeyWriter::new(cache::Kind::Tree, site.since);
@@ -155,6 +195,7 @@ impl BaseImage {
             let read = match known {
                 Some(known) => known,
                 None => {
+                    self.bring(site.supply, |one| one.digest == layer.digest).map_err(BuildError::new)?;
                     let read = self.read_layer(layer, diff_id)?;
                     if let Some((key, cache)) = &key {
                         cache.put(cache::Kind::Tree, key, &read.stored());
@@ -165,6 +206,19 @@ impl BaseImage {
             tree.apply_layer(read);
         }
         Ok(tree)
+    }
+
+    /// Refuses a base from a registry in which `verify` finds an error. For one whose manifest an earlier run found sound nothing
+    /// is fetched.
+    fn judge(&self, site: &Site<'_>) -> Result<(), BuildError> {
+        let (Some(name), Some(digest)) = (&self.remote, &self.digest) else { return Ok(()) };
+        let mut key = KeyWriter::new(cache::Kind::Base, site.since);
+        key.bytes(b"by manifest");
+        key.bytes(digest.to_string().as_bytes());
+        found_sound(key, site, || {
+            self.bring(site.supply, |_| true)?;
+            sound(&self.store, &format!("docker://{name}"), None, false)
+        })
     }
 
     fn read_layer(&self, layer: &Descriptor, diff_id: &Digest) -> Result<LayerTree, BuildError> {
@@ -206,6 +260,9 @@ impl BaseImage {
                 }
                 here.push((end, entry, names));
             }
+            if !files.is_empty() {
+                self.bring(site.supply, |one| one.digest == layer.digest).map_err(BuildError::new)?;
+            }
             let spool = self.spool(layer, diff_id, files.clone(), site);
             for (end, entry, names) in here {
                 let content = match files.get(&end) {
@@ -244,6 +301,7 @@ impl BaseImage {
         if let Some(known) = known {
             return Ok(known);
         }
+        self.bring(site.supply, |one| one.digest == layer.digest).map_err(BuildError::new)?;
         let mut members = Members::default();
         let mut new = paths.clone();
         while !new.is_empty() {
@@ -345,10 +403,28 @@ fn verified(
         key.bytes(b"by digest");
     }
     store.decide(&mut key);
+    found_sound(key, site, || sound(store, subject, tag, by_digest))
+}
+
+/// Judges a base, unless a run before found one of this key sound.
+fn found_sound(
+    key: KeyWriter,
+    site: &Site<'_>,
+    judge: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), BuildError> {
     let key = key.finish().zip(site.cache);
     if key.as_ref().is_some_and(|(key, cache)| cache.get::<()>(cache::Kind::Base, key).is_some()) {
         return Ok(());
     }
+    judge().map_err(BuildError::new)?;
+    if let Some((key, cache)) = &key {
+        cache.put(cache::Kind::Base, key, &());
+    }
+    Ok(())
+}
+
+/// An error when `verify` finds one.
+fn sound(store: &ImageStore, subject: &str, tag: Option<&str>, by_digest: bool) -> Result<(), Failure> {
     let options = Options {
         subject: subject.to_owned(),
         tag: tag.map(str::to_owned),
@@ -363,16 +439,22 @@ fn verified(
         finding.severity == Severity::Error && !(by_digest && finding.check == CheckId::IndexDigest)
     };
     match report.findings.iter().find(decides) {
-        None => {
-            if let Some((key, cache)) = &key {
-                cache.put(cache::Kind::Base, key, &());
-            }
-            Ok(())
-        }
+        None => Ok(()),
         Some(Finding { code, place, message, .. }) => {
-            Err(BuildError::new(BuildErrorKind::Base(format!("{place}: {message} ({code})"))))
+            Err(BuildError::new(BuildErrorKind::Base(format!("{place}: {message} ({code})"))).into())
         }
     }
+}
+
+/// Why a store gives no base.
+fn failed(error: StoreError) -> BuildError {
+    let failure = Failure::from(error);
+    let causes: Vec<String> = [vec![failure.message], failure.causes].concat();
+    let why = format!("{} ({})", causes.join(": "), failure.code);
+    BuildError::new(match failure.help {
+        Some(help) => BuildErrorKind::BaseSaid { why, help },
+        None => BuildErrorKind::Base(why),
+    })
 }
 
 /// Hashes what is read through it.

@@ -67,7 +67,10 @@ impl Diagnostic for PinError {
                 "the spec takes nothing from the network".into()
             }
             PinError::Name { known, .. } => {
-                format!("name a layer, a Python project, an address or its last part: {}", known.join(", "))
+                format!(
+                    "name a layer, a Python project, an address or its last part, or `base`: {}",
+                    known.join(", ")
+                )
             }
             PinError::Race { .. } => "run it again".into(),
             PinError::NoCache => "set HOME or XDG_CACHE_HOME".into(),

@@ -1,9 +1,10 @@
 //! `dmoci lock`, and what every command does with inputs from elsewhere: pin them, and fetch what is pinned.
 //!
 //! ```text
-//! mod > settle, wheels, build > write > error
+//! mod > settle, wheels, bases, build > write > error
 //! ```
 
+mod bases;
 mod build;
 mod error;
 mod settle;
@@ -26,6 +27,7 @@ use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
 use crate::spec::{self, Overrides, Spec, Target};
 use crate::url::Url;
+pub(super) use bases::Bases;
 pub(super) use build::BuildPins;
 use error::PinError;
 pub(super) use settle::{Mode, Settled, settle};
@@ -127,6 +129,9 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     let settled = settle(&spec, &targets, network, &Mode::Lock(request.update.clone()), watch)?;
     let told = Told::new(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
+    for (name, platform) in bases::of(&targets) {
+        online.pin_base(name, platform).map_err(|failure| at_base(failure, &images, platform))?;
+    }
     resolve(request, images, (&settled, &online), watch)?;
     let outputs = &request.project.join("dist");
     let (project, backend) = (&request.project, &request.backend);
@@ -142,6 +147,13 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
         was_there: settled.written.is_some(),
         changes: renewed.changes,
     })
+}
+
+/// The error with the place where the base of a platform is named.
+fn at_base(mut failure: Failure, images: &[(Target, Spec)], platform: &Platform) -> Failure {
+    let image = images.iter().find(|(target, _)| target.platform == *platform);
+    failure.places.extend(image.map(|(target, spec)| spec.place(&target.base_span, "")));
+    failure
 }
 
 /// Whether the build requirements are pinned anew: all are, or none.

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use dmoci_layers::Digest;
 
 use super::error::PinError;
-use super::{Change, Network, Told, Update, wheels};
+use super::{Change, Network, Told, Update, bases, wheels};
 use crate::cache::{Downloaded, Downloads};
 use crate::diagnostic::{Failure, Place};
 use crate::fetch::{FetchError, Fetcher, Wanted};
 use crate::inputs::fetched::Fetched;
 use crate::lock::{self, Authenticated, Kind, Lock, Pin, Pins, Written};
 use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::ops::plan::Watch;
 use crate::spec::target::{Archive, ArchiveSource, Input, Remote};
 use crate::spec::{Problem, Problems, Span, Spec, SpecError, Target, nearest};
@@ -242,14 +243,17 @@ impl Job<'_> {
         let builds = self.targets.iter().any(|target| target.wheel.is_some());
         let is_asked = |kind| kind == Kind::Wheel || builds && kind == Kind::Build;
         let pins: Vec<&Pin> = pins.filter(|((kind, _), _)| is_asked(*kind)).map(|(_, pin)| pin).collect();
+        let bases = bases::of(self.targets);
         let is_known = |name: &&String| {
             layers.contains(name.as_str())
+                || bases.iter().any(|(base, _)| bases::is_called(base, name))
                 || self.needs.iter().any(|need| need.is_called(name))
                 || pins.iter().any(|pin| wheels::is_called(pin, name))
         };
         let Some(name) = names.iter().find(|name| !is_known(name)) else { return Ok(()) };
         let known = self.needs.iter().flat_map(|need| [need.layer, need.remote.url.file_name()]);
-        let known: BTreeSet<&str> = known.chain(layers).filter(|name| !name.is_empty()).collect();
+        let base = (!bases.is_empty()).then_some(bases::BASE);
+        let known: BTreeSet<&str> = known.chain(layers).chain(base).filter(|name| !name.is_empty()).collect();
         let projects: BTreeSet<String> =
             pins.iter().filter_map(|pin| Some(wheels::project(pin)?.to_string())).collect();
         let all = known.iter().copied().chain(projects.iter().map(String::as_str));
@@ -267,6 +271,7 @@ impl Job<'_> {
                 Kind::Wheel => return self.is_anew(platform, url),
                 // `dmoci wheel` makes these.
                 Kind::Build => return false,
+                Kind::Base => return self.is_new_base(platform, url),
                 Kind::Archive | Kind::Download => {}
             }
             let mut same = self.needs.iter().filter(|need| {
@@ -300,6 +305,16 @@ impl Job<'_> {
         }
     }
 
+    /// Whether the pin of a base is made anew, or goes.
+    fn is_new_base(&self, platform: &Platform, name: &str) -> bool {
+        let bases = bases::of(self.targets);
+        let base = bases.iter().find(|(base, on)| *on == platform && base.to_string() == name);
+        match base {
+            Some((base, _)) => bases::renewed(self.mode, base),
+            None => *self.mode != Mode::Use,
+        }
+    }
+
     fn check_pins(&self) -> Result<(), PinError> {
         for need in self.needs {
             if let (Some(pin), Some(sha256)) = (self.known(need), &need.sha256)
@@ -327,12 +342,23 @@ impl Job<'_> {
 
     fn check_complete(&self) -> Result<(), PinError> {
         let missing: Vec<&Need<'_>> = self.needs.iter().filter(|need| self.kept(need).is_none()).collect();
-        if missing.is_empty() {
+        let bases = bases::of(self.targets);
+        let is_pinned = |base: &Reference, on: &Platform| {
+            let pins = self.old.platforms.get(on);
+            pins.is_some_and(|pins| pins.contains_key(&(Kind::Base, base.to_string())))
+        };
+        let bases: Vec<_> = bases.into_iter().filter(|(base, on)| !is_pinned(base, on)).collect();
+        if missing.is_empty() && bases.is_empty() {
             return Ok(());
         }
-        let inputs: BTreeSet<(String, Platform)> =
+        let mut inputs: BTreeSet<(String, Platform)> =
             missing.iter().map(|need| (need.remote.url.to_string(), need.platform.clone())).collect();
+        inputs.extend(bases.iter().map(|(base, on)| (format!("the base {base}"), (*on).clone())));
         let mut places: Vec<Place> = Vec::new();
+        if let Some((_, on)) = bases.first() {
+            let target = self.targets.iter().find(|target| target.platform == **on);
+            places.extend(target.map(|target| self.spec.place(&target.base_span, "")));
+        }
         for need in &missing {
             let place = self.place(need, "");
             if !places.contains(&place) {
@@ -435,6 +461,7 @@ fn new_pin(need: &Need<'_>, entry: &Downloaded, known: Option<&Pin>) -> Pin {
             None => known.map_or(Authenticated::FirstUse, |pin| pin.authenticated),
         },
         wheel: None,
+        base: None,
     }
 }
 

@@ -123,6 +123,7 @@ impl<'a> Wheels<'a> {
             digest,
             authenticated: Authenticated::LockFile,
             wheel: Some(WheelPin { file: need.wheel.file.as_str().to_owned(), sha512 }),
+            base: None,
         };
         self.keep(need, &pin);
         Ok(())
@@ -133,7 +134,8 @@ impl<'a> Wheels<'a> {
         let PlannedWheel { file, digest, size, .. } = &need.wheel;
         let wheel = Some(WheelPin { file: file.as_str().to_owned(), sha512: None });
         let (url, size, digest) = (None, size.unwrap_or_default(), digest.clone());
-        self.keep(need, &Pin { url, size, digest, authenticated: Authenticated::FirstUse, wheel });
+        let authenticated = Authenticated::FirstUse;
+        self.keep(need, &Pin { url, size, digest, authenticated, wheel, base: None });
     }
 
     /// All that plans asked for.

@@ -93,7 +93,7 @@ fn say(changes: &[Change], watch: &dyn Watch) {
         let line = format!("{} {name}: {message}", change.kind.name());
         lines.entry((verb, change.kind, line)).or_default().push(change.platform.to_string());
         if change.new.as_ref().is_some_and(|new| new.authenticated == Authenticated::FirstUse) {
-            first_use.insert((pin.url.is_some(), pin.key()));
+            first_use.insert((pin.wheel.is_none() || pin.url.is_some(), pin.key()));
         }
     }
     let mut wheels: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
@@ -101,7 +101,7 @@ fn say(changes: &[Change], watch: &dyn Watch) {
         let platforms = platforms.join(", ");
         match kind {
             Kind::Wheel => wheels.entry((verb, platforms)).or_default().push(line),
-            Kind::Archive | Kind::Download | Kind::Build => {
+            Kind::Base | Kind::Archive | Kind::Download | Kind::Build => {
                 watch.status(verb, &format!("{line} for {platforms}"))
             }
         }

@@ -182,6 +182,7 @@ impl Environment<'_> {
             digest,
             authenticated: Authenticated::Index,
             wheel: Some(WheelPin { file, sha512: None }),
+            base: None,
         };
         Ok(chosen.into_iter().map(pin).collect())
     }

@@ -18,7 +18,7 @@ use dmoci_layers::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
 pub use error::{Refusal, RegistryError, Site};
-pub use open::{Which, list, open, parallel};
+pub use open::{Which, awaiting, list, open, parallel};
 pub use upload::{Content, Put};
 
 use crate::diagnostic::Diagnostic as _;
@@ -49,6 +49,15 @@ pub struct Document {
     pub descriptor: Descriptor,
     /// Its bytes.
     pub bytes: Vec<u8>,
+}
+
+impl Document {
+    /// One that is here: it is what it says itself.
+    pub fn of(bytes: Vec<u8>) -> Result<Document, String> {
+        let value = json::parse(&bytes).map_err(|error| error.to_string())?;
+        let descriptor = Descriptor::of(media_type_of(&value, None)?, &bytes);
+        Ok(Document { descriptor, bytes })
+    }
 }
 
 /// How a manifest is asked for.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dmoci_layers::Digest;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
-use crate::oci::reference::referrers_tag;
+use crate::oci::reference::{ImageName, referrers_tag};
 use crate::oci::{Descriptor, PlatformFields, json};
 
 /// What of an image is fetched.
@@ -209,20 +209,40 @@ impl Walk<'_, '_> {
             let held = Blob::Held { file: Arc::clone(file.file()), size: file.size() };
             blobs.insert(blob.digest.clone(), held);
         }
-        Ok(ImageStore {
-            form: Form::Registry,
-            place: format!("docker://{}", repository.name).into(),
-            layout_file: None,
-            index: list(named),
-            docker_manifest: None,
-            blobs,
-            strays: Vec::new(),
-            problems: Vec::new(),
-            members: Vec::new(),
-            backing: Backing::Fetched,
-            whole_compressed: false,
-            streamed: false,
-        })
+        Ok(made(&repository.name, named, blobs))
+    }
+}
+
+/// An image of one platform whose documents are here. Its layers come later, when they are needed: see
+/// [`ImageStore::bring`].
+pub fn awaiting(name: &ImageName, manifest: (&Descriptor, &[u8]), config: &[u8]) -> ImageStore {
+    let (descriptor, bytes) = manifest;
+    let mut blobs = BTreeMap::new();
+    // What cannot be read strictly is told by whoever uses the store.
+    let value = json::parse(bytes).unwrap_or_default();
+    if let Some(manifest) = Manifest::read(&value, &mut Vec::new()) {
+        let layers = manifest.layers.into_iter().map(|layer| (layer.digest, Blob::Awaited(OnceLock::new())));
+        blobs.extend(layers);
+        blobs.insert(manifest.config.digest, Blob::Memory(config.into()));
+    }
+    blobs.insert(descriptor.digest.clone(), Blob::Memory(bytes.into()));
+    made(name, std::slice::from_ref(descriptor), blobs)
+}
+
+fn made(name: &ImageName, named: &[Descriptor], blobs: BTreeMap<Digest, Blob>) -> ImageStore {
+    ImageStore {
+        form: Form::Registry,
+        place: format!("docker://{name}").into(),
+        layout_file: None,
+        index: list(named),
+        docker_manifest: None,
+        blobs,
+        strays: Vec::new(),
+        problems: Vec::new(),
+        members: Vec::new(),
+        backing: Backing::Fetched,
+        whole_compressed: false,
+        streamed: false,
     }
 }
 

@@ -1,0 +1,123 @@
+//! Pins of bases in registries: of each platform the manifest, whatever its tag names meanwhile.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmoci_layers::Digest;
+
+use super::error::PinError;
+use super::settle::Settled;
+use super::{Mode, Update};
+use crate::lock::{Authenticated, BasePin, Kind, Pin, Pins};
+use crate::oci::Descriptor;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::spec::Target;
+use crate::spec::target::Base;
+
+/// What `--update` calls the base of the image, whatever it is.
+pub(super) const BASE: &str = "base";
+
+/// The bases of a command, by what is pinned.
+pub(in crate::ops) struct Bases<'a> {
+    settled: &'a Settled,
+    /// What plans asked for so far.
+    used: RefCell<BTreeMap<Platform, Pins>>,
+}
+
+impl<'a> Bases<'a> {
+    pub(in crate::ops) fn new(settled: &'a Settled) -> Bases<'a> {
+        Bases { settled, used: RefCell::default() }
+    }
+
+    /// The pin of a base, when there is one that stays. One that is missing, when it must not be, is an error.
+    pub(in crate::ops) fn find(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Pin>, PinError> {
+        let key = (Kind::Base, name.to_string());
+        let old = self.settled.old().platforms.get(platform).and_then(|pins| pins.get(&key));
+        let used = self.used.borrow().get(platform).and_then(|pins| pins.get(&key)).cloned();
+        match used.or_else(|| old.filter(|_| !renewed(&self.settled.mode, name)).cloned()) {
+            Some(pin) => {
+                self.keep(platform, pin.clone());
+                Ok(Some(pin))
+            }
+            None if self.settled.locked => Err(PinError::Missing {
+                file: self.settled.file.clone(),
+                inputs: vec![(format!("the base {name}"), platform.clone())],
+                places: Vec::new(),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    /// The index that the pins of other platforms were chosen from.
+    pub(in crate::ops) fn index(&self, name: &Reference) -> Option<Digest> {
+        let key = (Kind::Base, name.to_string());
+        let index = |all: &BTreeMap<Platform, Pins>| {
+            all.values().find_map(|pins| pins.get(&key)?.base.as_ref()?.index.clone())
+        };
+        let used = index(&self.used.borrow());
+        used.or_else(|| index(&self.settled.old().platforms).filter(|_| !renewed(&self.settled.mode, name)))
+    }
+
+    /// Pins a base to what it is now.
+    pub(in crate::ops) fn pin(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        manifest: &Descriptor,
+        index: Option<Digest>,
+    ) {
+        let authenticated = match name.digest() {
+            Some(_) => Authenticated::Spec,
+            None => Authenticated::FirstUse,
+        };
+        let pin = Pin {
+            url: None,
+            size: manifest.size,
+            digest: manifest.digest.clone(),
+            authenticated,
+            wheel: None,
+            base: Some(BasePin { name: name.clone(), index }),
+        };
+        self.keep(platform, pin);
+    }
+
+    /// All that plans asked for.
+    pub(in crate::ops) fn pins(&self) -> BTreeMap<Platform, Pins> {
+        self.used.borrow().clone()
+    }
+
+    fn keep(&self, platform: &Platform, pin: Pin) {
+        self.used.borrow_mut().entry(platform.clone()).or_default().insert((Kind::Base, pin.key()), pin);
+    }
+}
+
+/// Whether the pins of a base are made anew.
+pub(super) fn renewed(mode: &Mode, name: &Reference) -> bool {
+    match mode {
+        Mode::Use | Mode::Lock(Update::Nothing) => false,
+        Mode::Lock(Update::All) => true,
+        Mode::Lock(Update::Names(names)) => names.iter().any(|one| is_called(name, one)),
+    }
+}
+
+/// A base is called by what the spec says, by its name without tag, and `base`.
+pub(super) fn is_called(base: &Reference, name: &str) -> bool {
+    let bare = name.strip_prefix("docker://").unwrap_or(name);
+    name == BASE || bare == base.to_string() || bare == base.name().to_string()
+}
+
+/// The bases in registries that targets stand on.
+pub(super) fn of(targets: &[Target]) -> BTreeSet<(&Reference, &Platform)> {
+    let mut all = BTreeSet::new();
+    for target in targets {
+        if let Base::Registry(name) = &target.base {
+            all.insert((name, &target.platform));
+        }
+    }
+    all
+}
