@@ -11,11 +11,12 @@ use super::network::{self, RegistryArgs};
 use super::project::{ProjectArgs, VariantArgs};
 use super::twice;
 use super::watcher::Watcher;
-use super::{Report, docker};
+use super::{Report, docker, push};
 use crate::diagnostic::{Exit, Failure};
 use crate::oci::platform::Platform;
 use crate::ops::build::{self, Built, Request};
 use crate::ops::load::{self, Engine};
+use crate::ops::remote::Remote;
 
 /// Build the image that dmoci.toml describes
 ///
@@ -25,6 +26,7 @@ use crate::ops::load::{self, Engine};
 /// the same digests on every machine. When it fails, what was in OUTPUT is still there.
 /// With [wheel] in dmoci.toml the project's own wheel and source distribution are built first, as `dmoci wheel` does, into OUTPUT/python.
 /// A variant is an image of its own and has an OUTPUT of its own.
+/// With --push the image then goes to its registry.
 ///
 /// What earlier builds made and what has not changed since is not made again: layers are kept in
 /// $XDG_CACHE_HOME/dmoci (~/.cache/dmoci), which can be removed at any time. The cache never shows in the digests.
@@ -60,6 +62,10 @@ pub(crate) struct Args {
     /// Then hand the image to an engine: of the platform that --platform names, else of this machine's
     #[arg(long, value_name = "ENGINE")]
     load: Option<EngineName>,
+    /// Then push it under its name with all tags, the tags last. Layers that the registry has are neither made nor sent, those
+    /// of a base in a registry neither fetched nor sent where the registry can take them over: OUTPUT/image lacks these
+    #[arg(long, conflicts_with = "offline")]
+    push: bool,
     /// Print digests.json instead of lines
     #[arg(long)]
     json: bool,
@@ -106,6 +112,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         cache: if args.no_cache { None } else { network::cache_root() },
         threads,
         backend: args.backend.backend()?,
+        push: args.push,
     };
     let network = args.network.of_project(args.locked);
     let watch = Watcher::new(report);
@@ -121,6 +128,16 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     }
     if let (Some(engine), Some(platform)) = (&engine, &loads) {
         hand_over(&built, platform, engine, args.json, report)?;
+    }
+    if args.push {
+        report.status("Pushing", built.names.join(", "));
+        let watch = Watcher::new(report);
+        let done = build::push(&built, &Remote { network: &network, watch: &watch })?;
+        drop(watch);
+        if !args.json {
+            report.rows(&push::rows(&done));
+        }
+        push::told(&done, false, report);
     }
     Ok(Exit::Done)
 }

@@ -49,11 +49,14 @@ pub(super) fn send(request: &Request, network: &Network<'_>, report: &Report) ->
     let watch = Watcher::new(report);
     let done = push::push(request, &Remote { network, watch: &watch })?;
     drop(watch);
-    let rows: Vec<_> =
-        done.iter().map(|pushed| ("image", pushed.to.to_string(), pushed.digest.to_string())).collect();
-    report.rows(&rows);
+    report.rows(&rows(&done));
     told(&done, request.dry_run, report);
     Ok(Exit::Done)
+}
+
+/// One line for each destination.
+pub(super) fn rows(done: &[Pushed]) -> Vec<(&'static str, String, String)> {
+    done.iter().map(|pushed| ("image", pushed.to.to_string(), pushed.digest.to_string())).collect()
 }
 
 /// Tells what was sent, or would be.

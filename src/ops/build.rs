@@ -1,5 +1,7 @@
 //! `dmoci build`: from `dmoci.toml` to `dist/`.
 
+mod push;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
@@ -14,6 +16,7 @@ use super::log::Log;
 use super::output::Dist;
 use super::own::{self, Backend, OwnBuilt};
 use super::plan::{Ground, Watch, on, plan, warn};
+use super::remote::{self, Remote};
 use super::supply::Online;
 use super::wheel::Distribution;
 use super::wheel::publish::{FOLDER, are_ours};
@@ -28,6 +31,8 @@ use crate::spec::target::Target;
 use crate::spec::{self, Overrides, Spec};
 use crate::store::layout::write::{IMAGE, LayoutWriter, SCRATCH};
 use crate::vcs::{VcsError, WorkTree};
+pub(super) use push::Destination;
+pub use push::push;
 
 /// What a build writes beside the image.
 const DIGESTS: &str = "digests.json";
@@ -68,6 +73,8 @@ pub struct Request {
     pub cache: Option<PathBuf>,
     /// What builds the project's own wheel.
     pub backend: Backend,
+    /// The image is pushed when it is made: what is in registries need not be here.
+    pub push: bool,
 }
 
 /// A finished build.
@@ -83,6 +90,8 @@ pub struct Built {
     pub digests: Value,
     /// The image layout that was written.
     pub layout: PathBuf,
+    /// Layers of bases in registries, by the repositories that have them.
+    bases: push::Bases,
 }
 
 /// What is wrong with the request itself.
@@ -96,6 +105,8 @@ pub(super) enum RequestError {
     Names(Platform),
     #[error("the time {0} is after the year 9999")]
     Epoch(u64),
+    #[error("the image has no name that it could be pushed under")]
+    Unnamed,
 }
 
 impl Diagnostic for RequestError {
@@ -105,6 +116,7 @@ impl Diagnostic for RequestError {
             RequestError::Loads(..) => "E-LOAD-PLATFORM",
             RequestError::Names(_) => "E-PLATFORM-NAMES",
             RequestError::Epoch(_) => "E-EPOCH",
+            RequestError::Unnamed => "E-PUSH-NAME",
         }
     }
 
@@ -120,6 +132,9 @@ impl Diagnostic for RequestError {
             }
             RequestError::Names(_) => {
                 Some("all platforms are one image: use no ${platform.…} in `name` and `tags`".into())
+            }
+            RequestError::Unnamed => {
+                Some("say where it goes, below [image]: name = \"registry.example/acme/km\"".into())
             }
             RequestError::Epoch(_) => Some("the unit is seconds since 1970-01-01T00:00:00Z".into()),
         }
@@ -181,6 +196,7 @@ pub(super) fn made(
     let targets =
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
+    let pushed = request.push.then(|| push::name(&targets)).transpose()?;
     if own::wanted(&spec, &targets)?.is_some() {
         are_ours(&request.output)?;
     }
@@ -191,6 +207,14 @@ pub(super) fn made(
     let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: request.epoch };
     let own = own::built(ground, &targets, (network, cache.as_ref()), watch)?;
     let own = own.as_ref();
+    let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
+    let fetcher = pushed.map(|_| remote.fetcher(&listener)).transpose()?;
+    let destination = match (&fetcher, pushed) {
+        (Some(fetcher), Some(name)) => Some(Destination::open(name, fetcher)?),
+        _ => None,
+    };
+    // Whoever compares or loads it needs all of it.
+    let destination = destination.filter(|_| look.is_none() && request.loads.is_none());
     let writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
@@ -199,7 +223,7 @@ pub(super) fn made(
         writer.abandon();
         return Err(error.into());
     }
-    let dist = Dist::new(writer, cache, watch);
+    let dist = Dist::new(writer, cache, watch, destination.as_ref());
     let told = lock::Told::new(watch);
     let online = Online::new(network, &request.project, &settled, &told, watch);
     let (plans, tree) = meanwhile(
@@ -211,6 +235,10 @@ pub(super) fn made(
         lock::write(&settled, &renewed, watch)?;
         // Now that the lock file is as it will be: it is part of the tree.
         let (facts, epoch) = facts(request, tree?, python.source)?;
+        let bases = push::bases(&plans);
+        if destination.is_some() {
+            dist.lend(bases.values().flatten());
+        }
         let (image, log) = write((&spec, own), plans, request, &facts, (&online, &dist), watch)?;
         let digests = digests((&image, own), &spec, &names, &facts);
         if let Some(own) = own
@@ -238,10 +266,10 @@ pub(super) fn made(
             })?;
         }
         let log = log.finish(&image, &names.full());
-        Ok((image, digests, index, log))
+        Ok((image, digests, index, log, bases))
     });
     match written {
-        Ok((image, digests, index, log)) => {
+        Ok((image, digests, index, log, bases)) => {
             let list = crate::oci::json::canonical(&digests);
             let evidence = own.map(|own| crate::oci::json::canonical(own.evidence()));
             let mut beside: Vec<(&str, &[u8])> = Vec::new();
@@ -249,7 +277,7 @@ pub(super) fn made(
             beside.extend([(DIGESTS, list.as_slice()), (LOG, &log)]);
             let layout = dist.finish(&index, &beside)?;
             let distributions = own.into_iter().flat_map(OwnBuilt::distributions).cloned().collect();
-            Ok(Built { image, names: names.full(), distributions, digests, layout })
+            Ok(Built { image, names: names.full(), distributions, digests, layout, bases })
         }
         Err(failure) => {
             dist.abandon();

@@ -9,6 +9,7 @@ use dmoci_layers::{Compression, Digest, Layer};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::build::Destination;
 use super::plan::Watch;
 use crate::cache::{Cache, Kind};
 use crate::engine::assemble::{Made, Output};
@@ -24,11 +25,26 @@ pub(super) struct Dist<'a> {
     made: Mutex<BTreeMap<Digest, Made>>,
     /// Blobs whose files the cache does not know yet.
     fresh: Mutex<BTreeSet<Digest>>,
+    /// Where the image goes: what is there need not be here.
+    destination: Option<&'a Destination<'a>>,
+    /// Blobs that come to the destination from elsewhere, and need not be here.
+    lent: Mutex<BTreeSet<Digest>>,
 }
 
 impl<'a> Dist<'a> {
-    pub(super) fn new(writer: LayoutWriter, cache: Option<Cache>, watch: &'a dyn Watch) -> Dist<'a> {
-        Dist { writer, cache, watch, made: Mutex::default(), fresh: Mutex::default() }
+    pub(super) fn new(
+        writer: LayoutWriter,
+        cache: Option<Cache>,
+        watch: &'a dyn Watch,
+        destination: Option<&'a Destination<'a>>,
+    ) -> Dist<'a> {
+        let (made, fresh, lent) = Default::default();
+        Dist { writer, cache, watch, made, fresh, destination, lent }
+    }
+
+    /// These blobs need not be here.
+    pub(super) fn lend<'d>(&self, digests: impl Iterator<Item = &'d Digest>) {
+        locked(&self.lent).extend(digests.cloned());
     }
 
     pub(super) fn scratch(&self) -> PathBuf {
@@ -107,7 +123,10 @@ fn learn(cache: &Cache, made: &BTreeMap<Digest, Made>, blobs: &[(Digest, PathBuf
 impl Output for Dist<'_> {
     fn recall(&self, key: &Digest) -> Option<Made> {
         let made = self.cache.as_ref()?.get::<StoredLayer>(Kind::Layer, key)?.made()?;
-        self.keep(&made.layer.digest, made.layer.size).then_some(made)
+        let (digest, size) = (&made.layer.digest, made.layer.size);
+        let is_known = self.keep(digest, size)
+            || self.destination.is_some_and(|destination| destination.has(digest, size));
+        is_known.then_some(made)
     }
 
     fn remember(&self, key: &Digest, made: &Made) {
@@ -118,7 +137,8 @@ impl Output for Dist<'_> {
         if self.writer.has(digest) {
             return true;
         }
-        let Some(cache) = &self.cache else { return false };
+        let lent = || locked(&self.lent).contains(digest);
+        let Some(cache) = &self.cache else { return lent() };
         if cache.is_blob(&self.writer.blob(digest), digest, size) {
             self.writer.keep(digest);
             return true;
@@ -128,7 +148,7 @@ impl Output for Dist<'_> {
         if taken {
             locked(&self.fresh).insert(digest.clone());
         }
-        taken
+        taken || lent()
     }
 
     fn put(&self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
@@ -238,7 +258,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dist = |name: &str| {
             let writer = LayoutWriter::open(&dir.path().join(name), || ()).unwrap();
-            Dist::new(writer, Some(Cache::open(&dir.path().join("cache")).unwrap()), &Silent)
+            Dist::new(writer, Some(Cache::open(&dir.path().join("cache")).unwrap()), &Silent, None)
         };
         let (key, digest) = (Digest::sha256(b"key"), Digest::sha256(b"layer"));
         let layer = Layer {
@@ -361,7 +381,7 @@ mod tests {
             .iter()
             .map(|platform| spec.target(platform, &spec::Overrides::default()).unwrap())
             .collect();
-        let dist = Dist::new(LayoutWriter::open(&project.join(to), || ()).unwrap(), None, &Silent);
+        let dist = Dist::new(LayoutWriter::open(&project.join(to), || ()).unwrap(), None, &Silent, None);
         let (scratch, output) = (dist.scratch(), project.join("dist"));
         let fetched = Fetched::default();
         let ground = Ground {

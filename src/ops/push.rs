@@ -128,8 +128,15 @@ pub(super) fn open<'a>(
 /// A repository that something comes from.
 pub(super) struct Source<'a> {
     repository: Repository<'a>,
-    /// What was read there, manifests among it.
+    /// What was read there, manifests among it, or blobs that are there.
     documents: BTreeSet<Digest>,
+}
+
+impl<'a> Source<'a> {
+    /// A repository that has these blobs, whatever names them.
+    pub(super) fn of(repository: Repository<'a>, blobs: BTreeSet<Digest>) -> Source<'a> {
+        Source { repository, documents: blobs }
+    }
 }
 
 /// An image that may go, and where all that it names is.
@@ -200,7 +207,10 @@ impl<'a> Pusher<'a> {
         let mut blobs: BTreeMap<&Digest, Wanted<'a>> = BTreeMap::new();
         for tree in &missing {
             let source = self.source(&tree.descriptor.digest);
-            blobs.extend(tree.blobs.iter().map(|blob| (&blob.digest, Wanted { blob, source })));
+            blobs.extend(tree.blobs.iter().map(|blob| {
+                let source = source.or_else(|| self.source(&blob.digest));
+                (&blob.digest, Wanted { blob, source })
+            }));
         }
         // What the image names that has the tag now is there.
         if let Some(tag) = subject.tag()
@@ -245,10 +255,10 @@ impl<'a> Pusher<'a> {
         Ok(pushed)
     }
 
-    /// The repository that a manifest was read from.
-    fn source(&self, manifest: &Digest) -> Option<&'a Repository<'a>> {
+    /// The repository that a manifest was read from, or that has a blob.
+    fn source(&self, digest: &Digest) -> Option<&'a Repository<'a>> {
         let ready = self.ready;
-        let source = ready.sources.iter().find(|source| source.documents.contains(manifest));
+        let source = ready.sources.iter().find(|source| source.documents.contains(digest));
         source.map(|source| &source.repository)
     }
 

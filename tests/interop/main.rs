@@ -20,6 +20,7 @@ mod owners;
 mod published;
 mod python;
 mod registries;
+mod registry_base;
 mod splice;
 mod support;
 mod webapp;

@@ -13,14 +13,14 @@ use dmoci_layers::Digest;
 use crate::support::{Guard, Place, command, dmoci, exits, have, path_of, run, service};
 
 /// What it needs.
-const PEERS: &[&str] = &["setpriv", "docker-registry", "skopeo", "crane"];
+pub(crate) const PEERS: &[&str] = &["setpriv", "docker-registry", "skopeo", "crane"];
 
 /// `user` with the password `secret-word`, by `htpasswd -B`.
 const HTPASSWD: &str = "user:$2y$05$OHK7QlkeX/rkE8eMSeEdr.9ML38Nsb2XwNz/c8bawz3cn5YNgH6.S\n";
 
 /// A registry of the test's own.
-struct Registry {
-    host: String,
+pub(crate) struct Registry {
+    pub(crate) host: String,
     place: Place,
     // Stopped before its directory goes.
     _server: Guard,
@@ -29,7 +29,7 @@ struct Registry {
 impl Registry {
     /// Plain, and open to all.
     #[track_caller]
-    fn start() -> Registry {
+    pub(crate) fn start() -> Registry {
         Registry::with(Place::new(), "")
     }
 
@@ -74,12 +74,12 @@ impl Registry {
         Registry { host, place, _server: guard }
     }
 
-    fn subject(&self, rest: &str) -> String {
+    pub(crate) fn subject(&self, rest: &str) -> String {
         format!("docker://{}/{rest}", self.host)
     }
 
     /// dmoci with a cache of this registry's, and its credentials and authority where it has these.
-    fn dmoci(&self, command: &str) -> Command {
+    pub(crate) fn dmoci(&self, command: &str) -> Command {
         let mut dmoci = dmoci();
         dmoci.arg(command).env("XDG_CACHE_HOME", self.place.path("cache"));
         if self.place.path("ca.pem").exists() {
@@ -91,7 +91,7 @@ impl Registry {
         dmoci
     }
 
-    fn skopeo(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn skopeo(&self, arguments: &[&str]) -> Command {
         let mut skopeo = command("skopeo");
         skopeo.arg("--insecure-policy").args(arguments);
         skopeo
