@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use dmoci_layers::{Entry, EntryKind, SafePath};
@@ -122,6 +122,19 @@ impl Project {
             Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()))),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => Ok(None),
             Err(error) => Err(failed(path, error)),
+        }
+    }
+
+    /// Refuses a symbolic link that leads out of the project, or would when what it names is there.
+    pub fn check_link(&self, path: &Path, target: &Path) -> Result<(), InputError> {
+        let leads = match self.resolve(path, OFlags::PATH) {
+            Ok(_) => return Ok(()),
+            Err(InputError::Outside(_)) => true,
+            Err(_) => target.is_absolute() || climbs(&path.parent().unwrap_or(Path::new("")).join(target)),
+        };
+        match leads {
+            true => Err(InputError::Outside(path.to_owned())),
+            false => Ok(()),
         }
     }
 
@@ -568,6 +581,19 @@ fn failed(path: &Path, error: rustix::io::Errno) -> InputError {
 
 fn shown(from: &Path, path: &[u8]) -> PathBuf {
     from.join(std::ffi::OsStr::from_bytes(path))
+}
+
+/// Whether a relative path leads above where it begins, name by name.
+fn climbs(path: &Path) -> bool {
+    let mut depth = 0usize;
+    path.components().any(|part| match part {
+        Component::ParentDir => depth.checked_sub(1).map(|less| depth = less).is_none(),
+        Component::Normal(_) => {
+            depth += 1;
+            false
+        }
+        _ => false,
+    })
 }
 
 /// The directory of a path and the name in it.

@@ -2,6 +2,7 @@
 
 mod push;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
@@ -35,8 +36,8 @@ pub(super) use push::Destination;
 pub use push::push;
 
 /// What a build writes beside the image.
-const DIGESTS: &str = "digests.json";
-const LOG: &str = "build.log";
+pub(super) const DIGESTS: &str = "digests.json";
+pub(super) const LOG: &str = "build.log";
 
 /// How the project's own distributions were built.
 const EVIDENCE: &str = "evidence/python.json";
@@ -197,16 +198,25 @@ pub(super) fn made(
         platforms.iter().map(|platform| spec.target(platform, &overrides)).collect::<Result<Vec<_>, _>>()?;
     let names = names(&targets)?;
     let pushed = request.push.then(|| push::name(&targets)).transpose()?;
-    if own::wanted(&spec, &targets)?.is_some() {
+    let builds_own = own::wanted(&spec, &targets)?.is_some();
+    if builds_own {
         are_ours(&request.output)?;
     }
     super::check::sources(&request.project, &request.output, &spec, &targets)?;
-    let settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
+    let mut settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
+    let kept = cache.clone();
     let (project, outputs, backend) = (&request.project, &request.outputs, &request.backend);
-    let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: request.epoch };
-    let own = own::built(ground, &targets, (network, cache.as_ref()), watch)?;
-    let own = own.as_ref();
+    let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: request.epoch, pins: true };
+    let build_own = || own::built(ground, &targets, (network, kept.as_ref()), watch);
+    if builds_own {
+        // The lock file may be part of the source.
+        lock::write(&settled, &settled.with(BTreeMap::new(), None), watch)?;
+    }
+    let mut own = build_own()?;
+    if builds_own {
+        settled = settled.written()?;
+    }
     let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
     let fetcher = pushed.map(|_| remote.fetcher(&listener)).transpose()?;
     let destination = match (&fetcher, pushed) {
@@ -225,14 +235,29 @@ pub(super) fn made(
     }
     let dist = Dist::new(writer, cache, watch, destination.as_ref());
     let told = lock::Told::new(watch);
+    let again = OnceCell::new();
     let online = Online::new(network, &request.project, &settled, &told, watch);
-    let (plans, tree) = meanwhile(
-        || planned((&spec, targets.clone(), own), request, (&settled, &online), &dist, watch),
-        || work_tree(request),
-    );
-    let written = plans.and_then(|plans| {
-        let renewed = settled.with(online.pins(), own.and_then(OwnBuilt::pins));
-        lock::write(&settled, &renewed, watch)?;
+    let plan = |from: (&Settled, &Online<'_>), own: &Option<OwnBuilt>| {
+        planned((&spec, targets.clone(), own.as_ref()), request, from, &dist, watch)
+    };
+    let (plans, tree) = meanwhile(|| plan((&settled, &online), &own), || work_tree(request));
+    let written = plans.and_then(|mut plans| {
+        let (mut settled, mut online) = (&settled, online);
+        let mut renewed = settled.with(online.pins(), own.as_ref().and_then(OwnBuilt::pins));
+        lock::write(settled, &renewed, watch)?;
+        if !renewed.changes.is_empty()
+            && let Some(before) = &own
+            && before.has_moved(ground, &targets)?
+        {
+            // What plans found out to need changed the source.
+            let written = settled.written()?;
+            settled = again.get_or_init(|| written);
+            own = build_own()?;
+            online = Online::new(network, &request.project, settled, &told, watch);
+            plans = plan((settled, &online), &own)?;
+            renewed = settled.with(online.pins(), own.as_ref().and_then(OwnBuilt::pins));
+        }
+        let own = own.as_ref();
         // Now that the lock file is as it will be: it is part of the tree.
         let (facts, epoch) = facts(request, tree?, python.source)?;
         let bases = push::bases(&plans);
@@ -268,6 +293,7 @@ pub(super) fn made(
         let log = log.finish(&image, &names.full());
         Ok((image, digests, index, log, bases))
     });
+    let own = own.as_ref();
     match written {
         Ok((image, digests, index, log, bases)) => {
             let list = crate::oci::json::canonical(&digests);
@@ -287,7 +313,7 @@ pub(super) fn made(
 }
 
 /// True for the beginning of what a build writes beside an image.
-fn is_ours(head: &[u8]) -> bool {
+pub(super) fn is_ours(head: &[u8]) -> bool {
     head.starts_with(b"dmoci ") || head.starts_with(b"{\"created\":\"")
 }
 

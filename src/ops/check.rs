@@ -80,7 +80,8 @@ fn one(
     let told = Told::new(watch);
     let online = Online::new(network, dir, &settled, &told, watch);
     if own.is_none() {
-        let ground = own::Ground { spec, project: dir, outputs: &output, backend, epoch: *epoch };
+        let ground =
+            own::Ground { spec, project: dir, outputs: &output, backend, epoch: *epoch, pins: false };
         let cache = match wanted {
             Some(_) => cache.as_deref().and_then(|root| open_cache(root, watch)),
             None => None,

@@ -15,8 +15,10 @@ use crate::cache::Cache;
 use crate::diagnostic::Failure;
 use crate::engine::diff::{Difference, document};
 use crate::inputs::InputError;
+use crate::inputs::files::Project;
 use crate::inputs::python::Own;
 use crate::inputs::python::dist::{Contents, DistKind};
+use crate::inputs::python::version::{self, Version};
 use crate::inputs::python::wheel::Wheel;
 use crate::lock::Pins;
 use crate::oci::json::canonical;
@@ -44,6 +46,7 @@ pub(super) fn built(
     watch: &dyn Watch,
 ) -> Result<Option<OwnBuilt>, Failure> {
     let Some(wanted) = wanted(ground.spec, targets)? else { return Ok(None) };
+    ground.within(wanted)?;
     let epoch = match ground.epoch {
         Some(epoch) => epoch,
         None => match WorkTree::around(ground.project)? {
@@ -51,7 +54,8 @@ pub(super) fn built(
             None => MTIME,
         },
     };
-    Ground { epoch: Some(epoch), ..ground }.build(wanted, network, cache, watch).map(Some)
+    let version = targets.first().and_then(|target| target.version.as_deref());
+    Ground { epoch: Some(epoch), ..ground }.build(wanted, version, (network, cache), watch).map(Some)
 }
 
 /// Pins the build requirements that the lock file lacks, or all anew; nothing when it lacks none.
@@ -63,6 +67,7 @@ pub(super) fn requirements(
     watch: &dyn Watch,
 ) -> Result<Option<(Platform, Pins)>, Failure> {
     let Some(wanted) = wanted(ground.spec, targets)? else { return Ok(None) };
+    ground.within(wanted)?;
     let request = wheel::Request { update: renew, ..ground.request(wanted) };
     wheel::requirements(&request, network, watch)
 }
@@ -78,6 +83,8 @@ pub(super) struct Ground<'a> {
     pub(super) backend: &'a Backend,
     /// `SOURCE_DATE_EPOCH`, instead of the commit's time.
     pub(super) epoch: Option<u64>,
+    /// Build requirements that the lock file lacks are added to it, before the source is copied: it may be part of that.
+    pub(super) pins: bool,
 }
 
 /// What `[wheel]` says, which it says for all platforms together.
@@ -97,6 +104,16 @@ pub(super) fn wanted<'a>(spec: &Spec, targets: &'a [Target]) -> Result<Option<&'
 }
 
 impl Ground<'_> {
+    /// Refuses a source that a symbolic link leads out of the project to.
+    fn within(&self, own: &OwnWheel) -> Result<(), Failure> {
+        let source = own.source.as_path();
+        Project::open(self.project)?.check_link(source, source).map_err(|error| {
+            let mut failure = Failure::from(error);
+            failure.places.push(self.spec.place(&own.span, ""));
+            failure
+        })
+    }
+
     /// What is asked of the backend.
     pub(super) fn request(&self, own: &OwnWheel) -> wheel::Request {
         wheel::Request {
@@ -113,15 +130,15 @@ impl Ground<'_> {
             epoch: self.epoch,
             limit: own.timeout,
             versions: Vec::new(),
-            pins: false,
+            pins: self.pins,
         }
     }
 
     fn build(
         &self,
         own: &OwnWheel,
-        network: &Network<'_>,
-        cache: Option<&Cache>,
+        version: Option<&str>,
+        (network, cache): (&Network<'_>, Option<&Cache>),
         watch: &dyn Watch,
     ) -> Result<OwnBuilt, Failure> {
         let built = || {
@@ -132,8 +149,21 @@ impl Ground<'_> {
                 .ok_or_else(|| InputError::Missing(own.source.as_path().to_owned()))?;
             let file = open(path)?;
             let wheel = Wheel::read(file, PathBuf::from(&made.name), made.digest.clone())?;
+            let mut warnings = fresh.made.warnings.clone();
+            if let Some(said) = version.filter(|said| !is_version(said, &wheel.name.version)) {
+                let place = self.spec.place(&own.span, "");
+                let message = format!(
+                    "{}:{}: the wheel is {} {}, and ${{version}} is {said}",
+                    place.file.display(),
+                    place.line(),
+                    wheel.name.name,
+                    wheel.name.version
+                );
+                watch.warning(&message);
+                warnings.push(message);
+            }
             let own = Own { source: own.source.as_path().to_owned(), wheel: Some(wheel) };
-            Ok(OwnBuilt { own, fresh })
+            Ok(OwnBuilt { own, fresh, warnings })
         };
         built().map_err(|mut failure: Failure| {
             if failure.places.is_empty() {
@@ -142,6 +172,11 @@ impl Ground<'_> {
             failure
         })
     }
+}
+
+/// Whether a text is another spelling of a version.
+fn is_version(text: &str, version: &Version) -> bool {
+    version::version(text).as_ref() == Some(version)
 }
 
 fn open(path: &Path) -> Result<File, InputError> {
@@ -153,6 +188,7 @@ pub(super) struct OwnBuilt {
     /// What layers take.
     pub(super) own: Own,
     fresh: Fresh,
+    warnings: Vec<String>,
 }
 
 impl OwnBuilt {
@@ -163,7 +199,15 @@ impl OwnBuilt {
 
     /// What is not wrong with them but hardly meant.
     pub(super) fn warnings(&self) -> &[String] {
-        &self.fresh.made.warnings
+        &self.warnings
+    }
+
+    /// Whether the source is not any more what they were built from.
+    pub(super) fn has_moved(&self, ground: Ground<'_>, targets: &[Target]) -> Result<bool, Failure> {
+        match wanted(ground.spec, targets)? {
+            Some(wanted) => wheel::has_moved(&ground.request(wanted), &self.fresh.made),
+            None => Ok(false),
+        }
     }
 
     /// What is known of how they were built.

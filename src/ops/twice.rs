@@ -343,8 +343,14 @@ impl Elsewhere {
     ) -> Result<Option<&'f Path>, Failure> {
         let Some(own) = own::wanted(first.spec, first.targets)? else { return Ok(None) };
         let (outputs, backend) = (&request.outputs, &request.backend);
-        let ground =
-            own::Ground { spec: first.spec, project: &request.project, outputs, backend, epoch: None };
+        let ground = own::Ground {
+            spec: first.spec,
+            project: &request.project,
+            outputs,
+            backend,
+            epoch: None,
+            pins: false,
+        };
         let (source, taken) = wheel::input(&ground.request(own))?;
         let from = own.source.as_path();
         mirror.copy(&CopySource { project: project.clone(), from: from.to_owned(), ..source })?;

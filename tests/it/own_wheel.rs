@@ -10,15 +10,15 @@ use serde_json::Value;
 use crate::support::layers::{config, digests, layer, listing};
 use crate::support::{Project, Run, dmoci};
 
-const WHEEL: &str = "tide_table-1.4.0-py3-none-any.whl";
-const SDIST: &str = "tide_table-1.4.0.tar.gz";
-const SITE: &str = "opt/tide-table/lib/python3.13/site-packages/";
+pub(crate) const WHEEL: &str = "tide_table-1.4.0-py3-none-any.whl";
+pub(crate) const SDIST: &str = "tide_table-1.4.0.tar.gz";
+pub(crate) const SITE: &str = "opt/tide-table/lib/python3.13/site-packages/";
 
 /// What a status line says when the backend is run.
-const RUNS: &str = "Building the wheel with backend";
+pub(crate) const RUNS: &str = "Building the wheel with backend";
 
 /// A copy of `fixtures/release`, outside of a work tree; nothing without Python.
-fn project() -> Option<Project> {
+pub(crate) fn project() -> Option<Project> {
     let python = std::process::Command::new("python3").args(["-c", "import venv"]).output();
     if !python.is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("DMOCI_REQUIRE_PEERS").is_none(), "there is no python3");
@@ -32,7 +32,7 @@ fn project() -> Option<Project> {
 }
 
 /// Makes it a work tree, with a commit and a tag.
-fn commit(project: &Project) {
+pub(crate) fn commit(project: &Project) {
     project.write(".gitignore", "dist\nother\n");
     project.git(&["init", "-q", "."]);
     project.git(&["add", "-A"]);
@@ -41,23 +41,23 @@ fn commit(project: &Project) {
 }
 
 /// With some text of a file replaced.
-fn edit(project: &Project, file: &str, from: &str, to: &str) {
+pub(crate) fn edit(project: &Project, file: &str, from: &str, to: &str) {
     let text = fs::read_to_string(project.path(file)).unwrap();
     assert!(text.contains(from), "{file} has no {from:?}");
     project.write(file, text.replace(from, to));
 }
 
 /// With these layers instead of its own.
-fn layers(project: &Project, text: &str) {
+pub(crate) fn layers(project: &Project, text: &str) {
     let spec = fs::read_to_string(project.path("dmoci.toml")).unwrap();
     let (head, _) = spec.split_once("[[layer]]").unwrap();
     project.write("dmoci.toml", format!("{head}{text}"));
 }
 
-const PYTHON: &str =
+pub(crate) const PYTHON: &str =
     "venv = \"/opt/tide-table\", interpreter = \"/usr/bin/python3\", python-version = \"3.13.5\"";
 
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -65,7 +65,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// The files of a wheel, by their names.
-fn members(wheel: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn members(wheel: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let archive = rawzip::ZipArchive::from_slice(wheel).unwrap();
     let mut members = BTreeMap::new();
     for entry in archive.entries() {

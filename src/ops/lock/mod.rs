@@ -135,7 +135,7 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     resolve(request, images, (&settled, &online), watch)?;
     let outputs = &request.project.join("dist");
     let (project, backend) = (&request.project, &request.backend);
-    let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: None };
+    let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: None, pins: false };
     let build = own::requirements(ground, &targets, renews(request, &settled), network, watch)?;
     let renewed = settled.with(online.pins(), build);
     write(&settled, &renewed, watch)?;

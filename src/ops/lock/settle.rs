@@ -64,6 +64,14 @@ impl Settled {
         Settled { file, written, mode, locked: false, lock, fetched: Fetched::default() }
     }
 
+    /// The same after what is to be in the lock file was written.
+    pub(in crate::ops) fn written(&self) -> Result<Settled, Failure> {
+        let written = lock::load(&self.file)?;
+        let lock = written.as_ref().map(|written| written.lock.clone()).unwrap_or_default();
+        let (file, mode, fetched) = (self.file.clone(), self.mode.clone(), self.fetched.clone());
+        Ok(Settled { file, written, mode, locked: self.locked, lock, fetched })
+    }
+
     /// What is to be in the lock file, now that all wheels are known. `build` takes the place of all build requirements of its
     /// platform.
     pub(in crate::ops) fn with(

@@ -83,7 +83,7 @@ impl Memory<'_> {
             distributions.push((made, path));
         }
         let evidence = serde_json::from_str(&kept.evidence).ok()?;
-        Some(Outcome { distributions, evidence, pins: None, warnings: kept.warnings })
+        Some(Outcome { distributions, evidence, pins: None, warnings: kept.warnings, state: Some(state) })
     }
 
     /// Copies a blob, and hashes all of it.
@@ -96,8 +96,8 @@ impl Memory<'_> {
     }
 
     /// Keeps what was made of this. That it cannot be kept is no error: the next run makes it again.
-    pub(super) fn keep(&self, state: &State, pins: &[Pin], outcome: &Outcome) {
-        let made = &outcome.distributions;
+    pub(super) fn keep(&self, pins: &[Pin], outcome: &Outcome) {
+        let (made, Some(state)) = (&outcome.distributions, &outcome.state) else { return };
         let pure = |name: &str| !name.ends_with(".whl") || name.ends_with(PURE);
         if !made.iter().all(|(made, _)| pure(&made.name)) {
             return;

@@ -1,7 +1,7 @@
 //! `dmoci wheel`: a wheel and a source distribution by the project's own build backend (PEP 517), the same bytes everywhere.
 //!
 //! ```text
-//! mod > rebuild, publish, form, evidence, kept > environment > tools, source, project > error
+//! mod > rebuild, form, evidence, kept > environment > tools, source, project > outputs > publish > error
 //! rebuild > elf
 //! ```
 
@@ -11,6 +11,7 @@ mod error;
 mod evidence;
 mod form;
 mod kept;
+mod outputs;
 mod project;
 pub(super) mod publish;
 mod rebuild;
@@ -41,7 +42,7 @@ use environment::{Environment, Requirements, variables};
 use error::WheelError;
 use project::BuildSystem;
 pub(super) use source::Taken;
-use source::{Source, make_directory};
+use source::{Source, State, make_directory};
 use tools::Python;
 
 /// What to build, and how.
@@ -123,6 +124,8 @@ pub(super) struct Outcome {
     pub(super) pins: Option<(Platform, Pins)>,
     /// What is not wrong with them but hardly meant.
     pub(super) warnings: Vec<String>,
+    /// What they were built from; nothing where nothing was built.
+    state: Option<State>,
 }
 
 /// The last second that a zip archive can hold.
@@ -159,6 +162,14 @@ pub(super) fn input(request: &Request) -> Result<(CopySource, Taken), Failure> {
     let (tree, output, history) = (&request.source, &request.output, Path::new(""));
     let source = Source { tree, output, taken, history, epoch: MTIME };
     Ok((source.input()?, taken))
+}
+
+/// Whether the source is not any more what this was built from.
+pub(super) fn has_moved(request: &Request, made: &Outcome) -> Result<bool, Failure> {
+    let taken = Taken::of(&request.source, request.all_files)?;
+    let (tree, output, history) = (&request.source, &request.output, Path::new(""));
+    let source = Source { tree, output, taken, history, epoch: MTIME };
+    Ok(made.state.as_ref() != Some(&source.state()?))
 }
 
 /// Pins the build requirements that the lock file lacks, or all anew, without building anything; nothing when it lacks none.
@@ -217,7 +228,7 @@ fn made_below(
     let pins = BuildPins::load(&request.lock, &platform, request.update)?;
     if kinds.is_empty() && !request.update && !pins.pins().is_empty() {
         let (distributions, warnings) = (Vec::new(), Vec::new());
-        return Ok(Outcome { distributions, evidence: Value::Null, pins: None, warnings });
+        return Ok(Outcome { distributions, evidence: Value::Null, pins: None, warnings, state: None });
     }
     let taken = Taken::of(&request.source, request.all_files)?;
     let history = scratch.join("history");
@@ -280,9 +291,10 @@ fn made_below(
     }
     let evidence = evidence::evidence(request, &environment, &now, epoch, &distributions);
     let pins = new.then(|| (platform, BuildPins::keyed(&now)));
-    let outcome = Outcome { distributions, evidence, pins, warnings };
-    if let (Some(memory), Some(state)) = (&memory, environment.state.take()) {
-        memory.keep(&state, &now, &outcome);
+    let state = environment.state.take();
+    let outcome = Outcome { distributions, evidence, pins, warnings, state };
+    if let Some(memory) = &memory {
+        memory.keep(&now, &outcome);
     }
     Ok(outcome)
 }

@@ -80,6 +80,11 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> WheelError + use<> {
     move |source| WheelError::Output { path: path.clone(), source }
 }
 
+/// Whether a file is called as a distribution is.
+pub(in crate::ops) fn is_distribution(name: &str) -> bool {
+    name.ends_with(".whl") || name.ends_with(".tar.gz")
+}
+
 /// Refuses an output directory whose folder of distributions holds something else, which is somebody's.
 pub(in crate::ops) fn are_ours(output: &Path) -> Result<(), Failure> {
     let folder = output.join(FOLDER);
@@ -90,8 +95,7 @@ pub(in crate::ops) fn are_ours(output: &Path) -> Result<(), Failure> {
     for entry in entries {
         let entry = entry.map_err(failed(&folder))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name.ends_with(".whl") || name.ends_with(".tar.gz");
-        if !ours || !entry.file_type().map_err(failed(&folder))?.is_file() {
+        if !is_distribution(&name) || !entry.file_type().map_err(failed(&folder))?.is_file() {
             return Err(WheelError::Foreign { path: folder, name }.into());
         }
     }

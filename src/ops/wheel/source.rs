@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use dmoci_layers::{Digest, EntryKind, Hasher, SafePath};
 
 use super::error::WheelError;
+use super::outputs;
 use crate::diagnostic::Failure;
 use crate::inputs::files::{CopySource, Handle, Project};
 use crate::inputs::pattern::Patterns;
@@ -134,7 +135,12 @@ impl Source<'_> {
             part(&item.entry.mode.to_le_bytes());
             let sum = each(&item)?;
             match (&item.entry.kind, sum) {
-                (EntryKind::Symlink { target }, _) => part(target),
+                (EntryKind::Symlink { target }, _) => {
+                    // A backend follows it, and no digest would tell what is there.
+                    let path = Path::new(OsStr::from_bytes(item.entry.path.as_bytes()));
+                    source.project.check_link(path, Path::new(OsStr::from_bytes(target)))?;
+                    part(target);
+                }
                 (_, Some(sum)) => {
                     files += 1;
                     part(sum.hex().as_bytes());
@@ -183,7 +189,10 @@ impl Source<'_> {
             patterns: Patterns::new(&[], &exclude)?,
             without: match tracked {
                 Some(_) => Vec::new(),
-                None => output.into_iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+                None => {
+                    let output = output.map(|path| path.as_os_str().as_bytes().to_vec());
+                    output.into_iter().chain(outputs::written(self.tree)).collect()
+                }
             },
             tracked,
             substitution: None,

@@ -28,7 +28,10 @@ pub const IMAGE: &str = "image";
 /// Bytes by which files beside an image are known.
 const HEAD: u64 = 4096;
 const PREVIEW: &str = "preview";
-const IGNORE: &str = ".gitignore";
+/// The file that says to git that an output directory is nothing to track.
+pub const IGNORE: &str = ".gitignore";
+/// What is in it.
+pub const IGNORE_ALL: &[u8] = b"*\n";
 
 /// Why an output directory cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -366,7 +369,7 @@ impl LayoutWriter {
         put(&image, "oci-layout", OCI_LAYOUT)?;
         // What is built is no part of the tree that it is built from. What else is in a directory is not ours to hide.
         if self.ours && fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
-            files::replace(&scratch, &self.root, IGNORE, b"*\n").map_err(at(&self.root.join(IGNORE)))?;
+            files::replace(&scratch, &self.root, IGNORE, IGNORE_ALL).map_err(at(&self.root.join(IGNORE)))?;
         }
         put(&image, "index.json", index)?;
         for (staged, name) in std::mem::take(&mut self.state().folders) {
