@@ -202,7 +202,7 @@ pub(super) fn made(
     if builds_own {
         are_ours(&request.output)?;
     }
-    super::check::sources(&request.project, &request.output, &spec, &targets)?;
+    let sources = super::check::sources(&request.project, &request.output, &spec, &targets)?;
     let mut settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
     let kept = cache.clone();
@@ -271,6 +271,9 @@ pub(super) fn made(
         {
             dist.folder(folder, FOLDER);
         }
+        if own.is_none() && own::is_left(&request.output, &request.project, &sources) {
+            [FOLDER, EVIDENCE].into_iter().for_each(|name| dist.without(name));
+        }
         let index = index::author(&roots(&image, &names));
         if let Some(look) = look {
             let layout = dist.preview(&index)?;
@@ -300,7 +303,7 @@ pub(super) fn made(
             let evidence = own.map(|own| crate::oci::json::canonical(own.evidence()));
             let mut beside: Vec<(&str, &[u8])> = Vec::new();
             beside.extend(evidence.as_ref().map(|evidence| (EVIDENCE, evidence.as_slice())));
-            beside.extend([(DIGESTS, list.as_slice()), (LOG, &log)]);
+            beside.extend([(LOG, log.as_slice()), (DIGESTS, list.as_slice())]);
             let layout = dist.finish(&index, &beside)?;
             let distributions = own.into_iter().flat_map(OwnBuilt::distributions).cloned().collect();
             Ok(Built { image, names: names.full(), distributions, digests, layout, bases })

@@ -60,6 +60,11 @@ impl<'a> Dist<'a> {
         self.writer.folder(staged, name);
     }
 
+    /// Has what is beside the image that was there go with it.
+    pub(super) fn without(&self, name: &'static str) {
+        self.writer.without(name);
+    }
+
     /// A layout of the image before it is that of the output directory.
     pub(super) fn preview(&self, index: &[u8]) -> Result<PathBuf, OutputError> {
         self.writer.preview(index)

@@ -1,29 +1,33 @@
 //! The project's own wheel within a build: from `[wheel]` to what layers take, and to the output directory.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use dmoci_layers::{Algorithm, Digest, MTIME};
 use serde_json::{Value, json};
 
+use super::build::DIGESTS;
 use super::lock::Network;
 use super::plan::Watch;
-use super::wheel::publish::{are_ours, is_there, stage};
+use super::wheel::publish::{FOLDER, are_ours, is_there, stage};
 use super::wheel::{self, Distribution, Fresh};
 use crate::cache::Cache;
 use crate::diagnostic::Failure;
 use crate::engine::diff::{Difference, document};
+use crate::files;
 use crate::inputs::InputError;
 use crate::inputs::files::Project;
 use crate::inputs::python::Own;
 use crate::inputs::python::dist::{Contents, DistKind};
 use crate::inputs::python::version::{self, Version};
 use crate::inputs::python::wheel::Wheel;
+use crate::limits;
 use crate::lock::Pins;
-use crate::oci::json::canonical;
+use crate::oci::json::{canonical, parse};
 use crate::oci::platform::Platform;
-use crate::spec::target::OwnWheel;
+use crate::spec::target::{OwnWheel, SourcePath};
 use crate::spec::{Problem, Problems, Spec, SpecError, Target};
 use crate::vcs::WorkTree;
 
@@ -259,6 +263,28 @@ fn contents(path: &Path) -> Result<(Option<Digest>, Vec<u8>), Failure> {
         .map(|(name, bytes)| (name.clone(), Digest::sha256(bytes).to_string()))
         .collect();
     Ok((Some(digest.clone()), canonical(&json!({"digest": digest.to_string(), "files": files}))))
+}
+
+/// Whether the distributions in an output directory are those of an earlier build, and none of these sources is one of them.
+pub(super) fn is_left(output: &Path, project: &Path, sources: &BTreeSet<SourcePath>) -> bool {
+    let mut bytes = Vec::new();
+    let read = files::open_regular(&output.join(DIGESTS))
+        .and_then(|file| file.take(limits::JSON_BYTES).read_to_end(&mut bytes));
+    let listed = match read.is_ok().then(|| parse(&bytes)) {
+        Some(Ok(value)) => value["python"].as_array().cloned().unwrap_or_default(),
+        _ => return false,
+    };
+    let folder = output.join(FOLDER);
+    let is_there = |listed: &Value| {
+        let found = files::open_regular(&folder.join(listed["name"].as_str()?)).ok()?;
+        let digest = files::digest(&found, |_| ()).ok()?;
+        (listed["digest"].as_str()? == digest.to_string()).then_some(())
+    };
+    let count = fs::read_dir(&folder).map_or(0, Iterator::count);
+    let same = count > 0 && count == listed.len() && listed.iter().all(|listed| is_there(listed).is_some());
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = real(&folder);
+    same && !sources.iter().any(|source| real(&project.join(source.as_path())).starts_with(&folder))
 }
 
 /// The distributions as `digests.json` lists them.

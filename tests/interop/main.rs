@@ -16,6 +16,7 @@ mod faults;
 mod foreign;
 mod loaders;
 mod own_wheel;
+mod own_wheel_killed;
 mod owners;
 mod published;
 mod python;

@@ -210,3 +210,37 @@ fn one_version() {
     let run = project.dmoci(&["build"]).exits(2);
     assert!(run.stderr.contains("E-SPEC-VERSION") && run.stderr.contains("--set version="), "{}", run.stderr);
 }
+
+#[test]
+fn without_the_table_what_it_built_goes() {
+    let Some(project) = project() else { return };
+    let spec = fs::read_to_string(project.path("dmoci.toml")).unwrap();
+    project.dmoci(&["build"]).ok();
+    assert_eq!(names(&project.path("dist/python")), [WHEEL, SDIST]);
+    let wheel = fs::read(project.path("dist/python").join(WHEEL)).unwrap();
+    // Not when the build fails.
+    edit(&project, "dmoci.toml", "[wheel]\n", "");
+    layers(&project, "[[layer]]\nname = \"app\"\nremove = [\"/nothing\"]\n");
+    project.dmoci(&["build"]).exits(2);
+    assert!(project.path("dist/evidence/python.json").exists());
+    layers(&project, "[[layer]]\nname = \"app\"\nfile = [{ path = \"/x\", content = \"\" }]\n");
+    project.dmoci(&["build"]).ok();
+    assert_eq!(
+        names(&project.path("dist")),
+        [".gitignore", "build.log", "digests.json", "image"],
+        "nothing of it is left"
+    );
+    // What another command made stays, and so does what the image is made of.
+    project.dmoci(&["wheel"]).ok();
+    project.dmoci(&["build"]).ok();
+    assert_eq!(fs::read(project.path("dist/python").join(WHEEL)).unwrap(), wheel);
+    project.write("dmoci.toml", &spec);
+    project.dmoci(&["build"]).ok();
+    edit(&project, "dmoci.toml", "[wheel]\n", "");
+    layers(
+        &project,
+        &format!("[[layer]]\nname = \"app\"\nwheel = {{ path = \"dist/python/{WHEEL}\", {PYTHON} }}\n"),
+    );
+    project.dmoci(&["build"]).ok();
+    assert_eq!(names(&project.path("dist/python")), [WHEEL, SDIST]);
+}

@@ -39,6 +39,11 @@ pub(super) fn publish(output: &Path, made: &Outcome, watch: &dyn Watch) -> Resul
     let new = stage(&scratch, made)?;
     let about = output.join(EVIDENCE);
     fs::create_dir_all(&about).map_err(failed(&about))?;
+    // It is about what was there, and comes back last.
+    match fs::rename(about.join(EVIDENCE_FILE), scratch.join(EVIDENCE_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&about)(error).into()),
+        _ => files::sync(&about).map_err(failed(&about))?,
+    }
     files::replace_folder(&new, &folder).map_err(failed(&folder))?;
     files::replace(&scratch, &about, EVIDENCE_FILE, &canonical(&made.evidence)).map_err(failed(&about))?;
     fs::remove_dir_all(&scratch).map_err(failed(&scratch))?;

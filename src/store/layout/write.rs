@@ -1,8 +1,8 @@
 //! Writing an OCI image layout (image-spec 1.1, `image-layout.md`) into an output directory.
 //!
-//! One writer at a time holds the directory's lock. Blobs come first, then `index.json` is renamed into
-//! place, which is the moment the new image is there; then folders and files beside it, such as `digests.json`; then blobs that nothing
-//! refers to are removed. What is half written lies in `.dmoci-tmp` and is removed by the next run.
+//! One writer at a time holds the directory's lock. Blobs come first; then what was beside the old image goes; then `index.json` is
+//! renamed into place, which is the moment the new image is there; then folders and files beside it come, `digests.json` last; then blobs
+//! that nothing refers to are removed. What is half written lies in `.dmoci-tmp` and is removed by the next run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -118,6 +118,8 @@ struct State {
     kept: BTreeSet<Digest>,
     /// Complete folders in `scratch`, and what they will be called beside the image.
     folders: Vec<(PathBuf, &'static str)>,
+    /// What is beside an earlier image and not to be beside this one.
+    gone: Vec<&'static str>,
 }
 
 /// What a build that was stopped leaves, and what builds of wheels alone write.
@@ -330,9 +332,12 @@ impl LayoutWriter {
         Ok(layout)
     }
 
-    /// Names all blobs, makes `index` the content of the layout, puts folders in their places, and writes the files `beside` it; removes
-    /// other blobs and everything unfinished. A blob of the same name that was there is replaced unless it was kept; what
-    /// is as it should be is not written again.
+    /// Names all blobs, makes `index` the content of the layout, puts folders in their places, and writes the files `beside` it, in
+    /// this order; removes other blobs and everything unfinished. A blob of the same name that was there is replaced unless it was
+    /// kept; what is as it should be is not written again.
+    ///
+    /// What is beside the image that was there and is not to stay goes before the new image is there, and what takes its place comes
+    /// after that: whenever this is cut off, nothing is beside an image that is about another one.
     pub fn finish(self, index: &[u8], beside: &[(&str, &[u8])]) -> Result<(), OutputError> {
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -342,16 +347,24 @@ impl LayoutWriter {
         let (image, scratch) = (self.image(), self.scratch());
         let put = |directory: &Path, name: &str, bytes: &[u8]| {
             let path = directory.join(name);
-            if files::holds(&path, bytes) {
-                return Ok(());
+            match files::holds(&path, bytes) {
+                true => Ok(()),
+                false => files::replace(&scratch, directory, name, bytes).map_err(at(&path)),
             }
-            let (directory, name) = match name.rsplit_once('/') {
-                Some((folder, name)) => (directory.join(folder), name),
-                None => (directory.to_owned(), name),
-            };
-            let made = fs::create_dir_all(&directory);
-            made.and_then(|()| files::replace(&scratch, &directory, name, bytes)).map_err(at(&path))
         };
+        // What needs space is written first.
+        let mut files = Vec::new();
+        for (name, bytes) in beside {
+            let path = self.root.join(name);
+            if !files::holds(&path, bytes) {
+                let staged = self.begin().and_then(|mut file| {
+                    file.write_all(bytes)?;
+                    file.as_file().sync_all()?;
+                    Ok(file)
+                });
+                files.push((staged.map_err(at(&path))?, path));
+            }
+        }
         let mut directories = BTreeSet::new();
         for digest in &self.state().blobs {
             let directory = self.directory(digest);
@@ -366,21 +379,54 @@ impl LayoutWriter {
         for directory in directories {
             files::sync(&directory).map_err(at(&directory))?;
         }
+        fs::create_dir_all(&image).map_err(at(&image))?;
         put(&image, "oci-layout", OCI_LAYOUT)?;
         // What is built is no part of the tree that it is built from. What else is in a directory is not ours to hide.
         if self.ours && fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
             files::replace(&scratch, &self.root, IGNORE, IGNORE_ALL).map_err(at(&self.root.join(IGNORE)))?;
         }
+        let (folders, gone) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.folders), std::mem::take(&mut state.gone))
+        };
+        let folders: Vec<_> =
+            folders.into_iter().map(|(staged, name)| (staged, self.root.join(name))).collect();
+        // The last of the files lists what is in the others and in the folders: it goes first and comes last.
+        let old = files.iter().rev().map(|(_, path)| path.clone());
+        let old = old.chain(folders.iter().map(|(_, path)| path.clone()));
+        self.withdraw(old.chain(gone.into_iter().map(|name| self.root.join(name))))?;
         put(&image, "index.json", index)?;
-        for (staged, name) in std::mem::take(&mut self.state().folders) {
-            let path = self.root.join(name);
+        for (staged, path) in folders {
             files::replace_folder(&staged, &path).map_err(at(&path))?;
         }
-        for (name, bytes) in beside {
-            put(&self.root, name, bytes)?;
+        for (staged, path) in files {
+            let directory = path.parent().unwrap_or(&self.root);
+            let made = fs::create_dir_all(directory);
+            made.and_then(|()| files::publish(staged, &path)).map_err(at(&path))?;
+            files::sync(directory).map_err(at(directory))?;
         }
         self.sweep()?;
         self.clean()
+    }
+
+    /// Takes what has these names away, on the disk too.
+    fn withdraw(&self, paths: impl Iterator<Item = PathBuf>) -> Result<(), OutputError> {
+        let mut directories = BTreeSet::new();
+        for (number, path) in paths.enumerate() {
+            match fs::rename(&path, self.scratch().join(format!("old-{number}"))) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(OutputError::Io { path, source }),
+                Ok(()) => directories.extend(path.parent().map(Path::to_owned)),
+            }
+        }
+        for directory in directories {
+            files::sync(&directory).map_err(|source| OutputError::Io { path: directory.clone(), source })?;
+            // A folder of such files goes when it is empty.
+            if directory != self.root {
+                let _ = fs::remove_dir(&directory);
+            }
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -422,6 +468,11 @@ impl LayoutWriter {
     /// Has a complete folder in `scratch` take the place of the one of this name beside the image, with it.
     pub fn folder(&self, staged: PathBuf, name: &'static str) {
         self.state().folders.push((staged, name));
+    }
+
+    /// Has what has this name beside the image go when the new image comes.
+    pub fn without(&self, name: &'static str) {
+        self.state().gone.push(name);
     }
 
     /// Gives up: nothing unfinished stays, and what was there before is as it was.
