@@ -97,14 +97,14 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Runs a program in a cell, when the environment of this process says so; gives what to exit with. No option: it is nothing for people.
+/// Runs a program in a cell, or watches over one, when the environment of this process says so; gives what to exit with. No option: it is nothing for people.
 pub(super) fn enter() -> Option<i32> {
     use crate::sandbox;
-    std::env::var_os(sandbox::ENTER)?;
+    let task = sandbox::Task::of(&std::env::var_os(sandbox::ENTER)?)?;
     let mut arguments = std::env::args_os().skip(1);
     let program = arguments.next().unwrap_or_default();
     let arguments: Vec<_> = arguments.collect();
-    let error = match sandbox::enter(&program, &arguments) {
+    let error = match sandbox::enter(task, &program, &arguments) {
         Ok(code) => return Some(code),
         Err(error) => error,
     };

@@ -7,18 +7,19 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
+use rustix::process::{Signal, kill_current_process_group};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, remove_capability_from_bounding_set, set_capabilities_secure_bits,
     set_no_new_privs,
 };
 
-use super::PLACE;
-
-/// The variable that says that this process is to run another program, in the namespaces that it finds itself in.
-pub const ENTER: &str = "DMOCI_CELL";
+use super::line::{hung_up, keep};
+use super::{ENTER, PLACE, Task};
 
 /// What the process ends with when that cannot be.
 pub const BROKEN: i32 = 125;
@@ -29,15 +30,61 @@ const MOUNTS: u64 = 16 << 20;
 /// The most that the counters of a protocol may have: 1 MiB.
 const COUNTERS: u64 = 1 << 20;
 
+/// Does what the variable says; gives what to end with.
+pub fn enter(task: Task, program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
+    match task {
+        Task::Cell => cell(program, arguments),
+        Task::Guard => guard(program, arguments),
+        Task::Keep => {
+            keep(Path::new(program));
+            Ok(0)
+        }
+    }
+}
+
+/// Runs a program to its end, or to that of whoever holds the line; nothing then.
+///
+/// Standard input is the line: no program has it.
+fn tied(program: &OsString, arguments: &[OsString]) -> io::Result<Option<i32>> {
+    let mut command = Command::new(program);
+    let mut child = command.args(arguments).env_remove(ENTER).stdin(Stdio::null()).spawn()?;
+    let (heard, hearing) = mpsc::channel();
+    let over = heard.clone();
+    thread::Builder::new().spawn(move || {
+        hung_up();
+        over.send(None)
+    })?;
+    thread::Builder::new().spawn(move || heard.send(Some(child.wait())))?;
+    match hearing.recv() {
+        Ok(Some(status)) => {
+            let status = status?;
+            Ok(Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Runs a program with nothing around it, and ends it and what it started with whoever holds the line: as far as these stayed in the
+/// group of processes that this one is the first of.
+fn guard(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
+    match tied(program, arguments)? {
+        Some(code) => Ok(code),
+        None => {
+            kill_current_process_group(Signal::KILL)?;
+            Ok(BROKEN)
+        }
+    }
+}
+
 /// Makes everything read-only but the current directory, which becomes [`PLACE`], and runs another program there; gives what to end
 /// with: what that ended with, or 128 and the number of the signal.
 ///
-/// Standard input is a file of the caller, which gets the number of attempts to reach a network: there is none, and the
+/// Standard input is a line to the caller, which gets the number of attempts to reach a network: there is none, and the
 /// kernel counts them.
 ///
 /// This process stays the first one of its namespace: the first one is spared by signals, which no program expects. When it ends,
 /// all others there do.
-pub fn enter(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
+fn cell(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
     let about = |what: &str| {
         let what = what.to_owned();
         move |error: Errno| {
@@ -69,11 +116,11 @@ pub fn enter(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
     rustix::process::chdir(PLACE)?;
     powerless()?;
     let before = attempts()?;
-    let mut command = Command::new(program);
-    let status = command.args(arguments).env_remove(ENTER).stdin(Stdio::null()).status()?;
+    // With this process all others of the namespace end.
+    let Some(code) = tied(program, arguments)? else { return Ok(BROKEN) };
     let attempts = attempts()?.saturating_sub(before);
     rustix::io::write(rustix::stdio::stdin(), attempts.to_string().as_bytes())?;
-    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+    Ok(code)
 }
 
 /// Gives up all that the first user of a user namespace may do, also for programs to come.

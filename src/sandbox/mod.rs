@@ -2,33 +2,64 @@
 //! namespaces for that, and with a time limit and bounded output everywhere.
 //!
 //! `unshare` of util-linux makes the namespaces; this program, started in them again, mounts (`inside`) and runs the other
-//! one.
+//! one. Where they cannot be made, it stands between this process and the other one all the same: when this process ends, by whatever
+//! signal, the other one does.
 //!
 //! ```text
-//! mod > inside
+//! mod > inside > line
 //! ```
 
 mod inside;
+mod line;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io::{self, PipeReader, Read as _, Seek as _};
+use std::io::{self, PipeReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-pub use inside::{BROKEN, ENTER, enter};
-use rustix::fs::{MemfdFlags, memfd_create};
+pub use inside::{BROKEN, enter};
+pub use line::Scratch;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::limits;
 
 /// Where the directory of a [`Cell`] is for the programs in it, on every machine.
 pub const PLACE: &str = "/tmp/dmoci";
+
+/// The variable that says that this process is to do a [`Task`].
+pub const ENTER: &str = "DMOCI_CELL";
+
+/// What this program does besides what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Runs another program, in the namespaces that it finds itself in.
+    Cell,
+    /// Runs another program.
+    Guard,
+    /// Removes a directory when the process that made it has ended.
+    Keep,
+}
+
+impl Task {
+    /// The value of the variable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Cell => "cell",
+            Task::Guard => "guard",
+            Task::Keep => "keep",
+        }
+    }
+
+    /// The task that a value means.
+    pub fn of(name: &OsStr) -> Option<Task> {
+        [Task::Cell, Task::Guard, Task::Keep].into_iter().find(|task| name == task.name())
+    }
+}
 
 /// What keeps a program in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,30 +146,27 @@ impl Cell {
                 let mut command = Command::new("unshare");
                 command.args(["--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid"]);
                 command.args(["--fork", "--kill-child", "--"]);
-                command.arg(&self.dmoci).arg(program);
+                command.arg(&self.dmoci);
                 command
             }
-            Isolation::Nothing(_) => Command::new(program),
+            Isolation::Nothing(_) => Command::new(&self.dmoci),
         };
-        command.args(arguments);
-        if self.isolation == Isolation::Namespaces {
-            // `unshare` itself is found by the path of this process.
-            let unset = std::iter::once((ENTER, OsString::from("1")));
-            let own = environment.iter().map(|(name, value)| (*name, value.clone()));
-            command.env_clear().envs(unset.chain(own));
-        } else {
-            command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
-        }
-        let mut counted = fs::File::from(memfd_create("attempts", MemfdFlags::CLOEXEC)?);
-        command.current_dir(&self.work).process_group(0);
-        match self.isolation {
-            Isolation::Namespaces => command.stdin(counted.try_clone()?),
-            Isolation::Nothing(_) => command.stdin(Stdio::null()),
+        command.arg(program).args(arguments);
+        let task = match self.isolation {
+            Isolation::Namespaces => Task::Cell,
+            Isolation::Nothing(_) => Task::Guard,
         };
+        // `unshare` itself is found by the path of this process.
+        let own = environment.iter().map(|(name, value)| (*name, value.clone()));
+        command.env_clear().envs(own.chain([(ENTER, task.name().into())]));
+        let (line, other) = line::pair()?;
+        command.current_dir(&self.work).process_group(0).stdin(other);
         let ended = bounded(command, limit)?;
-        let mut count = String::new();
-        counted.rewind()?;
-        counted.take(COUNT).read_to_string(&mut count)?;
+        // What was to be said was said before the end.
+        line.set_nonblocking(true)?;
+        let mut count = Vec::new();
+        let _ = line.take(COUNT).read_to_end(&mut count);
+        let count = String::from_utf8_lossy(&count);
         Ok(Ended { attempts: count.parse().unwrap_or(0), ..ended })
     }
 }
@@ -191,6 +219,8 @@ fn last(mut reader: PipeReader) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     fn sh(text: &str, limit: Duration) -> Ended {

@@ -27,6 +27,7 @@ mod large;
 mod load;
 mod lock;
 mod man;
+mod own_killed;
 mod own_source;
 mod own_wheel;
 mod python;

@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use dmoci_layers::{Digest, MTIME};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::lock::{BuildPins, Network};
 use super::plan::Watch;
@@ -34,7 +33,7 @@ use crate::inputs::files::CopySource;
 use crate::inputs::python::dist::DistKind;
 use crate::lock::Pins;
 use crate::oci::platform::Platform;
-use crate::sandbox::{Cell, Isolation};
+use crate::sandbox::{Cell, Isolation, Scratch};
 use crate::vcs::WorkTree;
 pub use rebuild::{not_built, rebuild};
 
@@ -107,7 +106,7 @@ pub struct Built {
 /// What was built, before it is anywhere.
 pub(super) struct Fresh {
     /// Where it is: gone when this is.
-    _scratch: TempDir,
+    _scratch: Scratch,
     pub(super) made: Outcome,
 }
 
@@ -147,8 +146,7 @@ pub(super) fn fresh(
     watch: &dyn Watch,
 ) -> Result<Fresh, Failure> {
     crate::sha256::provide();
-    let scratch = tempfile::Builder::new().prefix("dmoci-wheel-").tempdir_in(&request.scratch);
-    let scratch = scratch.map_err(|source| WheelError::Output { path: request.scratch.clone(), source })?;
+    let scratch = scratch(request)?;
     let kinds: &[DistKind] =
         if request.sdist { &[DistKind::Sdist, DistKind::Wheel] } else { &[DistKind::Wheel] };
     let made = made(request, network, cache, watch, (scratch.path(), kinds))?;
@@ -178,9 +176,14 @@ pub(super) fn requirements(
     network: &Network<'_>,
     watch: &dyn Watch,
 ) -> Result<Option<(Platform, Pins)>, Failure> {
-    let scratch = tempfile::Builder::new().prefix("dmoci-wheel-").tempdir_in(&request.scratch);
-    let scratch = scratch.map_err(|source| WheelError::Output { path: request.scratch.clone(), source })?;
+    let scratch = scratch(request)?;
     Ok(made(request, network, None, watch, (scratch.path(), &[]))?.pins)
+}
+
+/// A place for what is unfinished.
+fn scratch(request: &Request) -> Result<Scratch, WheelError> {
+    Scratch::make(&request.scratch, "dmoci-wheel-", &request.dmoci)
+        .map_err(|source| WheelError::Output { path: request.scratch.clone(), source })
 }
 
 /// Builds these below `scratch`.

@@ -11,7 +11,7 @@ use dmoci_layers::{Algorithm, Digest};
 use super::elf;
 use super::error::WheelError;
 use super::tools::Python;
-use super::{Request, made};
+use super::{Request, made, scratch};
 use crate::diagnostic::Failure;
 use crate::engine::verify::{Rebuild, RebuildVerdict};
 use crate::inputs::python::dist::{Contents, DistKind, Sdist, normalise, recognise};
@@ -53,8 +53,7 @@ pub fn rebuild(
         .map_err(|source| crate::inputs::InputError::Io { path: subject.to_owned(), source })?
         .ok_or_else(|| not_built(&subject.display()))?;
     let subject = side(kind, file, subject.to_owned())?;
-    let scratch =
-        tempfile::Builder::new().prefix("dmoci-rebuild-").tempdir_in(&request.scratch).map_err(failed)?;
+    let scratch = scratch(request)?;
     if kind == DistKind::Wheel {
         runs(&subject.name, &request.python, scratch.path())?;
     }
