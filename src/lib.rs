@@ -3,11 +3,11 @@
 //! ```text
 //! cli      one file per command: arguments → ops → print.  The only place that prints, reads the
 //!                                                          environment or the clock, or exits
-//! ops      build wheel export pull push inspect verify …           (joins what is below)
+//! ops      build wheel export pull push sign inspect verify …           (joins what is below)
 //! engine   assemble   verify   diff                        (may use every column)
 //! ─────────────────────────────────────────────────────────────────────────────────────
-//! columns  spec lock       inputs                store
-//!          (pure)          files archive base    layout archive registry
+//! columns  spec lock       inputs                store                       trust
+//!          (pure)          files archive base    layout archive registry     key bundle statement judge
 //!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! base     diagnostic   limits   sha256   base64   url   files   cache   daemon   fetch (HTTP, proxies, retries, who asks)   vcs
@@ -35,5 +35,6 @@ pub mod sandbox;
 pub mod sha256;
 pub mod spec;
 pub mod store;
+pub mod trust;
 pub mod url;
 pub mod vcs;

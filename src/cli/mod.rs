@@ -6,6 +6,7 @@ mod backend;
 mod build;
 mod check;
 mod completions;
+mod conformance;
 mod copy;
 mod delete;
 mod diff;
@@ -16,14 +17,17 @@ mod export;
 mod help;
 mod index;
 mod inspect;
+mod key;
 mod lock;
 mod man;
 mod network;
+mod password;
 mod project;
 mod pull;
 mod push;
 mod report;
 mod schema;
+mod sign;
 mod tags;
 mod twice;
 mod verify;
@@ -77,6 +81,8 @@ enum Command {
     Wheel(wheel::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Key(key::Args),
+    Sign(sign::Args),
     Diff(diff::Args),
     Export(export::Args),
     Pull(pull::Args),
@@ -89,6 +95,8 @@ enum Command {
     Schema(schema::Args),
     Completions(completions::Args),
     Man(man::Args),
+    #[command(hide = true)]
+    Conformance(conformance::Args),
     Help(help::Args),
 }
 
@@ -100,6 +108,8 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Wheel(args) => wheel::run(args, report),
         Command::Inspect(args) => inspect::run(args, report),
         Command::Verify(args) => verify::run(args, report),
+        Command::Key(args) => key::run(args, report),
+        Command::Sign(args) => sign::run(args, report),
         Command::Diff(args) => diff::run(args, report),
         Command::Export(args) => export::run(args, report),
         Command::Pull(args) => pull::run(args, report),
@@ -112,6 +122,7 @@ fn run(command: Command, report: &mut Report) -> Result<Exit, Failure> {
         Command::Schema(args) => schema::run(args, report),
         Command::Completions(args) => completions::run(args, report),
         Command::Man(args) => man::run(args, report),
+        Command::Conformance(args) => conformance::run(args, report),
         // `main` has turned it into `--help`.
         Command::Help(_) => Ok(Exit::Done),
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -20,16 +20,17 @@ use crate::ops::lock::Network;
 use crate::ops::own::Backend;
 use crate::ops::remote::Remote;
 use crate::ops::verify::{self, Request};
-use crate::ops::wheel;
+use crate::ops::{key, wheel};
 use crate::store::Subject;
+use crate::trust::{Identity, Root, Signer, Trusted, Wanted};
 
-/// Say whether an image, wheel or source distribution is sound and authentic, and why
+/// Say whether an image, wheel, source distribution or signed file is sound and authentic, and why
 ///
 /// SUBJECT is a path of a wheel (.whl) or source distribution (.tar.gz), or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://HOST/NAME:TAG or a path, each with
 /// @sha256:DIGEST if you hold one: of a manifest, of an index, or of the whole archive file; never the image ID. With a tag or a digest the
 /// verdict is about that image alone. Every document, blob, layer and, in archives by dmoci, every byte is looked at; everything found is
-/// reported. Exit codes: 0 verified, 1 damaged, malformed or another image than asked for, 2 wrong usage, 3 sound but
-/// not authenticated, 6 could not be decided.
+/// reported. With --key or --certificate-identity it must be signed by that signer. Exit codes: 0 verified, 1 damaged, malformed, forged or another image
+/// than asked for, 2 wrong usage, 3 sound but not authenticated, 4 signed by somebody else, 6 could not be decided.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Layouts, archives, images of a Docker daemon or in registries, wheels or source distributions
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     /// A list of digests that you trust, as sha256sum writes it: of manifests, indexes or files
     #[arg(long, value_name = "SHA256SUMS")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    signer: SignerArgs,
     /// The version that every subject must say it is
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<String>,
@@ -61,8 +64,88 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Who must have signed.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Signatures")]
+struct SignerArgs {
+    /// The public key that must have signed every subject: of images a signature that refers to them, of files FILE.sigstore.json beside them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate_identity", "certificate_identity_regexp"])]
+    key: Option<PathBuf>,
+    /// The subject of the certificate that must have signed: an e-mail address or a URI, exactly
+    #[arg(long, value_name = "SUBJECT", requires = "certificate_oidc_issuer")]
+    certificate_identity: Option<String>,
+    /// The same as a regular expression, which must match the whole subject
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        requires = "certificate_oidc_issuer",
+        conflicts_with = "certificate_identity"
+    )]
+    certificate_identity_regexp: Option<String>,
+    /// Who must have vouched for that subject: the URL of an identity provider, exactly
+    #[arg(long, value_name = "URL")]
+    certificate_oidc_issuer: Option<String>,
+    /// The authorities, logs and time-stamp services to judge by; without it those of the public Sigstore service
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
+    /// What the signed statement must be; without it that the image or file is signed, and no attestation
+    #[arg(long = "type", value_name = "URI")]
+    predicate: Option<String>,
+    /// The bundle, when it does not lie beside the file or refer to the image; there must be one subject
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+}
+
+impl SignerArgs {
+    /// What is trusted; nothing when no signer was asked for.
+    fn trusted(&self, subjects: usize) -> Result<Option<Trusted>, Failure> {
+        let issuer = self.certificate_oidc_issuer.as_deref();
+        let signer = match (&self.key, &self.certificate_identity, &self.certificate_identity_regexp, issuer)
+        {
+            (Some(key), None, None, None) => Signer::Key(key::public(key)?),
+            (None, Some(subject), None, Some(issuer)) => Signer::Identity(Identity::exact(subject, issuer)?),
+            (None, None, Some(pattern), Some(issuer)) => {
+                Signer::Identity(Identity::pattern(pattern, issuer)?)
+            }
+            (None, None, None, None)
+                if self.trusted_root.is_none() && self.predicate.is_none() && self.bundle.is_none() =>
+            {
+                return Ok(None);
+            }
+            _ => {
+                let text = "these options need a signer: --key, or --certificate-identity with --certificate-oidc-issuer";
+                return Err(usage("E-SIGNER-MISSING", text, "say who must have signed"));
+            }
+        };
+        if self.bundle.is_some() && subjects > 1 {
+            return Err(usage(
+                "E-SIGN-BUNDLE",
+                "--bundle names one file, and there are several subjects",
+                "verify them one by one, or leave the bundles beside the files",
+            ));
+        }
+        let root = match &self.trusted_root {
+            Some(path) => verify::trusted_root(path)?,
+            None => Root::embedded()?,
+        };
+        let wanted = self.predicate.clone().map_or(Wanted::Signature, Wanted::Predicate);
+        Ok(Some(Trusted { signer, wanted, root }))
+    }
+}
+
+fn usage(code: &'static str, message: &str, help: &str) -> Failure {
+    let (causes, places) = (Vec::new(), Vec::new());
+    Failure { code, exit: Exit::Usage, message: message.into(), causes, places, help: Some(help.into()) }
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
+    let trusted = args.signer.trusted(args.subjects.len())?.map(Arc::new);
     let mut reports = Vec::new();
     let network = args.registry.network();
     let rebuild = args.source.as_deref().map(|source| again(source, &args.python)).transpose()?;
@@ -74,6 +157,9 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         let request = Request {
             subject: docker::located(subject)?,
             against: args.against.clone(),
+            trusted: trusted.clone(),
+            bundle: args.signer.bundle.clone(),
+            now: now(),
             expect_version: args.expect_version.clone(),
             integrity_only: args.integrity_only,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -143,7 +229,7 @@ fn rebuilt(
     report: &Report,
 ) -> Exit {
     let watch = super::watcher::Watcher::new(report);
-    let asked = request.subject.digest().is_some() || request.against.is_some();
+    let asked = request.subject.digest().is_some() || request.against.is_some() || request.trusted.is_some();
     match wheel::rebuild(request.subject.path(), again, network, &watch) {
         Ok(rebuild) => {
             result.rebuilt(rebuild, &again.source.display().to_string(), asked);
@@ -200,6 +286,23 @@ fn lines(report: &VerifyReport) -> Vec<String> {
         lines.push(format!("  {} {name} {version}{tags}", it.kind));
         lines.push(format!("    file     {}", it.digest));
     }
+    if let Some(file) = &report.file {
+        lines.push(format!(
+            "  file, {}",
+            count(usize::try_from(file.size).unwrap_or(usize::MAX), "byte", "bytes")
+        ));
+        lines.push(format!("    digest   {}", file.digest));
+    }
+    for one in &report.signatures {
+        let predicate = one.predicate.as_ref().map(|it| format!(", {it}")).unwrap_or_default();
+        let by = if one.outcome == "valid" { "by" } else { "said to be by" };
+        lines.push(format!("  signature {by} {}{predicate}: {}", one.signer, one.outcome));
+        lines.push(format!("    in {}, of {}", one.place, one.about));
+        if !one.times.is_empty() {
+            lines.push(format!("    at {}", one.times.join(", ")));
+        }
+        lines.extend(one.unchecked.iter().map(|text| format!("    not checked: {text}")));
+    }
     for finding in &report.findings {
         lines.extend(told(finding));
     }
@@ -218,6 +321,7 @@ fn lines(report: &VerifyReport) -> Vec<String> {
         lines.extend(rebuild.differences.iter().map(|line| format!("    {line}")));
     }
     match report.canonical.reasons.as_slice() {
+        _ if report.file.is_some() => {}
         [] => lines.push("  canonical: yes".into()),
         reasons => {
             lines.push("  canonical: no, because".into());

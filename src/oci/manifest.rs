@@ -63,9 +63,17 @@ impl Manifest {
         Some(manifest)
     }
 
-    /// True when the configuration is an image's, so that layers are file systems.
+    /// True when the configuration is an image's and layers are file systems. cosign's older signatures have the one and not the other.
     pub fn is_image(&self) -> bool {
-        self.config.kind() == Kind::Config
+        self.config.kind() == Kind::Config && !self.is_legacy_evidence()
+    }
+
+    /// True for signatures and attestations as cosign stored them before bundles.
+    pub fn is_legacy_evidence(&self) -> bool {
+        let evidence = |layer: &Descriptor| {
+            matches!(&*layer.media_type, media_type::COSIGN_SIGNATURE | media_type::DSSE_ENVELOPE)
+        };
+        !self.layers.is_empty() && self.layers.iter().all(evidence)
     }
 
     fn check(&self, problems: &mut Vec<Problem>) {

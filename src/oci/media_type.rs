@@ -34,6 +34,12 @@ pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.ta
 pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 /// Docker's layer that may not be pushed elsewhere.
 pub const DOCKER_LAYER_FOREIGN_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+/// What cosign signed before bundles: a text that names an image ("simple signing").
+pub const COSIGN_SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// An envelope with a statement (DSSE).
+pub const DSSE_ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+/// What media types of Sigstore's bundles begin with.
+pub const SIGSTORE_BUNDLES: &str = "application/vnd.dev.sigstore.bundle";
 
 use dmoci_layers::Compression;
 

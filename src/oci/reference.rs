@@ -233,6 +233,13 @@ pub fn is_referrers_tag(tag: &str) -> bool {
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(digit))
 }
 
+/// True for such a tag, and for those under which cosign kept signatures, attestations and SBOMs before it used these: with `.sig`,
+/// `.att` or `.sbom` behind it.
+pub fn is_evidence_tag(tag: &str) -> bool {
+    let endings = [".sig", ".att", ".sbom"];
+    is_referrers_tag(endings.iter().find_map(|ending| tag.strip_suffix(ending)).unwrap_or(tag))
+}
+
 /// `domain-name[:port]`, an IPv4 address, or an IPv6 address in brackets.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
@@ -340,6 +347,11 @@ mod tests {
         assert!(is_referrers_tag(&referrers_tag(&long)) && referrers_tag(&long).parse::<Tag>().is_ok());
         for tag in ["latest", "sha256-12", &format!("{}.sig", referrers_tag(&digest))] {
             assert!(!is_referrers_tag(tag), "{tag}");
+        }
+        for (tag, is) in
+            [("", true), (".sig", true), (".att", true), (".sbom", true), (".x", false), (".sig.sig", false)]
+        {
+            assert_eq!(is_evidence_tag(&format!("{}{tag}", referrers_tag(&digest))), is, "{tag}");
         }
     }
 

@@ -43,7 +43,7 @@ fn open(
     platform: Option<&Platform>,
     remote: &Remote<'_>,
 ) -> Result<(ImageStore, Descriptor), Failure> {
-    let store = remote.open(subject, Which { platform, layers: true, referrers: false });
+    let store = remote.open(subject, Which { platform, layers: true, ..Which::default() });
     let store = store.map_err(|failure| match failure.code {
         // "1" says that two images were compared, or that one is damaged; here there is none.
         "E-NO-IMAGE" => Failure { exit: Exit::Usage, ..failure },

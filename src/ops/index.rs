@@ -124,7 +124,12 @@ pub fn create(request: &Request, remote: &Remote<'_>) -> Result<Created, Failure
     }
     let listener = Told(remote.watch);
     let fetcher = remote.fetcher(&listener)?;
-    let which = Which { platform: None, layers: !near.is_empty() && !request.dry_run, referrers: true };
+    let which = Which {
+        platform: None,
+        layers: !near.is_empty() && !request.dry_run,
+        referrers: true,
+        ..Which::default()
+    };
     let (mut stores, mut sources): (Vec<Arc<ImageStore>>, Vec<Source<'_>>) = Default::default();
     let mut joined: Vec<Member> = Vec::new();
     for subject in &request.subjects {

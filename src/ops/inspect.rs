@@ -153,8 +153,12 @@ impl Diagnostic for InspectError {
 /// Looks at an image. Documents are checked against their digests; layers are read but not verified.
 pub fn inspect(request: &Request, remote: &Remote<'_>) -> Result<Inspected, Failure> {
     crate::sha256::provide();
-    let which =
-        Which { platform: request.platform.as_ref(), layers: request.files.is_some(), referrers: false };
+    let which = Which {
+        platform: request.platform.as_ref(),
+        layers: request.files.is_some(),
+        referrers: false,
+        ..Which::default()
+    };
     let store = remote.open(&request.subject, which)?.usable()?;
     let chosen = store.select(request.subject.tag(), request.subject.digest())?;
     let mut images: Vec<InspectedImage> = Vec::new();

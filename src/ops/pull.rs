@@ -44,7 +44,7 @@ pub fn pull(request: &Request, remote: &Remote<'_>) -> Result<Pulled, Failure> {
     let subject = &request.subject;
     let platform = request.platform.as_ref();
     write_layout(&request.output, remote, || {
-        let which = Which { platform, layers: true, referrers: true };
+        let which = Which { platform, layers: true, referrers: true, ..Which::default() };
         let store = remote.open(subject, which)?.sound()?;
         Ok((store, Wanted { tag: subject.tag(), digest: subject.digest(), platform }))
     })

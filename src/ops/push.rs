@@ -101,7 +101,7 @@ pub fn push(request: &Request, remote: &Remote<'_>) -> Result<Vec<Pushed>, Failu
     let listener = Told(remote.watch);
     let fetcher = remote.fetcher(&listener)?;
     let platform = request.platform.as_ref();
-    let which = Which { platform, layers: false, referrers: true };
+    let which = Which { platform, layers: false, referrers: true, ..Which::default() };
     let (store, source) = open(&request.subject, which, &fetcher)?;
     let store = store.sound()?;
     let image = Image::of(&store, request.subject.tag(), request.subject.digest(), platform)?;

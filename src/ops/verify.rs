@@ -4,16 +4,19 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dmoci_layers::Digest;
 
 use super::remote::Remote;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
-use crate::engine::verify::{self, Against, Options, VerifyReport, Watch};
+use crate::engine::verify::{self, Against, Held, Options, VerifyReport, Watch};
+use crate::files;
 use crate::inputs::python::dist::{self, DistKind};
 use crate::limits;
 use crate::store::registry::Which;
 use crate::store::{ImageStore, StoreError, Subject, Transport};
+use crate::trust::{Artifact, Reason, Root, Signature, Trusted};
 
 /// What to verify, and against what.
 #[derive(Clone, Debug)]
@@ -22,6 +25,12 @@ pub struct Request {
     pub subject: Subject,
     /// A `SHA256SUMS` file that the operator holds.
     pub against: Option<PathBuf>,
+    /// Who must have signed it.
+    pub trusted: Option<Arc<Trusted>>,
+    /// The bundle, when it does not lie beside the file or refer to the image.
+    pub bundle: Option<PathBuf>,
+    /// The present, in seconds since 1970.
+    pub now: i64,
     /// The version that the image must say it is.
     pub expect_version: Option<String>,
     /// Ask for soundness only.
@@ -99,26 +108,44 @@ pub fn verify_watched(
 ) -> Result<VerifyReport, Failure> {
     crate::sha256::provide();
     let against = request.against.as_deref().map(read_list).transpose()?;
+    let options = options(request, against)?;
+    let path = request.subject.path();
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
     if let Some((kind, file)) = distribution(&request.subject)? {
-        let path = request.subject.path();
-        let io = |source| StoreError::Io { path: path.to_owned(), source };
-        let report = verify::verify_distribution(kind, file, path, &options(request, against), watch);
-        return Ok(report.map_err(io)?);
+        return Ok(verify::verify_distribution(kind, file, path, &options, watch).map_err(io)?);
     }
-    let store = match remote {
-        Some(remote) => remote.open(&request.subject, Which { layers: true, ..Which::default() })?,
-        None => ImageStore::open(&request.subject)?,
+    let signed = request.trusted.is_some();
+    let which = Which { layers: true, referrers: signed, signatures: signed, ..Which::default() };
+    let opened = match remote {
+        Some(remote) => remote.open(&request.subject, which),
+        None => ImageStore::open(&request.subject).map_err(Failure::from),
+    };
+    let store = match opened {
+        Ok(store) => store,
+        // What is no archive can still be signed as a whole: then its bytes are what the signature says.
+        Err(_) if signed && request.subject.transport() == Transport::Bare && path.is_file() => {
+            let file = File::open(path).map_err(io)?;
+            return Ok(verify::verify_file(&file, path, &options, watch).map_err(io)?);
+        }
+        Err(failure) => return Err(failure),
     };
     if let Some(tag) = request.subject.tag()
         && store.roots().is_ok_and(|roots| !roots.is_empty())
     {
         store.select(Some(tag), None)?;
     }
-    Ok(verify::verify(&store, &options(request, against), watch))
+    Ok(verify::verify(&store, &options, watch))
 }
 
-fn options(request: &Request, against: Option<Against>) -> Options {
-    Options {
+fn options(request: &Request, against: Option<Against>) -> Result<Options, Failure> {
+    let trust = match &request.trusted {
+        Some(trusted) => {
+            Some(Held { trusted: Arc::clone(trusted), bundle: bundle(request)?, now: request.now })
+        }
+        None => None,
+    };
+    Ok(Options {
+        trust,
         subject: request.subject.to_string(),
         tag: request.subject.tag().map(str::to_owned),
         digest: request.subject.digest().cloned(),
@@ -126,6 +153,107 @@ fn options(request: &Request, against: Option<Against>) -> Options {
         expect_version: request.expect_version.clone(),
         integrity_only: request.integrity_only,
         threads: request.threads,
+    })
+}
+
+/// The bundle that was named, or the one that lies beside a file.
+fn bundle(request: &Request) -> Result<Option<(String, Vec<u8>)>, BundleError> {
+    let subject = &request.subject;
+    let path = match &request.bundle {
+        Some(path) => path.clone(),
+        None if subject.name().is_some() || subject.image().is_some() => return Ok(None),
+        None => {
+            let path = super::sign::beside(subject.path(), ".sigstore.json");
+            // A layout's lies in it.
+            match subject.path().is_file() && path.exists() {
+                true => path,
+                false => return Ok(None),
+            }
+        }
+    };
+    Ok(Some((path.display().to_string(), read_bundle(&path)?)))
+}
+
+fn read_bundle(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let failed = |source| BundleError::Io { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(limits::JSON_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 > limits::JSON_BYTES {
+        true => Err(BundleError::Size { path: path.to_owned(), limit: limits::JSON_BYTES }),
+        false => Ok(bytes),
+    }
+}
+
+/// Judges one bundle, as the public test suite asks for it: of a file, or of what has a digest.
+pub fn conforms(bundle: &Path, artifact: &str, trusted: &Trusted) -> Result<Signature, Failure> {
+    let bundle = read_bundle(bundle)?;
+    let path = Path::new(artifact);
+    let digest = artifact.strip_prefix("sha256:").filter(|_| !path.exists());
+    let digest: Option<Digest> = digest.and_then(|_| artifact.parse().ok());
+    let judged = match digest {
+        Some(digest) => trusted.judge(&bundle, Artifact { digest: &digest, open: None }),
+        None => {
+            let io = |source| StoreError::Io { path: path.to_owned(), source };
+            let digest = files::digest(&File::open(path).map_err(io)?, |_| {}).map_err(io)?;
+            let open = || -> io::Result<Box<dyn io::Read>> { Ok(Box::new(File::open(path)?)) };
+            trusted.judge(&bundle, Artifact { digest: &digest, open: Some(&open) })
+        }
+    };
+    judged.map_err(|refusal| Failure {
+        code: refusal.code,
+        exit: match refusal.reason {
+            Reason::Forged => Exit::Mismatch,
+            Reason::Other => Exit::Refused,
+            Reason::Absent => Exit::Missing,
+            Reason::Unknown => Exit::Undecided,
+        },
+        message: refusal.message,
+        causes: Vec::new(),
+        places: Vec::new(),
+        help: None,
+    })
+}
+
+/// Reads a trusted root that the operator named.
+pub fn trusted_root(path: &Path) -> Result<Root, Failure> {
+    Ok(Root::read(&read_bundle(path)?, &path.display().to_string())?)
+}
+
+/// Why a file with a bundle or trusted root cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is larger than a bundle would be.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Diagnostic for BundleError {
+    fn code(&self) -> &'static str {
+        match self {
+            BundleError::Io { .. } => "E-IO",
+            BundleError::Size { .. } => "E-BUNDLE",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            BundleError::Io { .. } => Exit::Undecided,
+            BundleError::Size { .. } => Exit::Mismatch,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
-use crate::oci::reference::is_referrers_tag;
+use crate::oci::reference::is_evidence_tag;
 use crate::oci::{Descriptor, PlatformFields, Problem, Raw, Severity, json};
 
 /// How many digests are told where none of them was meant.
@@ -67,9 +67,12 @@ impl Image {
 }
 
 impl Root {
-    /// True for a list of what refers to something: not an image that anybody means who names none.
+    /// True for a list of what refers to something, and for signatures as cosign stores them: not an image that anybody means who
+    /// names none.
     pub fn is_referrers(&self) -> bool {
-        !self.tags.is_empty() && self.tags.iter().all(|tag| is_referrers_tag(tag))
+        let kind = self.descriptor.annotations.get("kind").map(String::as_str);
+        !self.tags.is_empty() && self.tags.iter().all(|tag| is_evidence_tag(tag))
+            || matches!(kind, Some("dev.cosignproject.cosign/sigs" | "dev.cosignproject.cosign/atts"))
     }
 
     /// True when `wanted` is one of the tags, one of the full names, or the tag at the end of one. Where there are tags, only

@@ -16,11 +16,15 @@ const BELOW: &[&str] = &["*"];
 const PROGRAM: &[(&str, &[&str])] = &[
     ("cli", BELOW),
     ("ops", BELOW),
-    ("engine", &["spec", "inputs", "store", "oci", "cache", "url", "files", "vcs", "limits", "diagnostic"]),
+    (
+        "engine",
+        &["spec", "inputs", "store", "trust", "oci", "cache", "url", "files", "vcs", "limits", "diagnostic"],
+    ),
     ("spec", &["url", "oci", "limits", "diagnostic"]),
     ("lock", &["url", "oci", "limits", "diagnostic"]),
     ("inputs", &["oci", "cache", "url", "files", "vcs", "limits", "diagnostic"]),
     ("store", &["oci", "daemon", "fetch", "cache", "url", "files", "limits", "diagnostic"]),
+    ("trust", &["oci", "base64", "limits", "diagnostic"]),
     ("fetch", &["cache", "url", "files", "base64", "limits", "diagnostic"]),
     ("daemon", &["limits", "diagnostic"]),
     ("cache", &["files", "limits", "diagnostic"]),
@@ -192,7 +196,7 @@ fn every_code_is_explained() {
         used.extend(codes(&text, "\"E-").filter(|code| text.contains(&format!("\"{code}\""))));
     }
     let mut explained = BTreeSet::new();
-    for path in ["dmoci-toml", "verify", "archives", "diff", "lock", "wheel", "registries"]
+    for path in ["dmoci-toml", "verify", "archives", "diff", "lock", "wheel", "registries", "signing"]
         .map(|name| format!("docs/{name}.md"))
     {
         let text = fs::read_to_string(repository().join(path)).unwrap();

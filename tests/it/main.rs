@@ -36,6 +36,7 @@ mod registry;
 mod remove;
 mod replace;
 mod schema;
+mod signing;
 mod sources;
 mod spec;
 mod splice;

@@ -31,6 +31,9 @@ pub(crate) fn request(path: &Path) -> Request {
     Request {
         subject: Subject::bare(path),
         against: None,
+        trusted: None,
+        bundle: None,
+        now: 0,
         expect_version: None,
         integrity_only: false,
         threads: NonZeroUsize::MIN,

@@ -426,6 +426,7 @@ fn found_sound(
 /// An error when `verify` finds one.
 fn sound(store: &ImageStore, subject: &str, tag: Option<&str>, by_digest: bool) -> Result<(), Failure> {
     let options = Options {
+        trust: None,
         subject: subject.to_owned(),
         tag: tag.map(str::to_owned),
         digest: None,

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 
-use super::graph::Graph;
+use super::graph::{Graph, is_evidence};
 use super::report::{CheckId, Findings};
-use super::{Against, Options};
+use super::{Against, Options, signatures};
 use crate::oci::media_type::Kind;
 use crate::oci::{Descriptor, Problem};
 use crate::store::image::Root;
@@ -32,7 +32,10 @@ impl Selection {
         options: &Options,
         findings: &mut Findings,
     ) -> Selection {
-        let tagged = |root: &&Descriptor| options.tag.as_ref().is_none_or(|tag| names(root).has_tag(tag));
+        let tagged = |root: &&Descriptor| match &options.tag {
+            Some(tag) => names(root).has_tag(tag),
+            None => !is_evidence(root),
+        };
         let all = graph.closure(graph.roots.iter().filter(tagged).map(|root| &root.digest));
         let Some(digest) = &options.digest else { return Selection { documents: all, covers: None } };
         if all.contains(digest) {
@@ -90,6 +93,7 @@ pub(super) fn authenticity(
 ) -> Vec<String> {
     let mut by = Vec::new();
     if selection.documents.is_empty() {
+        // What nothing was looked for in has passed nothing.
         return by;
     }
     if let (Some(digest), Some(covers)) = (&options.digest, &selection.covers) {
@@ -106,15 +110,21 @@ pub(super) fn authenticity(
             }
         }
     }
-    let held = options.digest.is_some() || options.against.is_some();
-    match (by.is_empty(), held) {
+    if let Some(held) = &options.trust {
+        match signatures::of_image(store, graph, &selection.documents, held, findings) {
+            Some(signed) => by.push(signed),
+            None => by.clear(),
+        }
+    }
+    match (by.is_empty(), options.held()) {
         (false, _) => findings.detail(CHECK, by.join("; ")),
         (true, true) => findings.skip(CHECK, "what was given does not cover all that was asked for"),
         (true, false) if options.integrity_only => findings.skip(CHECK, "only integrity was asked for"),
         (true, false) if !findings.has_errors() => {
-            findings.skip(CHECK, "no digest, list or key was given: anyone could have made this image");
+            findings
+                .skip(CHECK, "no digest, list, key or identity was given: anyone could have made this image");
         }
-        (true, false) => findings.skip(CHECK, "no digest, list or key was given"),
+        (true, false) => findings.skip(CHECK, "no digest, list, key or identity was given"),
     }
     by
 }
@@ -187,7 +197,7 @@ fn names(root: &Descriptor) -> Root {
 }
 
 /// The first few, in words and in a fixed order; nothing when there are none.
-fn told<'d>(graph: &Graph<'_>, digests: impl Iterator<Item = &'d Digest>) -> Option<String> {
+pub(super) fn told<'d>(graph: &Graph<'_>, digests: impl Iterator<Item = &'d Digest>) -> Option<String> {
     let digests: BTreeSet<&Digest> = digests.collect();
     let mut words: Vec<String> = digests.iter().take(TOLD).map(|digest| graph.label(digest)).collect();
     if digests.len() > TOLD {
@@ -215,12 +225,12 @@ fn roots(graph: &Graph<'_>) -> String {
 }
 
 /// True for a file that somebody may hold the digest of: not for a layout or a registry, nor for what a daemon has just made.
-fn is_held(store: &ImageStore) -> bool {
+pub(super) fn is_held(store: &ImageStore) -> bool {
     !matches!(store.form(), Form::Layout | Form::Registry) && !store.is_streamed()
 }
 
 /// The SHA-256 of the whole archive file.
-fn whole_file(store: &ImageStore) -> Result<Digest, Problem> {
+pub(super) fn whole_file(store: &ImageStore) -> Result<Digest, Problem> {
     let failed =
         |error: std::io::Error| Problem::error("E-IO", "", format!("the file cannot be read: {error}"));
     let mut file = std::fs::File::open(store.place()).map_err(failed)?;

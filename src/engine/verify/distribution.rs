@@ -7,7 +7,7 @@ use std::path::Path;
 use dmoci_layers::Digest;
 
 use super::report::{CheckId, Findings};
-use super::{Canonical, DistributionSummary, Options, Verdict, VerifyReport, Watch};
+use super::{Canonical, DistributionSummary, Options, Verdict, VerifyReport, Watch, signatures};
 use crate::files;
 use crate::inputs::python::dist::{DistKind, Part, examine};
 use crate::oci::Problem;
@@ -49,13 +49,17 @@ pub fn verify(
         }
     }
     let authenticated_by = held(path, &digest, options, &mut findings);
-    let asked = options.digest.is_some() || options.against.is_some();
+    let asked = options.held();
     let verdict = match findings.unsound() {
         Some(verdict) => verdict,
         None if !authenticated_by.is_empty() => Verdict::Verified,
         None if options.integrity_only && !asked => Verdict::Sound,
         None => Verdict::NotAuthenticated,
     };
+    match options.trust {
+        Some(_) => signatures::not_passed(&mut findings),
+        None => findings.skip(CheckId::Signatures, "no key or identity was given"),
+    }
     let checks = findings.checks(&CheckId::DISTRIBUTION);
     let canonical = match verdict {
         Verdict::NotSound => Canonical { reasons: vec!["it is damaged or malformed".into()] },
@@ -75,6 +79,8 @@ pub fn verify(
             digest: digest.to_string(),
             files: found.files,
         }),
+        file: None,
+        signatures: std::mem::take(&mut findings.signatures),
         rebuild: None,
         checks,
         findings: findings.sorted(),
@@ -83,7 +89,7 @@ pub fn verify(
 }
 
 /// What the operator holds that names the file.
-fn held(path: &Path, digest: &Digest, options: &Options, findings: &mut Findings) -> Vec<String> {
+pub(super) fn held(path: &Path, digest: &Digest, options: &Options, findings: &mut Findings) -> Vec<String> {
     const CHECK: CheckId = CheckId::Authenticity;
     let mut by = Vec::new();
     if let Some(expected) = &options.digest {
@@ -111,14 +117,18 @@ fn held(path: &Path, digest: &Digest, options: &Options, findings: &mut Findings
             by.clear();
         }
     }
-    let asked = options.digest.is_some() || options.against.is_some();
-    match (by.is_empty(), asked) {
+    if let Some(trust) = &options.trust {
+        match signatures::of_file(path, digest, trust, findings) {
+            Some(signed) => by.push(signed),
+            None => by.clear(),
+        }
+    }
+    match (by.is_empty(), options.held()) {
         (false, _) => findings.detail(CHECK, by.join("; ")),
         (true, true) => findings.skip(CHECK, "what was given does not cover it"),
         (true, false) if options.integrity_only => findings.skip(CHECK, "only integrity was asked for"),
-        (true, false) => {
-            findings.skip(CHECK, "no digest or list was given: anyone could have made this file")
-        }
+        (true, false) => findings
+            .skip(CHECK, "no digest, list, key or identity was given: anyone could have made this file"),
     }
     by
 }

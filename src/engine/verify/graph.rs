@@ -12,9 +12,10 @@ use crate::limits;
 use crate::oci::config::Config;
 use crate::oci::index::{Index, RULES_ANNOTATION, SPLICE};
 use crate::oci::manifest::Manifest;
-use crate::oci::media_type::{self, Kind};
+use crate::oci::media_type::{self, Kind, SIGSTORE_BUNDLES};
 use crate::oci::platform::Platform;
 use crate::oci::{Descriptor, PlatformFields, Problem, json};
+use crate::store::image::Root;
 use crate::store::{Form, ImageStore};
 
 /// How many uses of one blob are told apart.
@@ -50,6 +51,8 @@ pub(super) struct Graph<'a> {
     pub(super) nodes: BTreeMap<Digest, Node>,
     pub(super) images: Vec<ImageSummary>,
     pub(super) parts: Vec<ImageParts>,
+    /// Manifests that hold signatures and other evidence, with their digests.
+    pub(super) evidence: Vec<(Digest, Manifest)>,
     /// Descriptors of `index.json`.
     pub(super) roots: Vec<Descriptor>,
     /// What each index lists.
@@ -80,6 +83,7 @@ impl<'a> Graph<'a> {
             nodes: BTreeMap::new(),
             images: Vec::new(),
             parts: Vec::new(),
+            evidence: Vec::new(),
             roots: Vec::new(),
             children: BTreeMap::new(),
             marked: false,
@@ -179,7 +183,10 @@ impl<'a> Graph<'a> {
     fn index(&mut self, descriptor: &Descriptor, place: &Place<'_>, findings: &mut Findings) {
         let Some((index, label)) = self.document(descriptor, Index::read, findings) else { return };
         self.own_type(descriptor, index.media_type.as_deref(), &label, findings);
-        self.rules(index.annotations.get(RULES_ANNOTATION), &label, findings);
+        let list = place.depth == 0 && is_evidence(descriptor);
+        if !list {
+            self.rules(index.annotations.get(RULES_ANNOTATION), &label, findings);
+        }
         for (i, below) in index.manifests.iter().enumerate() {
             let pointer = format!("/manifests/{i}");
             let place =
@@ -191,7 +198,11 @@ impl<'a> Graph<'a> {
     fn manifest(&mut self, descriptor: &Descriptor, findings: &mut Findings) {
         let Some((manifest, label)) = self.document(descriptor, Manifest::read, findings) else { return };
         self.own_type(descriptor, manifest.media_type.as_deref(), &label, findings);
-        self.rules(manifest.annotations.get(RULES_ANNOTATION), &label, findings);
+        let bundles = manifest.layers.iter().any(|layer| layer.media_type.starts_with(SIGSTORE_BUNDLES));
+        let evidence = bundles || manifest.is_legacy_evidence();
+        if !evidence {
+            self.rules(manifest.annotations.get(RULES_ANNOTATION), &label, findings);
+        }
         if manifest.subject.as_ref().is_some_and(|subject| subject.digest == descriptor.digest) {
             let problem = Problem::error("E-OCI-SUBJECT", "/subject", "a manifest whose subject is itself");
             findings.add(CheckId::Documents, &label, problem);
@@ -225,6 +236,10 @@ impl<'a> Graph<'a> {
             self.layer_rules(layer, &what, findings);
         }
         let version = manifest.annotations.get("org.opencontainers.image.version").cloned();
+        if evidence {
+            self.evidence.push((descriptor.digest.clone(), manifest));
+            return;
+        }
         self.parts.push(ImageParts {
             manifest: descriptor.digest.clone(),
             config: manifest.config.digest.clone(),
@@ -388,6 +403,12 @@ impl<'a> Graph<'a> {
             }
         }
     }
+}
+
+/// True for what index.json lists beside images: lists of what refers to them, and signatures as cosign stores them.
+pub(super) fn is_evidence(root: &Descriptor) -> bool {
+    let tags = root.annotations.get("org.opencontainers.image.ref.name").cloned().into_iter().collect();
+    Root { descriptor: root.clone(), tags, names: Vec::new() }.is_referrers()
 }
 
 /// The platform in an index against the one in the configuration.

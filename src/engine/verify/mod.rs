@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! graph (documents) > layer, tree, cut (blobs) > container (archive bytes, views) > report
-//! distribution (wheels, source distributions)                                     > report
+//! distribution (wheels, source distributions), file (anything that is signed)       > report
 //! ```
 //!
 //! Every finding is collected; nothing is written or unpacked. Memory does not grow with the size of layers; blobs
@@ -13,28 +13,32 @@ mod authentic;
 mod container;
 mod cut;
 mod distribution;
+mod file;
 mod graph;
 mod layer;
 mod report;
+mod signatures;
 mod tree;
 
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use dmoci_layers::Digest;
 
 pub use super::reader::Watch;
 pub use distribution::verify as verify_distribution;
+pub use file::verify as verify_file;
 pub use report::{
-    Canonical, Check, CheckId, DistributionSummary, Finding, ImageSummary, Outcome, Rebuild, RebuildVerdict,
-    Verdict, VerifyReport,
+    Canonical, Check, CheckId, DistributionSummary, FileSummary, Finding, ImageSummary, Outcome, Rebuild,
+    RebuildVerdict, SignatureSummary, Verdict, VerifyReport,
 };
 
 use crate::diagnostic::Diagnostic as _;
 use crate::oci::Problem;
 use crate::oci::media_type::Kind;
 use crate::store::{Form, ImageStore, StoreError};
+use crate::trust::Trusted;
 use authentic::Selection;
 use graph::{Graph, Node, text};
 use layer::{BlobFacts, Content};
@@ -60,12 +64,32 @@ pub struct Options {
     pub digest: Option<Digest>,
     /// A list that the operator holds.
     pub against: Option<Against>,
+    /// Who must have signed it.
+    pub trust: Option<Held>,
     /// The version that the image must say it is.
     pub expect_version: Option<String>,
     /// Ask for soundness only.
     pub integrity_only: bool,
     /// Threads that read blobs.
     pub threads: NonZeroUsize,
+}
+
+/// Whose signature the operator asks for, and a bundle that lies elsewhere than in the image.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Who must have signed what kind of statement.
+    pub trusted: Arc<Trusted>,
+    /// The name and content of a bundle in a file.
+    pub bundle: Option<(String, Vec<u8>)>,
+    /// The present, in seconds since 1970, to say how old the trusted root is.
+    pub now: i64,
+}
+
+impl Options {
+    /// True when the operator holds something that must name what is verified.
+    fn held(&self) -> bool {
+        self.digest.is_some() || self.against.is_some() || self.trust.is_some()
+    }
 }
 
 /// How many unreferenced blobs are told one by one.
@@ -84,11 +108,11 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
     version(&graph, &selection, options, &mut findings);
     let authenticated_by = authentic::authenticity(store, &graph, &selection, options, &mut findings);
     selection.restrict(&mut graph, &mut findings);
-    let held = options.digest.is_some() || options.against.is_some();
+    signatures::summary(store, &graph, options, &mut findings);
     let verdict = match findings.unsound() {
         Some(verdict) => verdict,
         None if !authenticated_by.is_empty() => Verdict::Verified,
-        None if options.integrity_only && !held => Verdict::Sound,
+        None if options.integrity_only && !options.held() => Verdict::Sound,
         None => Verdict::NotAuthenticated,
     };
     if store.form() == Form::LegacyArchive {
@@ -107,6 +131,8 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
         authenticated_by,
         images: graph.images,
         distribution: None,
+        file: None,
+        signatures: std::mem::take(&mut findings.signatures),
         rebuild: None,
         checks,
         findings: findings.sorted(),

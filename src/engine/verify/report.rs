@@ -34,23 +34,29 @@ pub enum CheckId {
     Names,
     /// The version asked for.
     Version,
+    /// Signatures by whom the operator trusts.
+    Signatures,
     /// Something that the operator holds.
     Authenticity,
 }
 
 impl CheckId {
     /// The checks of a distribution of Python, in the order they are reported in.
-    pub const DISTRIBUTION: [CheckId; 6] = [
+    pub const DISTRIBUTION: [CheckId; 7] = [
         CheckId::Container,
         CheckId::Record,
         CheckId::Metadata,
         CheckId::Names,
         CheckId::Version,
+        CheckId::Signatures,
         CheckId::Authenticity,
     ];
 
+    /// The checks of a file of no kind that is known.
+    pub const FILE: [CheckId; 2] = [CheckId::Signatures, CheckId::Authenticity];
+
     /// The checks of an image, in the order they are reported in.
-    pub const IMAGE: [CheckId; 11] = [
+    pub const IMAGE: [CheckId; 12] = [
         CheckId::Container,
         CheckId::Documents,
         CheckId::Blobs,
@@ -61,6 +67,7 @@ impl CheckId {
         CheckId::ArchiveBytes,
         CheckId::Unreferenced,
         CheckId::Version,
+        CheckId::Signatures,
         CheckId::Authenticity,
     ];
 
@@ -80,6 +87,7 @@ impl CheckId {
             CheckId::Metadata => "metadata",
             CheckId::Names => "names",
             CheckId::Version => "version",
+            CheckId::Signatures => "signatures",
             CheckId::Authenticity => "authenticity",
         }
     }
@@ -102,6 +110,8 @@ pub struct Finding {
     pub expected: String,
     /// What was found; may be empty.
     pub found: String,
+    /// Whether it says "by somebody else", not "wrong".
+    pub refused: bool,
 }
 
 /// How a check ended.
@@ -139,6 +149,10 @@ pub enum Verdict {
     Mismatch,
     /// Damaged, tampered with or malformed.
     NotSound,
+    /// Sound, but a signature of it is damaged, forged, or about something else, and no other is by whom was asked for.
+    Forged,
+    /// Sound, and signed, but not by whom was asked for.
+    Refused,
     /// Sound, but the source makes something else.
     RebuildDiffers,
     /// Something could not be read or computed, so there is no answer.
@@ -154,6 +168,8 @@ impl Verdict {
             Verdict::NotAuthenticated => "SOUND, NOT AUTHENTICATED",
             Verdict::Mismatch => "MISMATCH",
             Verdict::NotSound => "NOT SOUND",
+            Verdict::Forged => "SIGNATURE NOT VALID",
+            Verdict::Refused => "REFUSED",
             Verdict::RebuildDiffers => "REBUILD DIFFERS",
             Verdict::Undecided => "UNDECIDED",
         }
@@ -164,7 +180,8 @@ impl Verdict {
         match self {
             Verdict::Verified | Verdict::Sound => Exit::Done,
             Verdict::NotAuthenticated => Exit::Missing,
-            Verdict::Mismatch | Verdict::NotSound => Exit::Mismatch,
+            Verdict::Mismatch | Verdict::NotSound | Verdict::Forged => Exit::Mismatch,
+            Verdict::Refused => Exit::Refused,
             Verdict::RebuildDiffers => Exit::Differs,
             Verdict::Undecided => Exit::Undecided,
         }
@@ -201,6 +218,34 @@ pub struct DistributionSummary {
     pub digest: String,
     /// Number of files in it.
     pub files: u64,
+}
+
+/// A file of no kind that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSummary {
+    /// The sha256 of the whole file.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A signature that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureSummary {
+    /// Where it is.
+    pub place: String,
+    /// What it says that it is about, in words.
+    pub about: String,
+    /// By whom: verified when it is valid, else what it says of itself.
+    pub signer: String,
+    /// The type of its statement; nothing when it signs a file's bytes.
+    pub predicate: Option<String>,
+    /// `valid`, `not checked`, or why it does not count.
+    pub outcome: String,
+    /// Times that are vouched for.
+    pub times: Vec<String>,
+    /// What of it was not checked.
+    pub unchecked: Vec<String>,
 }
 
 /// What building again from the source gave.
@@ -257,6 +302,10 @@ pub struct VerifyReport {
     pub images: Vec<ImageSummary>,
     /// The distribution, when the subject is one.
     pub distribution: Option<DistributionSummary>,
+    /// The file, when the subject is one of no kind that is known.
+    pub file: Option<FileSummary>,
+    /// The signatures that were found.
+    pub signatures: Vec<SignatureSummary>,
     /// What building it again gave, when that was asked for.
     pub rebuild: Option<Rebuild>,
     /// Every check.
@@ -322,6 +371,12 @@ impl VerifyReport {
             "authenticatedBy": self.authenticated_by,
             "images": images.collect::<Vec<_>>(),
             "distribution": distribution,
+            "file": self.file.as_ref().map(|file| json!({"digest": file.digest, "size": file.size})),
+            "signatures": self.signatures.iter().map(|one| {
+                json!({"place": one.place, "about": one.about, "signer": one.signer,
+                    "predicateType": one.predicate, "outcome": one.outcome, "times": one.times,
+                    "unchecked": one.unchecked})
+            }).collect::<Vec<_>>(),
             "rebuild": self.rebuild.as_ref().map(|rebuild| {
                 json!({"verdict": rebuild.verdict.words(), "differences": rebuild.differences})
             }),
@@ -337,6 +392,7 @@ impl VerifyReport {
 pub(super) struct Findings {
     pub(super) list: Vec<Finding>,
     pub(super) canonical: Canonical,
+    pub(super) signatures: Vec<SignatureSummary>,
     /// Numbers of errors, warnings and notes, those that are not told included.
     told: [usize; 3],
     skipped: Vec<(CheckId, String)>,
@@ -344,7 +400,7 @@ pub(super) struct Findings {
 }
 
 /// Codes of errors that say "unknown", not "wrong".
-const UNDECIDED: [&str; 2] = ["E-IO", "E-DIGEST-ALGORITHM"];
+const UNDECIDED: [&str; 3] = ["E-IO", "E-DIGEST-ALGORITHM", "E-BUNDLE-UNSUPPORTED"];
 
 /// Codes of errors that say "another image than was asked for", not "a damaged one".
 const MISMATCH: [&str; 3] = ["E-SELECT", "E-VERSION", "E-AGAINST"];
@@ -373,7 +429,15 @@ impl Findings {
         if *told > FINDINGS {
             return;
         }
-        self.list.push(Finding { code, severity, check, place, message, expected, found });
+        let refused = false;
+        self.list.push(Finding { code, severity, check, place, message, expected, found, refused });
+    }
+
+    /// Adds the same about a signature by somebody else.
+    pub(super) fn refuse(&mut self, place: &str, problem: Problem) {
+        let before = self.list.len();
+        self.add(CheckId::Signatures, place, problem);
+        self.list[before..].iter_mut().for_each(|finding| finding.refused = true);
     }
 
     /// Adds a reason why something is not as dmoci writes it.
@@ -417,18 +481,17 @@ impl Findings {
         ids.iter().map(|&id| Check { id, outcome: outcome(id), detail: detail(id) }).collect()
     }
 
-    /// The answer as far as soundness goes: `None` when sound.
+    /// The answer as far as soundness goes, and signatures that do not count: `None` when nothing is wrong.
     pub(super) fn unsound(&self) -> Option<Verdict> {
         let errors = self.list.iter().filter(|finding| finding.severity == Severity::Error);
-        let mut verdict = None;
-        for code in errors.map(|finding| finding.code) {
-            match code {
-                code if MISMATCH.contains(&code) => verdict = Some(Verdict::Mismatch),
-                code if UNDECIDED.contains(&code) => verdict = verdict.or(Some(Verdict::Undecided)),
-                _ => return Some(Verdict::NotSound),
-            }
-        }
-        verdict
+        let of = |finding: &Finding| match finding.code {
+            code if UNDECIDED.contains(&code) => (1, Verdict::Undecided),
+            _ if finding.check == CheckId::Signatures && finding.refused => (2, Verdict::Refused),
+            _ if finding.check == CheckId::Signatures => (3, Verdict::Forged),
+            code if MISMATCH.contains(&code) => (4, Verdict::Mismatch),
+            _ => (5, Verdict::NotSound),
+        };
+        errors.map(of).max_by_key(|(rank, _)| *rank).map(|(_, verdict)| verdict)
     }
 
     /// The findings, errors first, each weight in the order found.
@@ -444,6 +507,7 @@ impl Findings {
                 message,
                 expected: String::new(),
                 found: String::new(),
+                refused: false,
             });
         }
         self.list.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

@@ -101,7 +101,7 @@ impl Online<'_> {
         self.online(name.name(), [format!("manifests/{}", asked.unwrap_or_default())])?;
         self.watch.status("Resolving", &format!("docker://{name} for {platform}"));
         let repository = Repository::connect(self.fetcher()?, name.name(), false)?;
-        let which = Which { platform: Some(platform), layers: false, referrers: false };
+        let which = Which { platform: Some(platform), layers: false, ..Which::default() };
         let store = registry::open(&repository, tag, digest.as_ref(), which)?;
         self.watch.all_fetched();
         let root = store.roots()?.into_iter().next().map(|root| root.descriptor);

@@ -105,6 +105,8 @@ pub struct LayoutWriter {
     made: Option<PathBuf>,
     /// Whether nothing but an image of ours was in it.
     ours: bool,
+    /// Whether something is added to a layout of whomever.
+    amends: bool,
     state: Mutex<State>,
     /// Holds the lock until it is closed.
     lock: OwnedFd,
@@ -152,28 +154,47 @@ impl LayoutWriter {
     ///
     /// Remains of runs that were killed are removed. The image that is there stays as it is.
     pub fn open(root: &Path, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
-        LayoutWriter::with(root, root.join(IMAGE), on_wait)
+        LayoutWriter::with(root, root.join(IMAGE), false, on_wait)
     }
 
     /// The same for a directory that is itself the layout, and holds nothing else.
     pub fn layout(root: &Path, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
-        LayoutWriter::with(root, root.to_owned(), on_wait)
+        LayoutWriter::with(root, root.to_owned(), false, on_wait)
     }
 
-    fn with(root: &Path, image: PathBuf, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
+    /// The same for a layout that is there, by whatever tool, to which something is added: whatever the caller keeps stays, and files
+    /// that are no part of a layout are let alone. A build that writes the layout waits.
+    pub fn amend(layout: &Path, on_wait: impl FnOnce()) -> Result<LayoutWriter, OutputError> {
+        let output = match layout.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => layout,
+        };
+        let built = layout.file_name().is_some_and(|name| name == IMAGE)
+            && fs::symlink_metadata(output.join("digests.json")).is_ok();
+        LayoutWriter::with(if built { output } else { layout }, layout.to_owned(), true, on_wait)
+    }
+
+    fn with(
+        root: &Path,
+        image: PathBuf,
+        amends: bool,
+        on_wait: impl FnOnce(),
+    ) -> Result<LayoutWriter, OutputError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| OutputError::Io { path, source }
         };
         let absent = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
         let made = root.ancestors().take_while(absent).last().map(Path::to_owned);
-        let ours = image != root && only_ours(root);
+        let ours = !amends && image != root && only_ours(root);
         let lock = lock(root, on_wait).map_err(at(root))?;
         let root = root.to_owned();
-        let writer = LayoutWriter { root, image, made, ours, state: Mutex::default(), lock };
+        let writer = LayoutWriter { root, image, made, ours, amends, state: Mutex::default(), lock };
         let (root, image) = (writer.root.as_path(), writer.image());
         linkless(root, &image)?;
         match fs::read_dir(&image) {
+            Ok(_) if amends => {}
             Ok(entries) => {
                 for entry in entries {
                     let name = entry.map_err(at(&image))?.file_name();
@@ -192,7 +213,7 @@ impl LayoutWriter {
         }
         let index = image.join("index.json");
         match fs::read(&index) {
-            Ok(bytes) if self_digest(&bytes) == SelfDigest::Unmarked => {
+            Ok(bytes) if !amends && self_digest(&bytes) == SelfDigest::Unmarked => {
                 return Err(OutputError::Foreign { path: image, name: "index.json".into() });
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&index)(error)),
@@ -380,7 +401,9 @@ impl LayoutWriter {
             files::sync(&directory).map_err(at(&directory))?;
         }
         fs::create_dir_all(&image).map_err(at(&image))?;
-        put(&image, "oci-layout", OCI_LAYOUT)?;
+        if !self.amends {
+            put(&image, "oci-layout", OCI_LAYOUT)?;
+        }
         // What is built is no part of the tree that it is built from. What else is in a directory is not ours to hide.
         if self.ours && fs::symlink_metadata(self.root.join(IGNORE)).is_err() {
             files::replace(&scratch, &self.root, IGNORE, IGNORE_ALL).map_err(at(&self.root.join(IGNORE)))?;

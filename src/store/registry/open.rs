@@ -27,6 +27,8 @@ pub struct Which<'p> {
     pub layers: bool,
     /// All that refers to the image or to a manifest of it, with what that names.
     pub referrers: bool,
+    /// What cosign kept under tags of its own before it used that: `sha256-….sig` and `sha256-….att`.
+    pub signatures: bool,
 }
 
 /// Fetches what a tag or a digest names; the digest when there are both.
@@ -47,6 +49,9 @@ pub fn open(
         Some(tag) => descriptor.clone().annotate(TAG, tag),
         None => descriptor,
     }];
+    if which.signatures {
+        named.extend(walk.signatures()?);
+    }
     if which.referrers {
         named.extend(walk.referrers()?);
     }
@@ -150,6 +155,27 @@ impl Walk<'_, '_> {
             }))
         })?;
         Ok(fetched.into_iter().flatten().collect())
+    }
+
+    /// What cosign's older layout has for the documents that there are.
+    fn signatures(&mut self) -> Result<Vec<Descriptor>, RegistryError> {
+        let digests: Vec<Digest> = self.documents.keys().cloned().collect();
+        let tags: Vec<String> = digests
+            .iter()
+            .flat_map(|digest| [".sig", ".att"].map(|ending| referrers_tag(digest) + ending))
+            .collect();
+        let found = parallel(&tags, |tag| {
+            let named = Named::Tag(tag);
+            self.repository.look_up(named, &format!("read the manifest {named} of")).map(Result::ok)
+        })?;
+        let mut named = Vec::new();
+        for (tag, document) in tags.iter().zip(found) {
+            if let Some(document) = document {
+                named.push(document.descriptor.clone().annotate(TAG, tag.as_str()));
+                self.add(document)?;
+            }
+        }
+        Ok(named)
     }
 
     /// What refers to the documents that there are, and to these in turn; a list for each document, under its tag.

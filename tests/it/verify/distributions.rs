@@ -57,7 +57,8 @@ fn a_sound_wheel() {
   metadata      pass
   names         pass
   version       skipped no version was asked for
-  authenticity  skipped no digest or list was given: anyone could have made this file
+  signatures    skipped no key or identity was given
+  authenticity  skipped no digest, list, key or identity was given: anyone could have made this file
   canonical: no, because
     a member has other flags: sizes behind the data, say
 SOUND, NOT AUTHENTICATED: {WHEEL}

@@ -158,8 +158,12 @@ fn the_checker_can_fail() {
 #[test]
 fn the_schema_names_every_check() {
     let schema: Value = serde_json::from_str(&document("verify.schema.json")).unwrap();
-    let names: BTreeSet<_> =
-        CheckId::IMAGE.iter().chain(&CheckId::DISTRIBUTION).map(|id| id.name()).collect();
+    let names: BTreeSet<_> = CheckId::IMAGE
+        .iter()
+        .chain(&CheckId::DISTRIBUTION)
+        .chain(&CheckId::FILE)
+        .map(|id| id.name())
+        .collect();
     let listed = schema["$defs"]["checkName"]["enum"].as_array().unwrap();
     let listed: BTreeSet<_> = listed.iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(listed, names);
