@@ -22,6 +22,7 @@ mod published;
 mod python;
 mod registries;
 mod registry_base;
+mod signing;
 mod splice;
 mod support;
 mod webapp;

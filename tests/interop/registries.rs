@@ -99,7 +99,7 @@ impl Registry {
 }
 
 /// The example of the README's tour: two platforms.
-fn example(place: &Place) -> String {
+pub(super) fn example(place: &Place) -> String {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hello");
     run(dmoci().arg("build").arg("-C").arg(&fixture).arg("-o").arg(place.path("dist")));
     place.path("dist/image").display().to_string()
