@@ -168,6 +168,11 @@ impl Fetcher<'_> {
         self.web.keys().told(scope)
     }
 
+    /// How much of an upload goes at once.
+    pub fn piece(&self) -> u64 {
+        self.settings.patience.piece
+    }
+
     /// True when registries on other machines may be spoken to without encryption.
     pub fn is_plain(&self) -> bool {
         self.settings.plain_http

@@ -285,13 +285,25 @@ impl Web {
                 Err(_) => return Ok(Err(Cause::Request)),
             },
             Payload::Stream { size, open } => {
-                let mut reader = match open() {
+                let inner = match open() {
                     Ok(reader) => reader.take(*size),
                     Err(error) => return Ok(Err(Cause::Source(error))),
                 };
-                match built(request, Some(*size)) {
+                let mut reader = Sending {
+                    inner,
+                    pace: Pace::new(&self.patience, surroundings.now()),
+                    sent: 0,
+                    surroundings,
+                    cause: None,
+                };
+                let sent = match built(request, Some(*size)) {
                     Ok(request) => agent.run(request.map(|()| SendBody::from_reader(&mut reader))),
                     Err(_) => return Ok(Err(Cause::Request)),
+                };
+                // What this side gave up for is not the fault of the connection.
+                match (sent, reader.cause.take()) {
+                    (Err(_), Some(cause)) => return Ok(Err(cause)),
+                    (sent, _) => sent,
                 }
             }
         };
@@ -389,6 +401,38 @@ impl Web {
             _ => self.patience.connect,
         };
         Cause::Silence(time.as_secs())
+    }
+}
+
+/// A body on its way: the server must take it at a certain pace.
+struct Sending<'a, R> {
+    inner: R,
+    pace: Pace<'a>,
+    /// What was given last, and has gone when more is asked for.
+    sent: u64,
+    surroundings: &'a dyn Surroundings,
+    /// Why this side gave up.
+    cause: Option<Cause>,
+}
+
+impl<R: Read> Read for Sending<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if let Err(cause) = self.pace.came(self.sent, self.surroundings.now()) {
+            self.cause = Some(cause);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match self.inner.read(out) {
+            Ok(count) => {
+                self.sent = count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.cause = Some(Cause::Source(error));
+                Err(kind.into())
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::Cause;
+use crate::limits;
 
 /// How long is waited for what, and how often it is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub struct Patience {
     pub answer: Duration,
     /// Between two pieces of a body.
     pub silence: Duration,
-    /// In every such time a body must bring at least [`Patience::least`] bytes.
+    /// In every such time at least [`Patience::least`] bytes of a body must come, or go.
     pub window: Duration,
     /// See [`Patience::window`].
     pub least: u64,
@@ -27,6 +28,8 @@ pub struct Patience {
     pub longest_wait: Duration,
     /// The longest that a server may ask to wait (`Retry-After`); one that asks for more is not asked again.
     pub longest_asked: Duration,
+    /// How much of an upload goes at once.
+    pub piece: u64,
 }
 
 impl Default for Patience {
@@ -44,6 +47,7 @@ impl Default for Patience {
             first_wait: Duration::from_millis(500),
             longest_wait: seconds(30),
             longest_asked: seconds(300),
+            piece: limits::UPLOAD_PIECE,
         }
     }
 }
@@ -54,7 +58,7 @@ const PROGRESS: u64 = 1 << 20;
 /// All attempts for one file, whatever they bring.
 const ALL: u32 = 50;
 
-/// Sees to it that a body does not come too slowly.
+/// Sees to it that a body does not come, or go, too slowly.
 #[derive(Debug)]
 pub(super) struct Pace<'a> {
     patience: &'a Patience,

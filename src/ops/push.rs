@@ -3,12 +3,10 @@
 //! Blobs come first, then the manifests that name them, then what refers to these; tags move last, when every destination
 //! has everything.
 
+mod content;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use dmoci_layers::Digest;
@@ -20,8 +18,9 @@ use crate::fetch::Fetcher;
 use crate::oci::Descriptor;
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
-use crate::store::registry::{self, Content, Named, Put, Repository, Which, parallel};
-use crate::store::{ImageStore, StoreError, Subject};
+use crate::store::registry::{self, Named, Put, Repository, Which, parallel};
+use crate::store::{ImageStore, Subject};
+use content::{Held, Stored};
 pub(super) use tree::Image;
 use tree::{Tree, absent, described};
 
@@ -179,6 +178,9 @@ pub(super) fn send(
     Ok(done)
 }
 
+/// So many blobs are asked for one by one before an image that is there is looked at.
+const ASKED_FOR: usize = 3;
+
 /// Pushes one image.
 struct Pusher<'a> {
     remote: &'a Remote<'a>,
@@ -212,11 +214,11 @@ impl<'a> Pusher<'a> {
                 (&blob.digest, Wanted { blob, source })
             }));
         }
-        // What the image names that has the tag now is there.
+        // What the image names that has the tag now is there; that of another tag will do.
         if let Some(tag) = subject.tag()
-            && !blobs.is_empty()
+            && blobs.len() > ASKED_FOR
         {
-            for there in to.named_by(tag) {
+            for there in to.named_by(&to.like(tag)) {
                 blobs.remove(&there);
             }
         }
@@ -244,7 +246,7 @@ impl<'a> Pusher<'a> {
         if self.dry_run {
             return Ok(pushed);
         }
-        for tree in missing {
+        for tree in &missing {
             let descriptor = &tree.descriptor;
             let listed =
                 to.put_manifest(Named::Digest(&descriptor.digest), &descriptor.media_type, &tree.bytes)?;
@@ -252,7 +254,28 @@ impl<'a> Pusher<'a> {
                 to.list_referrer(subject, &described(tree))?;
             }
         }
+        self.relist(to, &missing)?;
         Ok(pushed)
+    }
+
+    /// A push that was stopped may have written what refers to an image, and not have listed it.
+    fn relist(&self, to: &Repository<'_>, written: &[&Tree]) -> Result<(), Failure> {
+        let mut there: BTreeMap<&Digest, Vec<&Tree>> = BTreeMap::new();
+        for tree in &self.ready.image.referrers {
+            let new = written.iter().any(|other| other.descriptor.digest == tree.descriptor.digest);
+            if let (Some(subject), false) = (&tree.subject, new) {
+                there.entry(subject).or_default().push(tree);
+            }
+        }
+        for (subject, trees) in there {
+            let listed = to.referrers(subject)?;
+            for tree in trees {
+                if listed.iter().all(|one| one.digest != tree.descriptor.digest) {
+                    to.list_referrer(subject, &described(tree))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The repository that a manifest was read from, or that has a blob.
@@ -289,55 +312,13 @@ impl<'a> Pusher<'a> {
                 to.upload(blob, &Held(Arc::clone(file.file())), uploads, &told)?;
             }
             _ => {
-                self.check(blob)?;
-                to.upload(blob, &Stored(store, &blob.digest), uploads, &told)?;
+                let stored = Stored::new(store, blob);
+                let sent = to.upload(blob, &stored, uploads, &told);
+                // Why it did not go is that it is another one.
+                stored.verdict()?;
+                sent?;
             }
         }
         Ok(Put::Sent)
-    }
-
-    /// A blob of a store is hashed before it is sent.
-    fn check(&self, blob: &Descriptor) -> Result<(), StoreError> {
-        let place = || self.ready.store.place().to_owned();
-        let io = |source| StoreError::Io { path: place(), source };
-        let mut reader = self.ready.store.open_blob(&blob.digest)?;
-        let (found, size) = Digest::of_reader(blob.digest.algorithm(), &mut reader).map_err(io)?;
-        match found == blob.digest && size == blob.size {
-            true => Ok(()),
-            false => {
-                let (expected, found) = (blob.digest.clone(), Box::new(found));
-                Err(StoreError::Digest { place: place(), expected, found })
-            }
-        }
-    }
-}
-
-/// A blob of a store.
-struct Stored<'a>(&'a ImageStore, &'a Digest);
-
-impl Content for Stored<'_> {
-    fn open(&self, from: u64) -> io::Result<Box<dyn Read + '_>> {
-        let reader = self.0.open_blob_at(self.1, from).map_err(io::Error::other)?;
-        Ok(Box::new(reader))
-    }
-}
-
-/// A file of the download cache.
-struct Held(Arc<File>);
-
-impl Content for Held {
-    fn open(&self, from: u64) -> io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(From(&self.0, from)))
-    }
-}
-
-/// A file from there on.
-struct From<'a>(&'a File, u64);
-
-impl Read for From<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.read_at(out, self.1)?;
-        self.1 += count as u64;
-        Ok(count)
     }
 }

@@ -8,6 +8,7 @@ mod index;
 mod lists;
 mod login;
 mod push;
+mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -179,7 +179,7 @@ impl<'a> Repository<'a> {
         let reply = self.get(&format!("manifests/{named}"), &accept, limits::JSON_BYTES, action)?;
         match reply.status {
             200 => self.document(named, &reply, action).map(Ok),
-            404 => Ok(Err(reply)),
+            404 if self.is_own(&reply) => Ok(Err(reply)),
             _ => Err(self.refused(&reply, action)),
         }
     }
@@ -197,8 +197,12 @@ impl<'a> Repository<'a> {
             }
             let value = json::parse(&reply.bytes)
                 .map_err(|error| self.unusable(action, error.code(), error.to_string()))?;
-            let found = value.get("tags").and_then(Value::as_array).into_iter().flatten();
-            let found = found.filter_map(Value::as_str).filter(|tag| tag.parse::<Tag>().is_ok());
+            let found = match value.get("tags") {
+                Some(Value::Array(found)) => &found[..],
+                Some(Value::Null) => &[],
+                _ => return Err(self.unusable(action, "E-REGISTRY-LIST", "it is no list of tags".into())),
+            };
+            let found = found.iter().filter_map(Value::as_str).filter(|tag| tag.parse::<Tag>().is_ok());
             tags.extend(found.map(str::to_owned));
             if tags.len() > limits::REGISTRY_TAGS {
                 break;
@@ -281,6 +285,11 @@ impl<'a> Repository<'a> {
         self.fetcher.call(&call).map_err(|source| self.failed(action, source))
     }
 
+    /// True when the registry itself answered: only it can say that it does not have something.
+    fn is_own(&self, reply: &Reply) -> bool {
+        reply.url.same_origin(&self.root)
+    }
+
     /// An address below the repository.
     fn address(&self, path: &str, action: &str) -> Result<Url, RegistryError> {
         let url = self.root.join(&format!("{}/{path}", self.scope.repository));
@@ -305,7 +314,7 @@ impl<'a> Repository<'a> {
         let (site, refusal) = (self.site(action), self.refusal(reply));
         match reply.status {
             401 | 403 => RegistryError::Denied { site, refusal },
-            404 => RegistryError::Missing { site, refusal, tags: Vec::new() },
+            404 if self.is_own(reply) => RegistryError::Missing { site, refusal, tags: Vec::new() },
             _ => RegistryError::Status { site, refusal },
         }
     }

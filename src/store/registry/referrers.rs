@@ -24,7 +24,7 @@ impl Repository<'_> {
             let reply = self.call(Method::Get, &url, &accept, limits::JSON_BYTES, &action)?;
             match reply.status {
                 200 => {}
-                404 if page == 0 => return self.fallback(digest, &action),
+                404 if page == 0 && self.is_own(&reply) => return self.fallback(digest, &action),
                 _ => return Err(self.refused(&reply, &action)),
             }
             // Some registries without the interface answer everything with a page for people.

@@ -20,7 +20,10 @@ impl Repository<'_> {
         let reply = self.send(Method::Delete, &url, &[], Payload::None, true, &action)?;
         match reply.status {
             200..=204 => Ok(true),
-            404 | 410 => Ok(false),
+            404 | 410 => match self.has_manifest(named)? {
+                true => Err(self.refused(&reply, &action)),
+                false => Ok(false),
+            },
             400 | 405 | 501 => {
                 let (site, refusal) = (self.site(&action), self.refusal(&reply));
                 Err(RegistryError::NoDelete { site, refusal, tag: matches!(named, Named::Tag(_)) })
@@ -36,7 +39,7 @@ impl Repository<'_> {
         let header = reply.header("content-type").unwrap_or_default();
         match reply.status {
             200 => Ok(header.split(';').next().unwrap_or_default().trim() == media_type::INDEX),
-            404 => Ok(false),
+            404 if self.is_own(&reply) => Ok(false),
             _ => Err(self.refused(&reply, &action)),
         }
     }

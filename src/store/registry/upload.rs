@@ -13,7 +13,7 @@ use crate::oci::Descriptor;
 use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::Kind;
-use crate::oci::reference::{ImageName, referrers_tag};
+use crate::oci::reference::{ImageName, Tag, is_referrers_tag, referrers_tag};
 use crate::oci::{json, media_type};
 use crate::url::Url;
 
@@ -64,6 +64,20 @@ impl Repository<'_> {
             404 => Ok(false),
             _ => Err(self.refused(&reply, &action)),
         }
+    }
+
+    /// This tag when it is there, or else another one whose image may have layers of the same.
+    pub fn like(&self, tag: &str) -> String {
+        let action = "list the tags of";
+        let page = self.get("tags/list?n=100", &[], limits::JSON_BYTES, action).ok();
+        let page = page.filter(|page| page.status == 200 && page.header("link").is_none());
+        let value = page.and_then(|page| json::parse(&page.bytes).ok()).unwrap_or_default();
+        let tags = value["tags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str());
+        let tags: Vec<&str> =
+            tags.filter(|tag| tag.parse::<Tag>().is_ok() && !is_referrers_tag(tag)).collect();
+        let other = ["latest"].into_iter().find(|other| tags.contains(other)).or(tags.iter().copied().max());
+        let other = other.filter(|_| !tags.contains(&tag));
+        other.unwrap_or(tag).to_owned()
     }
 
     /// Configurations and layers of what a tag names now; none when that cannot be read. They need not be looked for.
@@ -149,7 +163,7 @@ impl Repository<'_> {
         told: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
         let action = format!("write the blob {} to", blob.digest);
-        let large = blob.size > limits::UPLOAD_PIECE;
+        let large = blob.size > self.fetcher.piece();
         let begun = uploads
             .filter(|_| large)
             .and_then(|uploads| uploads.take(self.name.host(), self.name.path(), &blob.digest));
@@ -291,14 +305,15 @@ impl Upload<'_, '_> {
         Some(point)
     }
 
-    /// How far the registry says that the upload is; nothing when it does not know of it.
+    /// How far the registry says that the upload is; nothing when it does not know of it, or may have nothing of it.
     fn asked(&self, location: &Url) -> Option<Point> {
         let reply = self.to.send(Method::Get, location, &[], Payload::None, true, &self.action).ok()?;
         if reply.status != 204 {
             return None;
         }
         let location = self.to.location(&reply, &self.action).unwrap_or_else(|_| location.clone());
-        let offset = taken(&reply)?;
+        // Of one byte nobody can tell whether it is there.
+        let offset = taken(&reply).filter(|offset| *offset > 0)?;
         (offset <= self.blob.size).then_some(Point { location, offset, least: 0 })
     }
 
@@ -322,7 +337,7 @@ impl Upload<'_, '_> {
         let left = self.blob.size - offset;
         let open = || self.content.open(offset);
         let binary = ("content-type", "application/octet-stream".to_owned());
-        if left == 0 || (offset == 0 && left <= limits::UPLOAD_PIECE.max(least)) {
+        if left == 0 || (offset == 0 && left <= self.to.fetcher.piece().max(least)) {
             let end = with_digest(&location, &self.blob.digest);
             let end = end.ok_or_else(|| self.unusable("its address cannot be completed"))?;
             let payload =
@@ -330,7 +345,7 @@ impl Upload<'_, '_> {
             let reply = self.to.send(Method::Put, &end, &[binary], payload, false, &self.action)?;
             return Ok(if matches!(reply.status, 200..=204) { Step::Done } else { Step::Status(reply) });
         }
-        let size = left.min(limits::UPLOAD_PIECE.max(least));
+        let size = left.min(self.to.fetcher.piece().max(least));
         let range = ("content-range", format!("{offset}-{}", offset + size - 1));
         let payload = Payload::Stream { size, open: &open };
         let reply = self.to.send(Method::Patch, &location, &[binary, range], payload, false, &self.action)?;

@@ -1,4 +1,4 @@
-//! Every kind of request through every fault: the right image in the end, or an error; never another image.
+//! What registries may say that is wrong: an error, and never another image. [`super::table`] has the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use dmoci::store::registry::{RegistryError, Repository, Which, open};
 use dmoci::url::Url;
 use dmoci_layers::Digest;
 
-use crate::support::registry::{Registry, error};
+use crate::support::registry::Registry;
 use crate::support::server::{Asked, End, Reply};
 use crate::verify::Sample;
 
@@ -72,49 +72,7 @@ fn faulty(
     (registry, digest)
 }
 
-const KINDS: [&str; 5] = ["/v2/", "/manifests/1.0", "/manifests/sha256:", "/blobs/", "/referrers/"];
-
 type Fault = fn(&Asked, Reply) -> Reply;
-
-const PASSING: &[(&str, Fault)] = &[
-    ("500", |_, _| error("500 Internal Server Error", "UNKNOWN")),
-    ("429", |_, _| error("429 Too Many Requests", "TOOMANYREQUESTS").also("Retry-After: 1")),
-    ("cut at once", |_, reply| reply.ends(End::Cut(0))),
-    ("cut in the middle", |_, reply| {
-        let half = reply.body().len() / 2;
-        reply.ends(End::Cut(half))
-    }),
-    ("silent", |_, reply| reply.ends(End::Silent(0))),
-    ("no HTTP", |_, _| Reply::raw("no\r\n\r\n")),
-];
-
-#[test]
-fn what_passes_does_no_harm() {
-    for kind in KINDS {
-        for (what, fault) in PASSING {
-            let (registry, digest) = faulty(kind, 2, fault);
-            let store = fetch(&registry).unwrap_or_else(|error| panic!("{kind}, {what}: {error} {error:?}"));
-            let roots = store.roots().unwrap();
-            assert_eq!((roots.len(), &roots[0].descriptor.digest), (1, &digest), "{kind}, {what}");
-            assert_eq!(
-                (store.images(&roots[0].descriptor).unwrap().len(), store.blobs().count()),
-                (2, 9),
-                "{kind}, {what}"
-            );
-        }
-    }
-}
-
-#[test]
-fn what_stays_is_an_error() {
-    for kind in KINDS {
-        for (what, fault) in &PASSING[..2] {
-            let (registry, _) = faulty(kind, usize::MAX, fault);
-            let error = fetch(&registry).map(|_| ()).unwrap_err();
-            assert_eq!(error.exit(), Exit::Undecided, "{kind}, {what}: {error}");
-        }
-    }
-}
 
 #[test]
 fn other_content_is_an_error() {
@@ -142,6 +100,31 @@ fn a_tag_is_resolved_once() {
     let store = fetch(&registry).unwrap();
     assert_eq!(store.roots().unwrap()[0].descriptor.digest, digest);
     assert_eq!(registry.asked("/manifests/1.0"), 1);
+}
+
+/// A tag that another image has from the second question on.
+#[test]
+fn a_tag_that_moves_meanwhile_is_one_image() {
+    let layout = Sample::two_platforms().layout();
+    let small = Sample::small();
+    let root: Digest = small.root()["digest"].as_str().unwrap().parse().unwrap();
+    let other = small.blobs[&root].clone();
+    let registry = Registry::with(move |asked, reply| {
+        match asked.target.contains("/manifests/1.0") && asked.before > 0 {
+            true => {
+                Reply::new("200 OK", &["Content-Type: application/vnd.oci.image.manifest.v1+json"], &other)
+            }
+            false => reply,
+        }
+    });
+    registry.load(small.layout().path(), "app", "2.0");
+    let digest = registry.load(layout.path(), "app", "1.0");
+    let first = fetch(&registry).unwrap();
+    assert_eq!(first.roots().unwrap()[0].descriptor.digest, digest);
+    assert_eq!(first.images(&first.roots().unwrap()[0].descriptor).unwrap().len(), 2);
+    let second = fetch(&registry).unwrap();
+    assert_eq!(second.roots().unwrap()[0].descriptor.digest, root);
+    assert_eq!(second.images(&second.roots().unwrap()[0].descriptor).unwrap().len(), 1);
 }
 
 #[test]

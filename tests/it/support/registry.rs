@@ -74,14 +74,35 @@ impl Registry {
 
     /// One whose answers are changed by a test.
     pub(crate) fn with(fault: impl Fn(&Asked, Reply) -> Reply + Send + Sync + 'static) -> Registry {
+        Registry::between(|_| None, fault, |_| None)
+    }
+
+    /// The same; some requests do not come to it, and of some only the beginning.
+    pub(crate) fn between(
+        before: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
+        fault: impl Fn(&Asked, Reply) -> Reply + Send + Sync + 'static,
+        short: impl Fn(&Asked) -> Option<usize> + Send + Sync + 'static,
+    ) -> Registry {
         let content = Arc::new(Mutex::new(Content { page: 1000, ..Content::default() }));
         let shared = Arc::clone(&content);
-        let server = Server::start(move |asked| {
+        let handler = move |asked: &Asked| {
+            if let Some(reply) = before(asked) {
+                return reply;
+            }
             let reply = shared.lock().unwrap().reply(asked);
             let reply = if asked.method == "HEAD" { reply.bodiless() } else { reply };
             fault(asked, reply)
-        });
-        Registry { server, content }
+        };
+        Registry { server: Server::start_short(handler, short), content }
+    }
+
+    /// Another server that gives the same to everybody.
+    pub(crate) fn open_to_all(&self) -> Server {
+        let shared = Arc::clone(&self.content);
+        Server::start(move |asked| {
+            let reply = shared.lock().unwrap().answer(asked);
+            if asked.method == "HEAD" { reply.bodiless() } else { reply }
+        })
     }
 
     /// `127.0.0.1:PORT`
@@ -229,7 +250,11 @@ impl Content {
 
     /// A manifest, when all that it names is there.
     fn take(&mut self, asked: &Asked, repository: &str, reference: &str) -> Reply {
-        let value = json::parse(&asked.body).unwrap_or_default();
+        let length = asked.header("content-length").and_then(|length| length.parse().ok());
+        let Ok(value) = json::parse(&asked.body) else { return error("400 Bad Request", "MANIFEST_INVALID") };
+        if length.is_some_and(|length: usize| length != asked.body.len()) {
+            return error("400 Bad Request", "MANIFEST_INVALID");
+        }
         let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
         let blobs = list("layers").into_iter().chain(value.get("config").cloned());
         let blobs_there =

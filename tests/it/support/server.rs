@@ -48,10 +48,14 @@ pub(crate) enum End {
     Whole,
     /// The connection is closed after so many bytes of the body.
     Cut(usize),
+    /// The connection is closed after so many bytes of the head.
+    CutHead(usize),
     /// After so many bytes of the body nothing comes any more.
     Silent(usize),
     /// The body comes byte by byte.
     Drip,
+    /// Head and body come byte by byte.
+    Trickle,
     /// The body comes again and again.
     Endless,
 }
@@ -115,6 +119,11 @@ impl Reply {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
+    /// How many bytes stand before the body.
+    pub(crate) fn head(&self) -> usize {
+        self.head.len()
+    }
+
     /// The body.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
@@ -148,6 +157,9 @@ pub(crate) struct Server {
     accepting: Option<thread::JoinHandle<()>>,
 }
 
+/// Where a request is cut.
+type Short = dyn Fn(&Asked) -> Option<usize> + Send + Sync;
+
 struct Shared {
     asked: Mutex<Vec<Asked>>,
     stopped: AtomicBool,
@@ -155,13 +167,23 @@ struct Shared {
     open: AtomicUsize,
     most: AtomicUsize,
     handler: Box<dyn Fn(&Asked) -> Reply + Send + Sync>,
+    /// How much is taken of the body that follows such a head, before the connection is closed without an answer.
+    short: Box<Short>,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Server {
     /// Speaks plain HTTP.
     pub(crate) fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Server {
-        Server::run(None, Box::new(handler))
+        Server::run(None, Box::new(handler), Box::new(|_| None))
+    }
+
+    /// The same; some requests are cut in the middle.
+    pub(crate) fn start_short(
+        handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        short: impl Fn(&Asked) -> Option<usize> + Send + Sync + 'static,
+    ) -> Server {
+        Server::run(None, Box::new(handler), Box::new(short))
     }
 
     /// Speaks HTTPS, with a certificate of this authority for these names.
@@ -170,12 +192,13 @@ impl Server {
         names: &[&str],
         handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::run(Some(authority.server(names)), Box::new(handler))
+        Server::run(Some(authority.server(names)), Box::new(handler), Box::new(|_| None))
     }
 
     fn run(
         tls: Option<Arc<rustls::ServerConfig>>,
         handler: Box<dyn Fn(&Asked) -> Reply + Send + Sync>,
+        short: Box<Short>,
     ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -185,6 +208,7 @@ impl Server {
             open: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             handler,
+            short,
             tls: tls.clone(),
         });
         let accepting = {
@@ -253,18 +277,40 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 fn converse(mut stream: impl Read + Write, raw: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let Some(mut asked) = read(&mut stream)? else { return Ok(()) };
+    let Some((mut asked, short)) = read(&mut stream, &shared.short)? else { return Ok(()) };
     {
         let mut all = shared.asked.lock().unwrap();
         asked.before = all.iter().filter(|other| other.target == asked.target).count();
-        all.push(Asked { body: Vec::new(), ..asked.clone() });
+        let Asked { method, target, headers, before, .. } = &asked;
+        let (method, target, headers) = (method.clone(), target.clone(), headers.clone());
+        all.push(Asked { method, target, headers, body: Vec::new(), before: *before });
     }
     if asked.method == "CONNECT" {
         return tunnel(stream, &asked, shared);
     }
     let reply = (shared.handler)(&asked);
-    stream.write_all(reply.head.as_bytes())?;
+    if short {
+        return raw.shutdown(Shutdown::Both);
+    }
+    let drip = |stream: &mut dyn Write, bytes: &[u8]| {
+        for byte in bytes {
+            stream.write_all(&[*byte])?;
+            stream.flush()?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok::<(), io::Error>(())
+    };
     match reply.end {
+        End::CutHead(at) => {
+            stream.write_all(&reply.head.as_bytes()[..at])?;
+            stream.flush()?;
+            return raw.shutdown(Shutdown::Both);
+        }
+        End::Trickle => drip(&mut stream, reply.head.as_bytes())?,
+        _ => stream.write_all(reply.head.as_bytes())?,
+    }
+    match reply.end {
+        End::CutHead(_) => {}
         End::Whole => stream.write_all(&reply.body)?,
         End::Cut(at) => {
             stream.write_all(&reply.body[..at])?;
@@ -278,13 +324,7 @@ fn converse(mut stream: impl Read + Write, raw: &TcpStream, shared: &Shared) -> 
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        End::Drip => {
-            for byte in &reply.body {
-                stream.write_all(&[*byte])?;
-                stream.flush()?;
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
+        End::Drip | End::Trickle => drip(&mut stream, &reply.body)?,
         End::Endless => loop {
             stream.write_all(&reply.body)?;
         },
@@ -300,7 +340,7 @@ fn tunnel(mut stream: impl Read + Write, connect: &Asked, shared: &Shared) -> io
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     stream.flush()?;
-    let Some(asked) = read(&mut stream)? else { return Ok(()) };
+    let Some((asked, _)) = read(&mut stream, &|_| None)? else { return Ok(()) };
     shared.asked.lock().unwrap().push(asked.clone());
     let reply = (shared.handler)(&asked);
     stream.write_all(reply.head.as_bytes())?;
@@ -308,8 +348,11 @@ fn tunnel(mut stream: impl Read + Write, connect: &Asked, shared: &Shared) -> io
     stream.flush()
 }
 
-/// The head of a request; nothing when none comes.
-fn read(stream: &mut impl Read) -> io::Result<Option<Asked>> {
+/// A request, and whether no more of it is taken; nothing when none comes.
+fn read(
+    stream: &mut impl Read,
+    short: &dyn Fn(&Asked) -> Option<usize>,
+) -> io::Result<Option<(Asked, bool)>> {
     // Byte by byte: what follows the head belongs to whoever reads next.
     let mut reader = BufReader::with_capacity(1, stream);
     let mut lines = Vec::new();
@@ -330,6 +373,8 @@ fn read(stream: &mut impl Read) -> io::Result<Option<Asked>> {
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let mut asked = Asked { method, target, headers, body: Vec::new(), before: 0 };
     let length = asked.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let most = short(&asked);
+    let length = most.map_or(length, |most| most.min(length));
     asked.body = vec![0; length];
     let Asked { body, .. } = &mut asked;
     // One that goes away in the middle leaves what came of it.
@@ -341,7 +386,7 @@ fn read(stream: &mut impl Read) -> io::Result<Option<Asked>> {
         }
     }
     body.truncate(have);
-    Ok(Some(asked))
+    Ok(Some((asked, most.is_some())))
 }
 
 /// A certificate authority that lives as long as the test.
