@@ -89,7 +89,7 @@ fn layers_that_are_there_cost_few_requests() {
         sample.layout()
     };
     let (registry, bench) = (strict(|_, reply| reply), Bench::new());
-    let mut push = |user: &str, tag: &str| {
+    let push = |user: &str, tag: &str| {
         let (layout, before) = (image(user), registry.server.asked().len());
         let to = format!("docker://{}/app:{tag}", registry.host());
         let run = bench.run(&["push", layout.path().to_str().unwrap(), &to]).ok();
