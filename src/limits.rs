@@ -95,6 +95,11 @@ pub const CACHE_AGE: i64 = 30 * 24 * 3600;
 /// What the build cache may hold together: 10 GiB. What was not used longest is removed first.
 pub const CACHE_BYTES: u64 = 10 << 30;
 
+/// How many facts of a base a lock file holds at most, and how many bytes of text: with more, its layers are looked into.
+pub const BASE_FACTS: usize = 500;
+/// See [`BASE_FACTS`].
+pub const BASE_FACTS_BYTES: usize = 64 << 10;
+
 /// The largest configuration of a Python environment that is looked at: 64 KiB.
 pub const TELLING_BYTES: u64 = 64 << 10;
 

@@ -6,6 +6,7 @@
 mod find;
 mod layer;
 mod members;
+mod sketch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -19,6 +20,8 @@ use super::{Content, InputError, Item};
 use crate::limits;
 pub use layer::{LayerTree, StoredTree};
 pub use members::{Members, StoredMembers, extract};
+pub use sketch::{Notes, Sketch};
+use sketch::{Question, Witness};
 
 /// How many symbolic links are followed on one path, as Linux does.
 const LINKS: usize = 40;
@@ -88,6 +91,8 @@ pub struct Tree {
     contents: BTreeMap<SafePath, Content>,
     /// What files that were read say of themselves.
     facts: BTreeMap<SafePath, Facts>,
+    /// Who hears what is asked.
+    witness: Witness,
 }
 
 const OTHER: &Node = &Node::Other;
@@ -128,7 +133,9 @@ impl Tree {
     /// What stands at this path.
     pub fn get(&self, path: &SafePath) -> Option<&Node> {
         let node = if is_beyond(&self.nodes, path) { None } else { self.nodes.get(path) };
-        node.or_else(|| self.has_other(path).then_some(OTHER))
+        let node = node.or_else(|| self.has_other(path).then_some(OTHER));
+        self.ask(Question::Node, path, node.is_some());
+        node
     }
 
     fn has_other(&self, path: &SafePath) -> bool {
@@ -141,6 +148,7 @@ impl Tree {
 
     /// The content of one of [`KEPT`], or of another file that is kept whole, when there is such a file.
     pub fn content(&self, path: &SafePath) -> Result<Option<Vec<u8>>, InputError> {
+        self.ask(Question::Content, path, self.contents.contains_key(path));
         let Some(content) = self.contents.get(path) else { return Ok(None) };
         let mut bytes = Vec::new();
         let mut reader = content.open()?;
@@ -153,6 +161,7 @@ impl Tree {
 
     /// The files that [`Tree::facts`] may tell of, in the order of their paths.
     pub fn telling(&self) -> impl Iterator<Item = &SafePath> {
+        self.ask(Question::Telling, &SafePath::root(), false);
         let raw = self.contents.keys().filter(|path| telling::keep(path, 0) == Some(Keep::Scanned));
         let mut all: BTreeSet<&SafePath> = raw.collect();
         all.extend(self.facts.keys());
@@ -161,6 +170,7 @@ impl Tree {
 
     /// What an interpreter or a C library at this path says of itself; nothing when there is no such file.
     pub fn facts(&self, path: &SafePath) -> Result<Option<Facts>, InputError> {
+        self.ask(Question::Facts, path, self.facts.contains_key(path) || self.contents.contains_key(path));
         if let Some(facts) = self.facts.get(path) {
             return Ok(Some(facts.clone()));
         }
@@ -174,7 +184,9 @@ impl Tree {
 
     /// The metadata that a directory is given again with.
     pub fn directory(&self, path: &SafePath) -> Directory {
-        match self.nodes.get(path) {
+        let node = self.nodes.get(path);
+        self.ask(Question::Node, path, node.is_some());
+        match node {
             Some(Node::Directory(directory)) => Directory::clone(directory),
             _ => Directory::default(),
         }
@@ -182,6 +194,7 @@ impl Tree {
 
     /// The paths of the symbolic links at or below a directory.
     pub fn links_below<'a>(&'a self, path: &'a SafePath) -> impl Iterator<Item = &'a SafePath> {
+        self.ask(Question::Links, path, false);
         self.nodes
             .range(path.clone()..)
             .take_while(|(inner, _)| inner.starts_with(path))
@@ -191,6 +204,7 @@ impl Tree {
 
     /// The directories in a directory.
     pub fn directories_in<'a>(&'a self, path: &'a SafePath) -> impl Iterator<Item = &'a SafePath> {
+        self.ask(Question::Directories, path, false);
         let depth = path.components().count() + 1;
         self.nodes
             .range(path.clone()..)

@@ -1,6 +1,7 @@
 //! What a plan finds out to need while it is made: files and pages of the network, and what the machine says of
 //! indexes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -78,6 +79,12 @@ pub struct BaseDocuments {
 pub trait Supply: std::fmt::Debug {
     /// The documents of a base for a platform. From now on it is pinned.
     fn base(&self, name: &Reference, platform: &Platform) -> Result<BaseDocuments, Failure>;
+
+    /// What earlier builds have asked of the layers of a base, with the answers.
+    fn base_facts(&self, name: &Reference, platform: &Platform) -> BTreeSet<String>;
+
+    /// Notes what was asked of the layers of a base, for later builds.
+    fn keep_base_facts(&self, name: &Reference, platform: &Platform, facts: BTreeSet<String>);
 
     /// Layers of a base, in the same order. Digests and sizes were found right.
     fn base_layers(&self, name: &Reference, layers: &[Descriptor]) -> Result<Vec<Arc<File>>, Failure>;

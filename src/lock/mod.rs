@@ -10,7 +10,7 @@ mod error;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -108,6 +108,8 @@ pub struct BasePin {
     pub name: Reference,
     /// The index that the manifest was chosen from, when it was one: other platforms choose from the same.
     pub index: Option<Digest>,
+    /// What builds have asked of its layers, with the answers: who asks nothing else needs no layer.
+    pub facts: BTreeSet<String>,
 }
 
 /// What is pinned of a wheel besides.

@@ -1,6 +1,6 @@
 //! From the text to the lock, with the place of everything that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -102,7 +102,7 @@ impl Reader {
         const REQUIRED: [&str; 6] = ["url", "size", "sha256", "authenticated", "fields", "file"];
         const BASE: [&str; 5] = ["name", "size", "sha256", "authenticated", "fields"];
         let (required, optional): (&[&str], &[&str]) = match kind {
-            Kind::Base => (&BASE, &["index"]),
+            Kind::Base => (&BASE, &["index", "facts"]),
             // A wheel of the project has no address.
             Kind::Wheel => (&REQUIRED[1..], &["url", "sha512"]),
             Kind::Build => (&REQUIRED, &["sha512"]),
@@ -163,7 +163,15 @@ impl Reader {
         let name = name.ok_or_else(|| self.wrong(span, "this is no name of an image", ""))?;
         let index =
             table.contains_key("index").then(|| self.hex(table, "index", "sha256", 64)).transpose()?;
-        Ok(BasePin { name, index })
+        let mut facts = BTreeSet::new();
+        if let Some(list) = table.get("facts") {
+            let wrong = |span| self.wrong(span, "`facts` is no list of texts", "");
+            for fact in list.get_ref().as_array().ok_or_else(|| wrong(list.span()))? {
+                let text = fact.get_ref().as_str().ok_or_else(|| wrong(fact.span()))?;
+                facts.insert(text.to_owned());
+            }
+        }
+        Ok(BasePin { name, index, facts })
     }
 
     fn digest(&self, table: &DeTable<'_>, name: &str, digits: usize) -> Result<Digest, LockError> {

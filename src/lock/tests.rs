@@ -41,7 +41,8 @@ fn example() -> Lock {
 }
 
 fn base(name: &str, content: &str, index: Option<Digest>) -> Pin {
-    let base = Some(BasePin { name: name.parse().unwrap(), index });
+    let facts = index.iter().map(|_| "/etc d 0755 0:0".to_owned()).collect();
+    let base = Some(BasePin { name: name.parse().unwrap(), index, facts });
     Pin { url: None, base, ..pin("", content, Authenticated::FirstUse) }
 }
 
@@ -129,6 +130,7 @@ fn every_edit_is_noticed() {
             "size" => vec!["size = 999".to_owned()],
             "file" => vec![line.replace("1.0", "2.0")],
             "name" => vec![line.replace("3.13", "3.14")],
+            "" if line.contains("/etc d") => vec![line.replace("0755", "0777")],
             "index" => vec![format!("index = \"{}\"", "0".repeat(64))],
             "sha512" => vec![format!("sha512 = \"{}\"", "0".repeat(128))],
             "sha256" => vec![format!("sha256 = \"{}\"", "0".repeat(64))],
@@ -156,7 +158,7 @@ fn every_edit_is_noticed() {
         }
     }
     // Those of the wheel without address come last.
-    assert_eq!(edits, 7 * 4 + 7 * 2 + 2 * 3 + 3 + 6 + 2 * 6 + 1);
+    assert_eq!(edits, 7 * 4 + 7 * 2 + 2 * 3 + 3 + 6 + 2 * 6 + 2);
 }
 
 #[test]
@@ -205,6 +207,7 @@ fn what_is_malformed_is_refused_at_its_place() {
             "this is no name of an image",
             "\"reg",
         ),
+        (with("facts = [", "facts = [3, "), "`facts` is no list of texts", "3"),
         (with("index = \"", "index = \"x"), "this is no sha256", "\"x"),
         (with(".archive]]", ".wheels]]"), "unknown key", "wheels"),
         (format!("{}platform = 3\n", Lock::default().text()), "`platform` is no table", "3"),

@@ -44,6 +44,11 @@ impl Lock {
                 let fields = quoted(&fields(platform, *kind, pin));
                 let _ =
                     writeln!(out, "authenticated = {}\nfields = {fields}", quoted(pin.authenticated.name()));
+                if let Some(base) = pin.base.as_ref().filter(|base| !base.facts.is_empty()) {
+                    let facts: String =
+                        base.facts.iter().map(|fact| format!("    {},\n", quoted(fact))).collect();
+                    let _ = write!(out, "facts = [\n{facts}]\n");
+                }
             }
         }
         out
@@ -66,6 +71,9 @@ pub(super) fn fields(platform: &Platform, kind: Kind, pin: &Pin) -> String {
         value["name"] = base.name.to_string().into();
         if let Some(index) = &base.index {
             value["index"] = index.hex().into();
+        }
+        if !base.facts.is_empty() {
+            value["facts"] = base.facts.iter().map(String::as_str).collect::<Vec<_>>().into();
         }
     }
     if let Some(wheel) = &pin.wheel {

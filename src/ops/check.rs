@@ -100,7 +100,8 @@ fn one(
     for plan in plan(spec, targets.clone(), &ground, watch)? {
         warn(watch, &assemble::prove(&plan)?);
     }
-    let lacking = settled.with(online.pins(), own.as_ref().and_then(OwnBuilt::pins)).changes.len();
+    let renewed = settled.with(online.pins(), own.as_ref().and_then(OwnBuilt::pins));
+    let lacking = renewed.changes.iter().filter(|change| !change.is_noted()).count();
     if lacking > 0 {
         let (file, entries) = (settled.file.display(), if lacking == 1 { "entry" } else { "entries" });
         watch.warning(&format!(

@@ -304,6 +304,12 @@ mod tests {
             unreachable!("no base is in a registry")
         }
 
+        fn base_facts(&self, _: &Reference, _: &Platform) -> BTreeSet<String> {
+            BTreeSet::new()
+        }
+
+        fn keep_base_facts(&self, _: &Reference, _: &Platform, _: BTreeSet<String>) {}
+
         fn base_layers(&self, _: &Reference, _: &[Descriptor]) -> Result<Vec<Arc<File>>, Failure> {
             Ok(Vec::new())
         }

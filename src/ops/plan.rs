@@ -85,11 +85,40 @@ pub(super) fn plan(
 /// Plans one target.
 pub(super) fn one(spec: &Spec, target: Target, site: &Site<'_>) -> Result<ImagePlan, Failure> {
     let at_base = spec.place(&target.base_span, "");
-    let base = BaseImage::open(&target, site).map_err(|error| error.at(at_base.clone()))?;
-    let tree = match &base {
-        Some(base) => base.tree(site).map_err(|error| error.at(at_base.clone()))?,
-        None => Tree::default(),
+    let open = || BaseImage::open(&target, site).map_err(|error| error.at(at_base.clone()));
+    let whole = |base: &BaseImage| base.tree(site).map_err(|error| error.at(at_base.clone()));
+    let Some(mut base) = open()? else { return above(spec, target, None, Tree::default(), site) };
+    let Some(name) = base.reference().cloned().filter(|_| !site.supply.only_pins()) else {
+        let tree = whole(&base)?;
+        return above(spec, target.clone(), Some(base), tree, site);
     };
+    // What earlier builds have asked of its layers may be all that there is to ask.
+    let facts = site.supply.base_facts(&name, &target.platform);
+    if let Some((tree, sketch)) = Tree::known(facts.iter().map(String::as_str)).filter(|_| !facts.is_empty())
+    {
+        let planned = above(spec, target.clone(), Some(base), tree, site);
+        if !sketch.is_lacking() {
+            return planned;
+        }
+        let Some(again) = open()? else { return planned };
+        base = again;
+    }
+    let (tree, notes) = whole(&base)?.noted();
+    let planned = above(spec, target.clone(), Some(base), tree, site)?;
+    if let Some(facts) = notes.lines() {
+        site.supply.keep_base_facts(&name, &target.platform, facts);
+    }
+    Ok(planned)
+}
+
+/// Plans a target above the tree of its base.
+fn above(
+    spec: &Spec,
+    target: Target,
+    base: Option<BaseImage>,
+    tree: Tree,
+    site: &Site<'_>,
+) -> Result<ImagePlan, Failure> {
     let locate = |span: &Span, label: &str| spec.place(span, label);
     let place = (spec.platforms().len() > 1 || spec.variant().is_some()).then(|| on(spec, &target));
     assemble::plan(target, base, tree, site, &locate).map_err(|error| {

@@ -115,6 +115,14 @@ impl Supply for Online<'_> {
         self.documents(name, platform)
     }
 
+    fn base_facts(&self, name: &Reference, platform: &Platform) -> BTreeSet<String> {
+        self.bases.facts(name, platform)
+    }
+
+    fn keep_base_facts(&self, name: &Reference, platform: &Platform, facts: BTreeSet<String>) {
+        self.bases.keep_facts(name, platform, facts);
+    }
+
     fn base_layers(&self, name: &Reference, layers: &[Descriptor]) -> Result<Vec<Arc<File>>, Failure> {
         let entries = self.blobs(name.name(), layers)?;
         Ok(entries.iter().map(|entry| Arc::clone(entry.file())).collect())

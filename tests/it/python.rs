@@ -21,12 +21,12 @@ fn spec(entry: &str) -> String {
     image_spec(&format!("[[layer]]\nname = \"deps\"\npython = {{ {entry} }}\n"))
 }
 
-fn wheel(name: &str, version: &str) -> Wheel {
+pub(crate) fn wheel(name: &str, version: &str) -> Wheel {
     Wheel::new(name, version).file(&format!("{name}.py"), format!("{name} {version}"))
 }
 
 /// A project with these wheels in `wheels/`.
-fn project(spec: &str, wheels: &[Wheel]) -> Project {
+pub(crate) fn project(spec: &str, wheels: &[Wheel]) -> Project {
     let mut project = Project::with_spec(spec);
     for wheel in wheels {
         project = project.file(&format!("wheels/{}", wheel.file_name()), wheel.bytes());
@@ -39,7 +39,7 @@ fn hash(wheel: &Wheel) -> String {
 }
 
 /// A `pylock.toml` of wheels beside it: name, version, and the files of each.
-fn pylock(packages: &[(&str, &str, &[&Wheel])]) -> String {
+pub(crate) fn pylock(packages: &[(&str, &str, &[&Wheel])]) -> String {
     let mut text = "lock-version = \"1.0\"\ncreated-by = \"test\"\n".to_owned();
     for (name, version, wheels) in packages {
         text += &format!("[[packages]]\nname = \"{name}\"\nversion = \"{version}\"\n");
@@ -166,7 +166,7 @@ fn requirements() {
 }
 
 /// A little program that says of itself to be a Python, and its C library.
-fn elf(machine: u8, loader: &str, text: &str) -> Vec<u8> {
+pub(crate) fn elf(machine: u8, loader: &str, text: &str) -> Vec<u8> {
     let mut bytes = vec![0; 120];
     bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
     (bytes[18], bytes[32], bytes[54], bytes[56], bytes[64], bytes[72], bytes[96]) =

@@ -1,6 +1,7 @@
 //! Images in registries: read whole, by digest, through every fault.
 
 mod base;
+mod base_facts;
 mod build_push;
 mod delete;
 mod faults;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dmoci_layers::SafePath;
 
-use super::error::BuildError;
+use super::error::{BuildError, BuildErrorKind};
 use super::locked;
 use super::merge::Apart;
 use super::plan::{Context, LARGE, numbers};
@@ -41,6 +41,10 @@ impl Context<'_> {
             variable: &variable,
         };
         let target = environments.python(place)?.clone();
+        if self.tree.is_lacking() {
+            // Nothing is asked for a Python that may be another one.
+            return Err(BuildErrorKind::Base("too little is known of it".into()).into());
+        }
         let asker = locked::Asker {
             python: entry,
             target: &target,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dmoci_layers::SafePath;
 
-use super::{Node, Tree};
+use super::{Node, Question, Tree};
 use crate::inputs::pattern::Pattern;
 
 impl Tree {
@@ -33,6 +33,7 @@ impl Tree {
 
     /// What of all at and below a path is chosen by path and whether it is a directory, sorted.
     fn select(&self, start: &SafePath, choose: impl Fn(&SafePath, bool) -> bool) -> Vec<SafePath> {
+        self.ask(Question::Below, start, false);
         let mut found = BTreeSet::new();
         let mut see = |path: &SafePath, directory: bool| {
             if choose(path, directory) {
@@ -77,6 +78,7 @@ impl Tree {
 
     /// What is directly in a directory, sorted.
     pub fn children(&self, directory: &SafePath) -> Vec<SafePath> {
+        self.ask(Question::Children, directory, false);
         let depth = directory.components().count();
         let child = |path: &SafePath| {
             let name = path.components().nth(depth)?;
@@ -98,6 +100,7 @@ impl Tree {
 
     /// Takes out what stands at a path with all below it: the tree of that alone.
     pub fn take(&mut self, path: &SafePath) -> Tree {
+        self.ask(Question::Below, path, false);
         let mut taken = Tree::default();
         if self.has_other(path) {
             taken.set(path.clone(), Node::Other);
@@ -118,7 +121,7 @@ impl Tree {
     }
 
     /// True when something stands below this path.
-    fn holds(&self, path: &SafePath) -> bool {
+    pub(super) fn holds(&self, path: &SafePath) -> bool {
         let node = self.nodes.range(path.clone()..).find(|(inner, _)| *inner != path);
         let mut others = self.others.range(path.clone()..).take_while(|(inner, _)| inner.starts_with(path));
         node.is_some_and(|(inner, _)| inner.starts_with(path)) || others.any(|(_, names)| !names.is_empty())

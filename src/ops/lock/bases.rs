@@ -81,9 +81,26 @@ impl<'a> Bases<'a> {
             digest: manifest.digest.clone(),
             authenticated,
             wheel: None,
-            base: Some(BasePin { name: name.clone(), index }),
+            base: Some(BasePin { name: name.clone(), index, facts: BTreeSet::new() }),
         };
         self.keep(platform, pin);
+    }
+
+    /// What builds have asked of a base.
+    pub(in crate::ops) fn facts(&self, name: &Reference, platform: &Platform) -> BTreeSet<String> {
+        let used = self.used.borrow();
+        let pin = used.get(platform).and_then(|pins| pins.get(&(Kind::Base, name.to_string())));
+        pin.and_then(|pin| Some(pin.base.as_ref()?.facts.clone())).unwrap_or_default()
+    }
+
+    /// Adds to what builds have asked of a base, unless the lock file is to stay as it is. What was known stays true: another
+    /// variant may ask for it.
+    pub(in crate::ops) fn keep_facts(&self, name: &Reference, platform: &Platform, facts: BTreeSet<String>) {
+        let mut used = self.used.borrow_mut();
+        let pin = used.get_mut(platform).and_then(|pins| pins.get_mut(&(Kind::Base, name.to_string())));
+        if let Some(base) = pin.filter(|_| !self.settled.locked).and_then(|pin| pin.base.as_mut()) {
+            base.facts.extend(facts);
+        }
     }
 
     /// All that plans asked for.

@@ -96,6 +96,14 @@ pub struct Change {
     pub new: Option<Pin>,
 }
 
+impl Change {
+    /// True when the entry is for the same thing as before, and only more is known of it.
+    pub(super) fn is_noted(&self) -> bool {
+        let said = |pin: &Option<Pin>| pin.as_ref().map(|pin| (pin.digest.clone(), pin.authenticated));
+        self.kind == Kind::Base && self.old.is_some() && said(&self.old) == said(&self.new)
+    }
+}
+
 /// A lock file that fits its spec.
 #[derive(Clone, Debug)]
 pub struct Locked {

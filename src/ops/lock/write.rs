@@ -10,7 +10,7 @@ use super::settle::{Renewed, Settled};
 use super::{Change, Kind};
 use crate::diagnostic::Failure;
 use crate::files;
-use crate::lock::{self, Authenticated, Lock, LockError, Written};
+use crate::lock::{self, Authenticated, Lock, LockError, Pin, Written};
 use crate::ops::plan::Watch;
 
 /// Says what changed, and writes the file when something did. What another run added meanwhile stays.
@@ -81,6 +81,9 @@ fn say(changes: &[Change], watch: &dyn Watch) {
     let mut first_use = std::collections::BTreeSet::new();
     for change in changes {
         let (verb, pin, message) = match (&change.old, &change.new) {
+            (Some(_), Some(new)) if change.is_noted() => {
+                ("Noted", new, "what the image asks of it".to_owned())
+            }
             (Some(old), Some(new)) if old.digest == new.digest => {
                 ("Locked", new, format!("now by {}", new.authenticated.name()))
             }
@@ -92,7 +95,8 @@ fn say(changes: &[Change], watch: &dyn Watch) {
         let name = pin.wheel.as_ref().map_or_else(|| pin.key(), |wheel| wheel.file.clone());
         let line = format!("{} {name}: {message}", change.kind.name());
         lines.entry((verb, change.kind, line)).or_default().push(change.platform.to_string());
-        if change.new.as_ref().is_some_and(|new| new.authenticated == Authenticated::FirstUse) {
+        let first = |new: &Pin| new.authenticated == Authenticated::FirstUse;
+        if change.new.as_ref().is_some_and(first) && !change.is_noted() {
             first_use.insert((pin.wheel.is_none() || pin.url.is_some(), pin.key()));
         }
     }
