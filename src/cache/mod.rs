@@ -12,6 +12,7 @@
 //!     members/<hex>       what a base's layer says of some paths
 //!     seen/<hex>          files that were found to have a digest
 //!     wheel/<hex>         what a build backend made, by what it was given
+//!     shared/<hex>        under which key others find a layer, by its key here
 //!   downloads/            see [`Downloads`]
 //! ```
 //!
@@ -72,11 +73,21 @@ pub enum Kind {
     Seen,
     /// What a build backend made.
     Wheel,
+    /// Under which key others find a layer.
+    Shared,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Layer, Kind::Tree, Kind::Archive, Kind::Base, Kind::Members, Kind::Seen, Kind::Wheel];
+    const ALL: [Kind; 8] = [
+        Kind::Layer,
+        Kind::Tree,
+        Kind::Archive,
+        Kind::Base,
+        Kind::Members,
+        Kind::Seen,
+        Kind::Wheel,
+        Kind::Shared,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -87,6 +98,7 @@ impl Kind {
             Kind::Members => "members",
             Kind::Seen => "seen",
             Kind::Wheel => "wheel",
+            Kind::Shared => "shared",
         }
     }
 
@@ -94,7 +106,9 @@ impl Kind {
     fn limit(self) -> u64 {
         match self {
             Kind::Tree | Kind::Archive | Kind::Members => limits::CACHE_RECORD_BYTES,
-            Kind::Layer | Kind::Base | Kind::Seen | Kind::Wheel => limits::CACHE_SHORT_RECORD_BYTES,
+            Kind::Layer | Kind::Base | Kind::Seen | Kind::Wheel | Kind::Shared => {
+                limits::CACHE_SHORT_RECORD_BYTES
+            }
         }
     }
 }
@@ -324,7 +338,8 @@ fn head(kind: Kind, key: &Digest) -> String {
 pub struct KeyWriter {
     hasher: Hasher,
     buffer: Vec<u8>,
-    since: Moment,
+    /// Nothing when it may hold no state of a file.
+    since: Option<Moment>,
     racy: bool,
 }
 
@@ -338,6 +353,15 @@ impl KeyWriter {
     /// A key of records of this kind. Rules and version are part of it. No file that it is given was read before
     /// `since`.
     pub fn new(kind: Kind, since: Moment) -> KeyWriter {
+        KeyWriter::begin(kind, Some(since))
+    }
+
+    /// A key that is the same on every machine: it holds contents, and never the state of a file.
+    pub fn of_contents(kind: Kind) -> KeyWriter {
+        KeyWriter::begin(kind, None)
+    }
+
+    fn begin(kind: Kind, since: Option<Moment>) -> KeyWriter {
         let (hasher, buffer) = (Hasher::sha256(), Vec::with_capacity(BUFFER));
         let mut key = KeyWriter { hasher, buffer, since, racy: false };
         key.bytes(FORM.as_bytes());
@@ -359,7 +383,7 @@ impl KeyWriter {
 
     /// The state of a file.
     pub fn stamp(&mut self, stamp: &Stamp) {
-        self.racy |= stamp.is_racy(&self.since);
+        self.racy |= self.since.as_ref().is_none_or(|since| stamp.is_racy(since));
         let Stamp { device, inode, size, modified, changed } = *stamp;
         self.number(device);
         self.number(inode);

@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::backend::BackendArgs;
 use super::network::{self, RegistryArgs};
 use super::project::{ProjectArgs, VariantArgs};
+use super::sharing::SharingArgs;
 use super::twice;
 use super::watcher::Watcher;
 use super::{Report, docker, push};
@@ -70,6 +71,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    sharing: SharingArgs,
+    #[command(flatten)]
     backend: BackendArgs,
     #[command(flatten)]
     network: RegistryArgs,
@@ -113,6 +116,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         threads,
         backend: args.backend.backend()?,
         push: args.push,
+        sharing: args.sharing.sharing()?,
     };
     let network = args.network.of_project(args.locked);
     let watch = Watcher::new(report);

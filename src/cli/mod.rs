@@ -27,6 +27,7 @@ mod pull;
 mod push;
 mod report;
 mod schema;
+mod sharing;
 mod sign;
 mod tags;
 mod twice;

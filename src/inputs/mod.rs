@@ -30,7 +30,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dmoci_layers::{Entry, PathError, SafePath};
+use dmoci_layers::{Algorithm, Digest, Entry, PathError, SafePath};
 
 use crate::cache::{Cache, Downloaded, KeyWriter};
 use crate::diagnostic::{Diagnostic, Exit};
@@ -384,6 +384,36 @@ impl Content {
                 key.number(5);
                 member.decide(key);
             }
+        }
+    }
+
+    /// Writes what decides the content into a key that other machines make too: its digest, for which it is read where no digest
+    /// of it is known.
+    pub fn decide_by_bytes(&self, key: &mut KeyWriter) -> Result<(), InputError> {
+        match self {
+            Content::None | Content::Bytes(_) | Content::Fetched(_) | Content::Wheel(_) => self.decide(key),
+            Content::Spool { spool, .. } if !spool.is_local() => self.decide(key),
+            Content::Project(_) | Content::Substituted(..) | Content::Spool { .. } => {
+                let mut reader = self.open()?;
+                let digest = Digest::of_reader(Algorithm::Sha256, &mut reader);
+                let (digest, size) = digest.map_err(|error| match InputError::inside(error) {
+                    Ok(error) => error,
+                    Err(source) => InputError::Io { path: self.shown(), source },
+                })?;
+                reader.finish()?;
+                key.number(7);
+                key.bytes(digest.to_string().as_bytes());
+                key.number(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it comes from, for errors.
+    fn shown(&self) -> PathBuf {
+        match self {
+            Content::Project(handle) | Content::Substituted(handle, _) => handle.shown().to_owned(),
+            _ => PathBuf::new(),
         }
     }
 

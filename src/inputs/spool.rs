@@ -147,6 +147,11 @@ impl Spooled {
         Ok(filled)
     }
 
+    /// Whether only the state of a file of this machine says what they are.
+    pub fn is_local(&self) -> bool {
+        matches!(self.archive, Some(Identity::Stamp(_)))
+    }
+
     /// Writes what decides the contents into a key.
     pub fn decide(&self, key: &mut KeyWriter) {
         if let Some(archive) = &self.archive {

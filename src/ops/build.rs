@@ -18,6 +18,7 @@ use super::output::Dist;
 use super::own::{self, Backend, OwnBuilt};
 use super::plan::{Ground, Watch, on, plan, warn};
 use super::remote::{self, Remote};
+use super::shared::{Others, Sharing};
 use super::supply::Online;
 use super::wheel::Distribution;
 use super::wheel::publish::{FOLDER, are_ours};
@@ -76,6 +77,8 @@ pub struct Request {
     pub backend: Backend,
     /// The image is pushed when it is made: what is in registries need not be here.
     pub push: bool,
+    /// How it takes part in the build cache of several machines.
+    pub sharing: Sharing,
 }
 
 /// A finished build.
@@ -182,6 +185,7 @@ pub(super) fn made(
     look: Option<Look<'_>>,
 ) -> Result<Built, Failure> {
     crate::sha256::provide();
+    request.sharing.check()?;
     let spec = spec::load(&request.spec)?;
     let spec = match &request.variant {
         Some(name) => spec.with_variant(name)?,
@@ -218,13 +222,17 @@ pub(super) fn made(
         settled = settled.written()?;
     }
     let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
-    let fetcher = pushed.map(|_| remote.fetcher(&listener)).transpose()?;
+    let wants_registries = pushed.is_some() || request.sharing.is_wanted();
+    let fetcher = wants_registries.then(|| remote.fetcher(&listener)).transpose()?;
     let destination = match (&fetcher, pushed) {
         (Some(fetcher), Some(name)) => Some(Destination::open(name, fetcher)?),
         _ => None,
     };
     // Whoever compares or loads it needs all of it.
     let destination = destination.filter(|_| look.is_none() && request.loads.is_none());
+    // Whoever compares wants to see it made.
+    let others =
+        fetcher.as_ref().map(|fetcher| Others::connect(&request.sharing, fetcher, look.is_none(), watch));
     let writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));
@@ -233,7 +241,7 @@ pub(super) fn made(
         writer.abandon();
         return Err(error.into());
     }
-    let dist = Dist::new(writer, cache, watch, destination.as_ref());
+    let dist = Dist::new(writer, cache, watch, destination.as_ref()).with(others);
     let told = lock::Told::new(watch);
     let again = OnceCell::new();
     let online = Online::new(network, &request.project, &settled, &told, watch);

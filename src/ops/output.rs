@@ -5,14 +5,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dmoci_layers::{Compression, Digest, Layer};
-use serde::{Deserialize, Serialize};
+use dmoci_layers::Digest;
 use tempfile::NamedTempFile;
 
 use super::build::Destination;
+use super::made::StoredLayer;
 use super::plan::Watch;
+use super::pull::link;
+use super::shared::Others;
 use crate::cache::{Cache, Kind};
-use crate::engine::assemble::{Made, Output};
+use crate::engine::assemble::{Made, Output, Shared};
 use crate::files::Moment;
 use crate::store::layout::write::{LayoutWriter, OutputError};
 
@@ -21,6 +23,8 @@ pub(super) struct Dist<'a> {
     writer: LayoutWriter,
     cache: Option<Cache>,
     watch: &'a dyn Watch,
+    /// Where layers are had from other machines, or given to them.
+    others: Option<Others<'a>>,
     /// Layers of this run, by what they were made of.
     made: Mutex<BTreeMap<Digest, Made>>,
     /// Blobs whose files the cache does not know yet.
@@ -39,7 +43,12 @@ impl<'a> Dist<'a> {
         destination: Option<&'a Destination<'a>>,
     ) -> Dist<'a> {
         let (made, fresh, lent) = Default::default();
-        Dist { writer, cache, watch, made, fresh, destination, lent }
+        Dist { writer, cache, watch, others: None, made, fresh, destination, lent }
+    }
+
+    /// The same, with these other machines.
+    pub(super) fn with(self, others: Option<Others<'a>>) -> Dist<'a> {
+        Dist { others, ..self }
     }
 
     /// These blobs need not be here.
@@ -76,13 +85,16 @@ impl<'a> Dist<'a> {
         index: &[u8],
         beside: &[(&'static str, &[u8])],
     ) -> Result<PathBuf, OutputError> {
-        let Dist { writer, cache, made, fresh, .. } = self;
+        let Dist { writer, cache, made, fresh, others, .. } = self;
         let layout = writer.image();
         let (made, fresh) = (inner(made), inner(fresh));
         let blobs: Vec<_> = fresh.into_iter().map(|digest| (digest.clone(), writer.blob(&digest))).collect();
         writer.finish(index, beside)?;
         if let Some(cache) = &cache {
             learn(cache, &made, &blobs);
+        }
+        if let Some(others) = &others {
+            others.publish(|digest| layout.join("blobs").join(digest.algorithm().name()).join(digest.hex()));
         }
         Ok(layout)
     }
@@ -138,6 +150,10 @@ impl Output for Dist<'_> {
         locked(&self.made).insert(key.clone(), made.clone());
     }
 
+    fn shared(&self) -> Option<&dyn Shared> {
+        self.others.is_some().then_some(self)
+    }
+
     fn keep(&self, digest: &Digest, size: u64) -> bool {
         if self.writer.has(digest) {
             return true;
@@ -175,51 +191,45 @@ impl Output for Dist<'_> {
     }
 }
 
-/// A layer as a record of the cache holds it.
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredLayer {
-    digest: String,
-    size: u64,
-    diff_id: String,
-    tar_size: u64,
-    entries: u64,
-    compression: u8,
-    unused: Vec<(usize, usize)>,
-}
+impl Shared for Dist<'_> {
+    fn key(&self, own: &Digest) -> Option<Digest> {
+        self.cache.as_ref()?.get::<String>(Kind::Shared, own)?.parse().ok()
+    }
 
-impl StoredLayer {
-    fn of(made: &Made) -> StoredLayer {
-        let Made { layer, unused } = made;
-        StoredLayer {
-            unused: unused.clone(),
-            digest: layer.digest.to_string(),
-            size: layer.size,
-            diff_id: layer.diff_id.to_string(),
-            tar_size: layer.tar_size,
-            entries: layer.entries,
-            compression: match layer.compression {
-                Compression::None => 0,
-                Compression::Gzip => 1,
-                Compression::Zstd => 2,
-            },
+    fn learn(&self, own: &Digest, key: &Digest) {
+        if let Some(cache) = &self.cache {
+            cache.put(Kind::Shared, own, &key.to_string());
         }
     }
 
-    fn made(self) -> Option<Made> {
-        let layer = Layer {
-            digest: self.digest.parse().ok()?,
-            size: self.size,
-            diff_id: self.diff_id.parse().ok()?,
-            tar_size: self.tar_size,
-            entries: self.entries,
-            compression: match self.compression {
-                0 => Compression::None,
-                1 => Compression::Gzip,
-                2 => Compression::Zstd,
-                _ => return None,
-            },
+    fn take(&self, key: &Digest) -> Option<Made> {
+        let (made, blob) = self.others.as_ref()?.find(key)?;
+        let digest = &made.layer.digest;
+        if self.writer.has(digest) {
+            return Some(made);
+        }
+        // A failure to take it over is a miss: the layer is made.
+        let taken = self.writer.adopt(digest, |path| Ok(link(blob.file(), path))).unwrap_or(false);
+        let copied = || {
+            let mut file = self.writer.begin()?;
+            io::copy(&mut blob.open().map_err(io::Error::other)?, &mut file)?;
+            self.writer.commit(file, digest)
         };
-        Some(Made { layer, unused: self.unused })
+        if !taken && copied().is_err() {
+            return None;
+        }
+        locked(&self.fresh).insert(digest.clone());
+        Some(made)
+    }
+
+    fn give(&self, key: Digest, made: &Made) {
+        if let Some(others) = &self.others {
+            others.give(key, made);
+        }
+    }
+
+    fn gives(&self) -> bool {
+        self.others.as_ref().is_some_and(Others::gives)
     }
 }
 
@@ -232,7 +242,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-    use dmoci_layers::Pool;
+    use dmoci_layers::{Compression, Layer, Pool};
 
     use super::*;
     use crate::diagnostic::Failure;

@@ -115,7 +115,7 @@ fn write(store: &ImageStore, digest: &Digest, size: u64, writer: &LayoutWriter) 
 }
 
 /// Gives an open file another name; false where that cannot be.
-fn link(file: &std::fs::File, path: &Path) -> bool {
+pub(super) fn link(file: &std::fs::File, path: &Path) -> bool {
     use std::os::fd::AsRawFd as _;
     let open = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok()

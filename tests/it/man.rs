@@ -29,7 +29,7 @@ fn a_page_for_every_command() {
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .filter(|name| !name.is_empty() && *name != "help")
         .map(|name| format!("dmoci-{name}.1"))
-        .chain(["dmoci.1".to_owned(), "dmoci-index-create.1".to_owned()])
+        .chain(["", "-index-create", "-key-generate", "-key-public"].map(|name| format!("dmoci{name}.1")))
         .collect();
     expected.sort();
     assert_eq!(pages.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), expected);

@@ -9,6 +9,7 @@ mod index;
 mod lists;
 mod login;
 mod push;
+mod shared;
 mod table;
 
 use std::fs;

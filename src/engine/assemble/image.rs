@@ -12,6 +12,7 @@ use super::error::{BuildError, BuildErrorKind};
 use super::merge::{Completed, Merge};
 use super::parallel::{self, Turn};
 use super::plan::{ImagePlan, LayerPlan};
+use super::shared::{Made, Shared, give, shared_key};
 use crate::diagnostic::Place;
 use crate::inputs::python::Member;
 use crate::oci::descriptor::Descriptor;
@@ -37,6 +38,10 @@ pub trait Output: Sync {
     fn recall(&self, key: &Digest) -> Option<Made>;
     /// A layer of this key was made.
     fn remember(&self, key: &Digest, made: &Made);
+    /// Where layers are had from other machines, or given to them.
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
+    }
     /// True when the blob is there already, or in reach without being written: from now on in this output.
     fn keep(&self, digest: &Digest, size: u64) -> bool;
     /// Puts a document here under its digest.
@@ -47,15 +52,6 @@ pub trait Output: Sync {
     fn commit(&self, file: NamedTempFile, digest: &Digest) -> io::Result<()>;
     /// Something was written, this many bytes; for progress.
     fn wrote(&self, bytes: u64);
-}
-
-/// A layer as it was made, and what is to be said of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
-    /// The layer.
-    pub layer: Layer,
-    /// Strings that were to be substituted and are nowhere, by the numbers of their table and in it.
-    pub unused: Vec<(usize, usize)>,
 }
 
 /// A layer of a finished image.
@@ -111,7 +107,7 @@ pub fn assemble(
     pool: &Pool,
     output: &dyn Output,
 ) -> Result<Vec<BuiltPlatform>, BuildError> {
-    let (pieces, sources) = pieces(plans, output);
+    let (pieces, sources) = pieces(plans, output)?;
     let at_once = plans.iter().map(|plan| pool.layers(compression(&plan.target))).min().unwrap_or(1);
     let made = parallel::run(&pieces, at_once, |piece, turn| {
         let desk = Desk { output, turn };
@@ -120,7 +116,7 @@ pub fn assemble(
             Piece::Own(plan, target) => make_layer(plan, target, pool, &desk).map(Some),
         }
     })?;
-    let written: Vec<Made> = made.into_iter().flatten().collect();
+    let written: Vec<(Made, bool)> = made.into_iter().flatten().collect();
     let mut sources = sources.into_iter();
     let mut platforms = Vec::with_capacity(plans.len());
     for plan in plans {
@@ -130,11 +126,11 @@ pub fn assemble(
             layers.extend(descriptors.map(|(layer, diff_id)| base_layer(base, layer, diff_id)));
         }
         layers.extend(plan.layers.iter().zip(&mut sources).map(|(layer, (source, reused))| {
-            let made = match source {
-                Source::Earlier(made) => made,
+            let (made, taken) = match source {
+                Source::Earlier(made) => (made, false),
                 Source::Written(number) => written[number].clone(),
             };
-            own_layer(layer, made, reused)
+            own_layer(layer, made, reused || taken)
         }));
         platforms.push(documents::platform(plan, layers, facts, output)?);
     }
@@ -158,9 +154,12 @@ enum Source {
     Written(usize),
 }
 
+/// Where each own layer of all platforms comes from, and whether nothing is read for it.
+type Origins = Vec<(Source, bool)>;
+
 /// Everything that is not there yet, each once, in the order of the spec; and where each own layer of all platforms
 /// comes from, and whether nothing is read for it.
-fn pieces<'a>(plans: &'a [ImagePlan], output: &dyn Output) -> (Vec<Piece<'a>>, Vec<(Source, bool)>) {
+fn pieces<'a>(plans: &'a [ImagePlan], output: &dyn Output) -> Result<(Vec<Piece<'a>>, Origins), BuildError> {
     let (mut pieces, mut sources) = (Vec::new(), Vec::new());
     let (mut bases, mut known) = (BTreeSet::new(), BTreeMap::new());
     let mut number = 0;
@@ -176,11 +175,15 @@ fn pieces<'a>(plans: &'a [ImagePlan], output: &dyn Output) -> (Vec<Piece<'a>>, V
         for layer in &plan.layers {
             let key = layer.key.as_ref();
             let before = key.and_then(|key| known.get(key).cloned());
-            let found = before.or_else(|| key.and_then(|key| output.recall(key)).map(Source::Earlier));
+            let recalled = || key.and_then(|key| output.recall(key)).map(Source::Earlier);
+            let found = before.or_else(recalled);
             let reused = found.is_some();
             let source = match found {
                 Some(found) => {
                     output.wrote(layer.bytes);
+                    if let (Source::Earlier(made), Some(shared)) = (&found, output.shared()) {
+                        give(layer, &plan.target, made, shared)?;
+                    }
                     found
                 }
                 None => {
@@ -195,7 +198,7 @@ fn pieces<'a>(plans: &'a [ImagePlan], output: &dyn Output) -> (Vec<Piece<'a>>, V
             sources.push((source, reused));
         }
     }
-    (pieces, sources)
+    Ok((pieces, sources))
 }
 
 /// The output, for one of several pieces of work.
@@ -312,19 +315,36 @@ fn copy_layer(base: &BaseImage, layer: &Descriptor, output: &Desk<'_>) -> Result
     output.commit(file, &layer.digest).map_err(write_error)
 }
 
-/// Writes a layer of the image's own, for this build and later ones.
+/// Writes a layer of the image's own, for this build and later ones, or has it from another machine. Whether that is so.
 fn make_layer(
     plan: &LayerPlan,
     target: &target::Target,
     pool: &Pool,
     desk: &Desk<'_>,
-) -> Result<Made, BuildError> {
-    let layer = write_layer(plan, target, pool, desk)?;
-    let made = Made { layer, unused: plan.unused() };
+) -> Result<(Made, bool), BuildError> {
+    let shared = match desk.output.shared() {
+        Some(shared) => shared_key(plan, target, shared)?.map(|key| (shared, key)),
+        None => None,
+    };
+    let taken = shared.as_ref().and_then(|(shared, key)| shared.take(key));
+    let is_taken = taken.is_some();
+    let made = match taken {
+        Some(made) => {
+            desk.wrote(plan.bytes);
+            made
+        }
+        None => {
+            let layer = write_layer(plan, target, pool, desk)?;
+            Made { layer, unused: plan.unused() }
+        }
+    };
     if let Some(key) = &plan.key {
         desk.output.remember(key, &made);
     }
-    Ok(made)
+    if let Some((shared, key)) = shared.filter(|_| !is_taken) {
+        shared.give(key, &made);
+    }
+    Ok((made, is_taken))
 }
 
 /// What is to be said of a layer of the image's own.

@@ -1,10 +1,10 @@
 //! What decides the bytes of a layer, as a key under which they can be found again.
 
-use dmoci_layers::{Digest, EntryKind};
+use dmoci_layers::{Digest, Entry, EntryKind};
 
 use crate::cache::{KeyWriter, Kind};
 use crate::inputs::substitute::Substitution;
-use crate::inputs::{Item, Site};
+use crate::inputs::{InputError, Item, Site};
 use crate::spec::target::Compression;
 
 /// Gathers the entries of a layer, in the order in which they are given.
@@ -15,7 +15,15 @@ pub(super) struct LayerKey(KeyWriter);
 
 impl LayerKey {
     pub(super) fn new(site: &Site<'_>, compression: Compression) -> LayerKey {
-        let mut key = KeyWriter::new(Kind::Layer, site.since);
+        LayerKey::begin(KeyWriter::new(Kind::Layer, site.since), compression)
+    }
+
+    /// A key that other machines make too, from what there is to read.
+    pub(super) fn of_contents(compression: Compression) -> LayerKey {
+        LayerKey::begin(KeyWriter::of_contents(Kind::Layer), compression)
+    }
+
+    fn begin(mut key: KeyWriter, compression: Compression) -> LayerKey {
         key.number(match compression {
             Compression::Gzip => 0,
             Compression::Zstd => 1,
@@ -25,8 +33,18 @@ impl LayerKey {
     }
 
     pub(super) fn add(&mut self, item: &Item) {
+        self.entry(&item.entry);
+        item.content.decide(&mut self.0);
+    }
+
+    /// Adds an entry whose content is read, where no digest of it is known.
+    pub(super) fn add_read(&mut self, item: &Item) -> Result<(), InputError> {
+        self.entry(&item.entry);
+        item.content.decide_by_bytes(&mut self.0)
+    }
+
+    fn entry(&mut self, entry: &Entry) {
         let key = &mut self.0;
-        let entry = &item.entry;
         key.bytes(entry.path.as_bytes());
         for number in [entry.mode.into(), entry.uid, entry.gid] {
             key.number(number);
@@ -53,7 +71,6 @@ impl LayerKey {
             key.bytes(name);
             key.bytes(value);
         }
-        item.content.decide(key);
     }
 
     /// Adds a substitution: what a layer is remembered with says which of its strings were nowhere.

@@ -1,7 +1,7 @@
 //! From a target to an image: `plan` says what every layer consists of, `image` writes it.
 //!
 //! ```text
-//! image > documents, parallel, config, plan > users, key, programs, distributions > locked, python > merge > error
+//! image > shared, documents, parallel, config, plan > users, key, programs, distributions > locked, python > merge > error
 //! ```
 
 mod adjust;
@@ -19,10 +19,12 @@ mod plan;
 mod programs;
 mod python;
 mod remove;
+mod shared;
 mod users;
 
 pub use base::BaseImage;
 pub use documents::index;
 pub use error::{BuildError, BuildErrorKind};
-pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Made, Output, assemble, prove};
+pub use image::{BuiltImage, BuiltLayer, BuiltPlatform, Facts, Output, assemble, prove};
 pub use plan::{ImagePlan, LayerPlan, copied, plan};
+pub use shared::{Made, Shared};

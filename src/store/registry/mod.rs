@@ -173,6 +173,11 @@ impl<'a> Repository<'a> {
         })
     }
 
+    /// The same under a tag; nothing when there is none. `action` is for errors: "read … of".
+    pub fn find(&self, tag: &str, action: &str) -> Result<Option<Document>, RegistryError> {
+        Ok(self.look_up(Named::Tag(tag), action)?.ok())
+    }
+
     /// The same; what the registry answered when it does not have it.
     fn look_up(&self, named: Named<'_>, action: &str) -> Result<Result<Document, Reply>, RegistryError> {
         let accept = [("accept", ACCEPT.join(", "))];
