@@ -279,3 +279,9 @@ pub const REFERRER_DEPTH: usize = 4;
 
 /// What all manifests and configurations of one image in a registry may have together: 128 MiB. They are held in memory.
 pub const REGISTRY_DOCUMENTS: u64 = 128 << 20;
+
+/// The largest file that says where registries are: 1 MiB.
+pub const REGISTRIES_BYTES: u64 = 1 << 20;
+
+/// How many such files one directory may hold.
+pub const REGISTRIES_FILES: usize = 1000;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::fetch::{Logins, Patience, Proxies, Settings, Surroundings};
+use crate::fetch::{Logins, Patience, Proxies, Registries, Settings, Surroundings};
 use crate::ops::lock::Network;
 
 /// Whether and how the network is used.
@@ -55,6 +55,7 @@ impl NetworkArgs {
             patience: Patience::default(),
             logins: logins(),
             plain_http: false,
+            registries: registries(),
         };
         Network {
             settings,
@@ -92,6 +93,23 @@ fn logins() -> Logins {
         own,
     ];
     Logins { files: files.into_iter().flatten().collect(), named: false }
+}
+
+/// The files of registries' mirrors, as podman and skopeo look for them (containers-registries.conf(5)).
+fn registries() -> Registries {
+    let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    let system = PathBuf::from("/etc/containers");
+    let own = path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
+    let own = own.map(|own| own.join("containers"));
+    let named = path("CONTAINERS_REGISTRIES_CONF");
+    let in_both = |name: &str| own.iter().chain([&system]).map(|base| base.join(name)).collect::<Vec<_>>();
+    let mut directories = in_both("registries.conf.d");
+    // The user's own count before the machine's.
+    directories.reverse();
+    match named {
+        Some(file) => Registries { files: vec![file], named: true, directories: Vec::new() },
+        None => Registries { files: in_both("registries.conf"), named: false, directories },
+    }
 }
 
 /// The proxies of the environment. `HTTP_PROXY` in capitals is left alone, as by curl: in a CGI program it is a header of a

@@ -14,6 +14,7 @@ mod error;
 mod exchange;
 mod private;
 mod proxy;
+mod registries;
 mod retry;
 mod secret;
 mod transfer;
@@ -30,6 +31,7 @@ pub use call::{Call, Method, Reply, Tries};
 pub use error::{Cause, FetchError};
 pub use exchange::Payload;
 pub use proxy::{Proxies, ProxyError};
+pub use registries::{Mirror, Place, Registries, RegistriesError};
 pub use retry::Patience;
 pub use secret::Secret;
 
@@ -63,6 +65,8 @@ pub trait Listener: Sync {
     fn retry(&self, url: &Url, cause: &Cause, wait: Duration);
     /// Another process fetches the same; this one waits for it.
     fn blocked(&self, url: &Url);
+    /// A mirror did not do: what it was asked for, and why. Others are asked.
+    fn passed_over(&self, _what: &str, _why: &dyn std::fmt::Display) {}
 }
 
 /// How things are fetched.
@@ -80,6 +84,8 @@ pub struct Settings {
     pub logins: Logins,
     /// Registries on other machines are spoken to without encryption.
     pub plain_http: bool,
+    /// Where it says which registries have mirrors.
+    pub registries: Registries,
 }
 
 /// A file that is wanted.
@@ -98,13 +104,18 @@ pub struct Wanted {
     pub plain: bool,
     /// Who asks for what, when it is a registry that has it.
     pub scope: Option<Scope>,
+    /// Mirrors that are asked first, each once.
+    pub mirrors: Vec<Wanted>,
+    /// It is tried once.
+    pub once: bool,
 }
 
 impl Wanted {
     /// A file of any size up to [`limits::DOWNLOAD_BYTES`], over plain HTTP only when its digest is known.
     pub fn new(url: Url, expected: Option<Digest>) -> Wanted {
         let plain = expected.is_some();
-        Wanted { url, expected, size: None, most: limits::DOWNLOAD_BYTES, plain, scope: None }
+        let most = limits::DOWNLOAD_BYTES;
+        Wanted { url, expected, size: None, most, plain, scope: None, mirrors: Vec::new(), once: false }
     }
 }
 
@@ -158,6 +169,18 @@ impl<'a> Fetcher<'a> {
             let (url, limit) = (Box::new(wanted.url.clone()), limits::DOWNLOAD_BYTES);
             return Err(FetchError::Large { url, limit });
         }
+        for mirror in &wanted.mirrors {
+            match self.from(mirror) {
+                Err(error @ FetchError::GivenUp { .. }) => return Err(error),
+                Err(error) => self.listener.passed_over(&mirror.url.to_string(), &error),
+                Ok(entry) => return Ok(entry),
+            }
+        }
+        self.from(wanted)
+    }
+
+    /// The file from its address, unless another process has fetched it meanwhile.
+    fn from(&self, wanted: &Wanted) -> Result<Downloaded, FetchError> {
         let reserved = match &wanted.expected {
             None => self.downloads.reserve_unknown()?,
             Some(digest) => {
@@ -265,6 +288,16 @@ impl<'a> Fetcher<'a> {
             }),
             _ => Ok(Some(entry)),
         }
+    }
+
+    /// What is said of `HOST/NAME` where mirrors of registries are written down.
+    pub fn place(&self, name: &str) -> Result<Place, RegistriesError> {
+        self.settings.registries.place(name)
+    }
+
+    /// A mirror did not do.
+    pub fn pass_over(&self, what: &str, why: &dyn std::fmt::Display) {
+        self.listener.passed_over(what, why);
     }
 
     fn patience(&self) -> &Patience {

@@ -185,7 +185,7 @@ impl<'a> Transfer<'a> {
             }
             let wait = attempts.next(patience, self.have, trouble.asked, surroundings.chance());
             let in_time = |wait: &Duration| self.deadline.is_none_or(|end| surroundings.now() + *wait < end);
-            match wait.filter(|wait| trouble.cause.passes() && in_time(wait)) {
+            match wait.filter(|wait| trouble.cause.passes() && !self.wanted.once && in_time(wait)) {
                 Some(wait) => {
                     self.fetcher.listener.retry(&self.wanted.url, &trouble.cause, wait);
                     self.fetcher.pause(&self.wanted.url, wait)?;

@@ -58,6 +58,10 @@ impl Listener for Told<'_> {
         self.0.status("Retrying", &format!("{url} in {:.1} s: {cause}", wait.as_secs_f64()));
     }
 
+    fn passed_over(&self, what: &str, why: &dyn std::fmt::Display) {
+        self.0.status("Passing", &format!("over the mirror {what}: {why}"));
+    }
+
     fn blocked(&self, url: &Url) {
         self.0.status("Blocking", &format!("waiting for another run that fetches {url}"));
     }

@@ -1,6 +1,8 @@
 //! Debian's docker-registry, filled and read by skopeo and crane.
 
+mod heavy;
 mod manage;
+mod together;
 
 use std::fs;
 use std::io::Read as _;

@@ -8,6 +8,7 @@ mod faults;
 mod index;
 mod lists;
 mod login;
+mod mirrors;
 mod push;
 mod shared;
 mod table;

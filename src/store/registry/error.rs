@@ -1,9 +1,12 @@
 //! Why a registry gave or took nothing: which registry and repository, what was to be done, and who asked.
 
+use std::path::PathBuf;
+
 use dmoci_layers::Digest;
 
 use crate::diagnostic::{Diagnostic, Exit};
-use crate::fetch::{Cause, FetchError};
+use crate::fetch::{Cause, FetchError, RegistriesError};
+use crate::oci::reference::{ImageName, NameError};
 
 /// What was to be done, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +91,26 @@ pub enum RegistryError {
         #[source]
         source: Box<FetchError>,
     },
+    /// What says where registries are cannot be used.
+    #[error("it cannot be found out where the registry is")]
+    Places(#[source] RegistriesError),
+    /// It says that this is not to be used.
+    #[error("{name} is blocked in {}", file.display())]
+    Blocked {
+        /// The image.
+        name: ImageName,
+        /// The file.
+        file: PathBuf,
+    },
+    /// It makes a name that is none.
+    #[error("registries.conf leads to {name:?}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: NameError,
+    },
     /// It is no registry.
     #[error("{host} is no registry that dmoci can speak to: {why}")]
     NoRegistry {
@@ -126,6 +149,8 @@ impl Diagnostic for RegistryError {
             RegistryError::Status { .. } => "E-REGISTRY-STATUS",
             RegistryError::NoDelete { .. } => "E-REGISTRY-NO-DELETE",
             RegistryError::Fetch { source, .. } => source.code(),
+            RegistryError::Places(_) | RegistryError::Name { .. } => "E-REGISTRIES-CONF",
+            RegistryError::Blocked { .. } => "E-REGISTRY-BLOCKED",
             RegistryError::NoRegistry { .. } => "E-REGISTRY",
             RegistryError::Digest { .. } => "E-DIGEST",
             RegistryError::Document { code, .. } => code,
@@ -136,6 +161,9 @@ impl Diagnostic for RegistryError {
         match self {
             RegistryError::Fetch { source, .. } => source.exit(),
             RegistryError::Digest { .. } | RegistryError::Document { .. } => Exit::Mismatch,
+            RegistryError::Places(_) | RegistryError::Name { .. } | RegistryError::Blocked { .. } => {
+                Exit::Usage
+            }
             _ => Exit::Undecided,
         }
     }
@@ -163,6 +191,11 @@ impl Diagnostic for RegistryError {
                  REGISTRY_STORAGE_DELETE_ENABLED=true"
                     .into(),
             ),
+            RegistryError::Places(source) => source.help(),
+            RegistryError::Name { .. } => Some("correct the location or the mirror there".into()),
+            RegistryError::Blocked { .. } => {
+                Some("take the image from elsewhere, or ask whoever wrote that file".into())
+            }
             RegistryError::NoRegistry { .. } => Some("check the host and its port".into()),
             RegistryError::Digest { .. } => {
                 Some("the registry, or somebody on the way, gives something else; nothing was written".into())
@@ -210,6 +243,17 @@ fn denied(refusal: &Refusal, site: &Site) -> String {
             site.repository
         ),
     }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &RegistryError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// How many tags are told.

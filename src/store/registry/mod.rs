@@ -1,7 +1,7 @@
 //! Images in registries (OCI distribution-spec 1.1).
 //!
 //! ```text
-//! open, upload, remove > referrers, mod > error
+//! open, upload, remove > referrers, mod > mirrors > error
 //! ```
 //!
 //! A tag is resolved once; everything else is asked for by digest, and hashed here: what the registry says about digests
@@ -9,6 +9,7 @@
 //! (CVE-2020-15157).
 
 mod error;
+mod mirrors;
 mod open;
 mod referrers;
 mod remove;
@@ -18,6 +19,7 @@ use dmoci_layers::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
 pub use error::{Refusal, RegistryError, Site};
+use mirrors::Mirrors;
 pub use open::{Which, awaiting, list, open, parallel};
 pub use upload::{Content, Put};
 
@@ -40,6 +42,11 @@ pub struct Repository<'a> {
     /// `https://HOST/v2/`
     root: Url,
     scope: Scope,
+    /// It may be spoken to without encryption.
+    plain: bool,
+    /// It is a mirror: what fails is not tried again, another one is asked.
+    once: bool,
+    mirrors: Mirrors,
 }
 
 /// A manifest or index, as it came, and what names it.
@@ -88,19 +95,40 @@ impl<'a> Repository<'a> {
         Repository::reach(fetcher, name, if write { Access::Write } else { Access::Read })
     }
 
-    /// Finds out how the registry is spoken to: with TLS, or without where that is this machine or was allowed.
+    /// Finds out where the registry is, and how it is spoken to: with TLS, or without where that is this machine or was allowed.
     pub fn reach(
         fetcher: &'a Fetcher<'a>,
         name: &ImageName,
         access: Access,
     ) -> Result<Repository<'a>, RegistryError> {
+        let place = fetcher.place(&format!("{}/{}", name.host(), path(name)));
+        let place = place.map_err(RegistryError::Places)?;
+        if let Some(file) = place.blocked {
+            return Err(RegistryError::Blocked { name: name.clone(), file });
+        }
+        let at = match place.name == format!("{}/{}", name.host(), path(name)) {
+            true => name.clone(),
+            false => mirrors::parsed(&place.name)?,
+        };
+        let mirrors = match access {
+            Access::Read => Mirrors::new(place.mirrors)?,
+            _ => Mirrors::default(),
+        };
+        Repository::found(fetcher, &at, access, place.insecure, false, mirrors)
+    }
+
+    /// The same, when it is known where.
+    fn found(
+        fetcher: &'a Fetcher<'a>,
+        name: &ImageName,
+        access: Access,
+        insecure: bool,
+        once: bool,
+        mirrors: Mirrors,
+    ) -> Result<Repository<'a>, RegistryError> {
         let host = name.host().to_owned();
         let repository = path(name);
         let scope = Scope { host, repository, access, also: None };
-        let site = |action: &str| {
-            let (registry, repository) = (name.host().to_owned(), name.path().to_owned());
-            Box::new(Site { registry, repository, action: action.to_owned() })
-        };
         let address = |scheme: &str| {
             let text = format!("{scheme}://{}/v2/", server(name.host()));
             text.parse::<Url>().map_err(|error| RegistryError::NoRegistry {
@@ -109,50 +137,54 @@ impl<'a> Repository<'a> {
             })
         };
         let secure = address("https")?;
-        let schemes: &[&str] = match (fetcher.is_plain(), secure.is_loopback()) {
+        let plain = fetcher.is_plain() || insecure;
+        let schemes: &[&str] = match (fetcher.is_plain(), insecure || secure.is_loopback()) {
             (true, _) => &["http"],
             (false, true) => &["https", "http"],
             (false, false) => &["https"],
         };
+        let spared = !mirrors.is_empty();
+        let mut found = Repository { fetcher, name: name.clone(), root: secure, scope, plain, once, mirrors };
         for (i, scheme) in schemes.iter().enumerate() {
-            let (root, last) = (address(scheme)?, i + 1 == schemes.len());
+            found.root = address(scheme)?;
+            let last = i + 1 == schemes.len();
+            // What its mirrors have it need not be asked for, and there is only one way to it.
+            if spared && schemes.len() == 1 {
+                return Ok(found);
+            }
             let call = Call {
                 method: Method::Get,
-                url: &root,
+                url: &found.root,
                 headers: &[],
                 payload: Payload::None,
                 scope: None,
-                plain: fetcher.is_plain(),
+                plain,
                 most: limits::REFUSAL_BYTES,
-                again: last,
+                again: last && !once && !spared,
             };
             let reply = match fetcher.call(&call) {
                 Ok(reply) => reply,
                 Err(error) if !last && error.is_no_tls() => continue,
                 // What it says there is of no interest.
-                Err(FetchError::Large { .. }) => {
-                    return Ok(Repository { fetcher, name: name.clone(), root, scope });
-                }
-                Err(source) => {
-                    let source = Box::new(source);
-                    return Err(RegistryError::Fetch { site: site("reach the registry of"), source });
-                }
+                Err(FetchError::Large { .. }) => return Ok(found),
+                // Whoever needs it will be told.
+                Err(_) if spared => return Ok(found),
+                Err(source) => return Err(found.failed("reach the registry of", source)),
             };
-            let repository = Repository { fetcher, name: name.clone(), root, scope };
             return match reply.status {
-                200..=299 | 403 => Ok(repository),
+                200..=299 | 403 => Ok(found),
                 401 => {
                     fetcher.learn(&reply);
-                    Ok(repository)
+                    Ok(found)
                 }
                 404 | 405 => Err(RegistryError::NoRegistry {
                     host: name.host().to_owned(),
                     why: format!("it answered {} where registries have their interface, /v2/", reply.status),
                 }),
-                _ => Err(repository.refused(&reply, "reach the registry of")),
+                _ => Err(found.refused(&reply, "reach the registry of")),
             };
         }
-        Err(RegistryError::NoRegistry { host: name.host().to_owned(), why: "it has no address".into() })
+        Ok(found)
     }
 
     /// The name.
@@ -178,8 +210,20 @@ impl<'a> Repository<'a> {
         Ok(self.look_up(Named::Tag(tag), action)?.ok())
     }
 
-    /// The same; what the registry answered when it does not have it.
+    /// The same; what the registry answered when it does not have it. Mirrors are asked first.
     fn look_up(&self, named: Named<'_>, action: &str) -> Result<Result<Document, Reply>, RegistryError> {
+        for mirror in self.mirrors.of(self.fetcher, matches!(named, Named::Tag(_))) {
+            match mirror.look_up(named, action) {
+                Ok(Ok(document)) => return Ok(Ok(document)),
+                Ok(Err(_)) => mirror.passed_over(&"it does not have it"),
+                Err(error) => mirror.passed_over(&error::chain(&error)),
+            }
+        }
+        self.own_look_up(named, action)
+    }
+
+    /// The same, of the registry itself.
+    fn own_look_up(&self, named: Named<'_>, action: &str) -> Result<Result<Document, Reply>, RegistryError> {
         let accept = [("accept", ACCEPT.join(", "))];
         let reply = self.get(&format!("manifests/{named}"), &accept, limits::JSON_BYTES, action)?;
         match reply.status {
@@ -218,14 +262,23 @@ impl<'a> Repository<'a> {
         Err(self.unusable(action, "E-REGISTRY-LIST", why))
     }
 
-    /// How a blob is fetched into the cache: by digest and size.
+    /// How a blob is fetched into the cache: by digest and size, from a mirror first.
     pub fn wanted(&self, blob: &Descriptor) -> Result<Wanted, RegistryError> {
         let url = self.address(&format!("blobs/{}", blob.digest), "read a blob of")?;
         let mut wanted = Wanted::new(url, Some(blob.digest.clone()));
         wanted.size = Some(blob.size);
-        wanted.plain = self.fetcher.is_plain();
+        wanted.plain = self.plain;
         wanted.scope = Some(self.scope.clone());
+        wanted.once = self.once;
+        for mirror in self.mirrors.of(self.fetcher, false) {
+            wanted.mirrors.push(mirror.wanted(blob)?);
+        }
         Ok(wanted)
+    }
+
+    /// A mirror did not do.
+    fn passed_over(&self, why: &dyn std::fmt::Display) {
+        self.fetcher.pass_over(&self.name.to_string(), why);
     }
 
     /// What became of fetching blobs, as an error of this repository.
@@ -285,8 +338,8 @@ impl<'a> Repository<'a> {
         most: u64,
         action: &str,
     ) -> Result<Reply, RegistryError> {
-        let (payload, plain, scope) = (Payload::None, self.fetcher.is_plain(), Some(&self.scope));
-        let call = Call { method, url, headers, payload, scope, plain, most, again: true };
+        let (payload, plain, scope) = (Payload::None, self.plain, Some(&self.scope));
+        let call = Call { method, url, headers, payload, scope, plain, most, again: !self.once };
         self.fetcher.call(&call).map_err(|source| self.failed(action, source))
     }
 

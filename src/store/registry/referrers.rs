@@ -14,7 +14,29 @@ use crate::oci::{Descriptor, Problem, Severity, json};
 impl Repository<'_> {
     /// All that the registry lists as referring to this digest, of every type. A registry without the interface is asked for
     /// the tag that stands in for it; only one that does not have that either has none: whoever denies them is an error.
+    ///
+    /// A mirror is believed when it lists any. When it lists none, and the registry itself cannot be reached, there are none.
     pub fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
+        let mut answered = false;
+        for mirror in self.mirrors.of(self.fetcher, false) {
+            match mirror.own_referrers(digest) {
+                Ok(found) if found.is_empty() => answered = true,
+                Ok(found) => return Ok(found),
+                Err(error) => mirror.passed_over(&super::error::chain(&error)),
+            }
+        }
+        match self.own_referrers(digest) {
+            Err(error @ RegistryError::Fetch { .. }) if answered => {
+                let why = super::error::chain(&error);
+                self.fetcher
+                    .pass_over(&self.name.to_string(), &format!("{why}; its mirrors list no referrers"));
+                Ok(Vec::new())
+            }
+            found => found,
+        }
+    }
+
+    fn own_referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
         let action = format!("list what refers to {digest} in");
         let mut next = Some(self.address(&format!("referrers/{digest}"), &action)?);
         let accept = [("accept", media_type::INDEX.to_owned())];
@@ -41,7 +63,7 @@ impl Repository<'_> {
     /// "Referrers Tag Schema": an index under a tag that is made of the digest.
     fn fallback(&self, digest: &Digest, action: &str) -> Result<Vec<Descriptor>, RegistryError> {
         let mut found = Vec::new();
-        if let Ok(document) = self.look_up(Named::Tag(&referrers_tag(digest)), action)? {
+        if let Ok(document) = self.own_look_up(Named::Tag(&referrers_tag(digest)), action)? {
             self.read(&document.bytes, action, &mut found)?;
         }
         Ok(found)

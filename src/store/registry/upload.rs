@@ -134,7 +134,7 @@ impl Repository<'_> {
             headers: &[],
             payload: Payload::Bytes(&[]),
             scope: Some(&scope),
-            plain: self.fetcher.is_plain(),
+            plain: self.plain,
             most: limits::REFUSAL_BYTES,
             again: true,
         };
@@ -220,7 +220,7 @@ impl Repository<'_> {
         action: &str,
     ) -> Result<Reply, RegistryError> {
         let scope = url.same_origin(&self.root).then_some(&self.scope);
-        let (plain, most) = (self.fetcher.is_plain(), limits::REFUSAL_BYTES);
+        let (plain, most) = (self.plain, limits::REFUSAL_BYTES);
         let call = Call { method, url, headers, payload, scope, plain, most, again };
         self.fetcher.call(&call).map_err(|source| self.failed(action, source))
     }
