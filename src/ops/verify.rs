@@ -107,7 +107,13 @@ pub fn verify_watched(
     watch: &dyn Watch,
 ) -> Result<VerifyReport, Failure> {
     crate::sha256::provide();
-    let against = request.against.as_deref().map(read_list).transpose()?;
+    let mut against = request.against.as_deref().map(read_list).transpose()?;
+    if let (Some(path), Some(against), Some(_)) = (&request.against, &mut against, &request.trusted) {
+        let beside = super::sign::beside(path, ".sigstore.json");
+        if beside.exists() {
+            against.bundle = Some((beside.display().to_string(), read_bundle(&beside)?));
+        }
+    }
     let options = options(request, against)?;
     let path = request.subject.path();
     let io = |source| StoreError::Io { path: path.to_owned(), source };
@@ -283,6 +289,7 @@ fn read_list(path: &Path) -> Result<Against, AgainstError> {
     if text.len() as u64 > limits::JSON_BYTES {
         return Err(AgainstError::Size { path: path.to_owned(), limit: limits::JSON_BYTES });
     }
+    let digest = Digest::sha256(&text);
     let text = String::from_utf8_lossy(&text);
     let mut entries = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -290,7 +297,7 @@ fn read_list(path: &Path) -> Result<Against, AgainstError> {
             parse_line(line).ok_or_else(|| AgainstError::Line { path: path.to_owned(), line: i + 1 })?;
         entries.push(entry);
     }
-    Ok(Against { name: path.display().to_string(), entries })
+    Ok(Against { name: path.display().to_string(), entries, digest, bundle: None })
 }
 
 /// `HEX  NAME` or `HEX *NAME`; a leading backslash says that the name is escaped.

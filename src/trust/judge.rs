@@ -16,6 +16,7 @@ use sigstore_verify::{
 use super::bundle::raw;
 use super::identity::Identity;
 use super::key::PublicKey;
+use super::legacy;
 use super::root::Root;
 use super::statement::{IN_TOTO, SIGN, Statement, short, to_sign};
 use crate::base64;
@@ -123,11 +124,14 @@ impl Refusal {
 impl Trusted {
     /// Judges a bundle. Nothing that it brings is believed before it is checked.
     pub fn judge(&self, bundle: &[u8], artifact: Artifact<'_>) -> Result<Signature, Refusal> {
-        let bundle = read(bundle)?;
+        let (bundle, promised) = opened(bundle)?;
         let statement = statement(&bundle)?;
         let predicate = statement.as_ref().map(|statement| short(statement.predicate_type()));
         self.wanted(predicate.as_deref())?;
-        let mut signature = self.judged(&bundle, artifact)?;
+        let mut signature = match &self.signer {
+            Signer::Key(key) => self.by_key(&bundle, key, artifact)?,
+            Signer::Identity(identity) => self.by_identity(&bundle, identity, artifact, promised)?,
+        };
         // The library has looked too; this is the check that the verdict rests on.
         if let Some(statement) = statement
             && !statement.is_about(artifact.digest)
@@ -156,14 +160,6 @@ impl Trusted {
         };
         let text = "the statement is of another type than was asked for (--type)";
         Err(Refusal::new(Reason::Absent, "E-PREDICATE", text).but(expected, found))
-    }
-
-    /// The signature of a bundle, whatever its statement says.
-    pub(super) fn judged(&self, bundle: &Bundle, artifact: Artifact<'_>) -> Result<Signature, Refusal> {
-        match &self.signer {
-            Signer::Key(key) => self.by_key(bundle, key, artifact),
-            Signer::Identity(identity) => self.by_identity(bundle, identity, artifact, false),
-        }
     }
 
     fn by_key(&self, bundle: &Bundle, key: &PublicKey, artifact: Artifact<'_>) -> Result<Signature, Refusal> {
@@ -277,6 +273,14 @@ impl Trusted {
     }
 }
 
+/// Reads a bundle of any kind; true when it is of the kind that has a log's promise and no proof.
+fn opened(bytes: &[u8]) -> Result<(Bundle, bool), Refusal> {
+    match json::parse(bytes) {
+        Ok(value) if value.get("base64Signature").is_some() => Ok((legacy::of_file(&value)?, true)),
+        _ => Ok((read(bytes)?, false)),
+    }
+}
+
 /// Reads a bundle of at most 4 MiB, in which no name stands twice.
 pub(super) fn read(bytes: &[u8]) -> Result<Bundle, Refusal> {
     let refuse = |why: String| {
@@ -330,7 +334,7 @@ pub(super) fn claim(bundle: &Bundle) -> String {
 
 /// Who says that they signed what, of a bundle that nobody checked.
 pub fn claims(bundle: &[u8]) -> Result<(String, Option<String>), Refusal> {
-    let bundle = read(bundle)?;
+    let (bundle, _) = opened(bundle)?;
     let predicate = statement(&bundle)?.map(|statement| short(statement.predicate_type()));
     Ok((claim(&bundle), predicate))
 }

@@ -238,6 +238,48 @@ fn bundle(layer: Layer<'_>) -> Result<Bundle, Refusal> {
     super::judge::read(value.to_string().as_bytes())
 }
 
+/// A file's bundle as `cosign sign-blob --bundle` wrote it before 3.0: signature, certificate or key, and what the log promised.
+pub(super) fn of_file(value: &Value) -> Result<Bundle, Refusal> {
+    let refuse = |why: &str| {
+        Refusal::new(Reason::Forged, "E-BUNDLE", format!("it is no bundle of cosign that can be read: {why}"))
+    };
+    let cert = value["cert"].as_str().unwrap_or_default();
+    let pem = base64::decode(cert).and_then(|bytes| String::from_utf8(bytes).ok());
+    let blocks = pem::read_all(&pem.ok_or_else(|| refuse("its cert is not base64"))?).map_err(refuse)?;
+    let certificates: Vec<Value> = blocks
+        .iter()
+        .filter(|block| block.label == "CERTIFICATE")
+        .map(|block| json!({"rawBytes": base64::encode(&block.content)}))
+        .collect();
+    let mut material = match certificates.is_empty() {
+        true => json!({"publicKey": {"hint": ""}}),
+        false => json!({"x509CertificateChain": {"certificates": certificates}}),
+    };
+    if let Some(logged) = value.get("rekorBundle").filter(|logged| !logged.is_null()) {
+        material["tlogEntries"] = json!([entry(logged).ok_or_else(|| refuse("the log entry is malformed"))?]);
+    }
+    let mut bundle = json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
+        "verificationMaterial": material,
+        "messageSignature": {"signature": value["base64Signature"]},
+    });
+    // So that it can be told what it is about; the log's entry is compared with the file in any case.
+    if let Some(digest) = logged_digest(value) {
+        let digest = base64::encode(&digest);
+        bundle["messageSignature"]["messageDigest"] = json!({"algorithm": "SHA2_256", "digest": digest});
+    }
+    super::judge::read(bundle.to_string().as_bytes())
+}
+
+/// The SHA-256 of what a log's entry is about.
+fn logged_digest(value: &Value) -> Option<[u8; 32]> {
+    let body = base64::decode(value["rekorBundle"]["Payload"]["body"].as_str()?)?;
+    let body = strict::parse(&body).ok()?;
+    let hash = &body["spec"]["data"]["hash"];
+    let hex = hash["value"].as_str().filter(|_| hash["algorithm"] == "sha256")?;
+    super::bundle::raw(&format!("sha256:{hex}").parse().ok()?)
+}
+
 /// An entry of Rekor as bundles have it.
 fn entry(logged: &Value) -> Option<Value> {
     let payload = &logged["Payload"];

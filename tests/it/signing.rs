@@ -167,6 +167,29 @@ fn lists_and_wheels() {
 }
 
 #[test]
+fn a_signed_list_vouches_for_what_it_names() {
+    let desk = Desk::new();
+    desk.write("x", "x");
+    desk.write("LIST", format!("{}  x\n", dmoci_layers::Digest::sha256(b"x").hex()));
+    let by = |key: &str| desk.run(&["verify", "x", "--against", "LIST", "--key", key]);
+    // Not signed: the file must be.
+    assert_eq!(verdict(&by("key.pub").exits(3)), "SOUND, NOT AUTHENTICATED");
+    desk.run(&["sign", "LIST", "--key", "key.key"]).ok();
+    let good = by("key.pub").exits(0);
+    assert!(good.stdout.contains("a list that is signed by the key sha256:"), "{}", good.stdout);
+    assert_eq!(verdict(&by("other.pub").exits(4)), "REFUSED");
+    // What it does not name, and what has another digest there.
+    desk.write("y", "y");
+    let other = desk.run(&["verify", "y", "--against", "LIST", "--key", "key.pub"]).exits(3);
+    assert!(other.stdout.contains("E-UNCOVERED"), "{}", other.stdout);
+    desk.write("x", "X");
+    assert_eq!(verdict(&by("key.pub").exits(1)), "MISMATCH");
+    desk.write("x", "x");
+    desk.write("LIST", format!("{}  x\n\n", dmoci_layers::Digest::sha256(b"x").hex()));
+    assert_eq!(verdict(&by("key.pub").exits(1)), "SIGNATURE NOT VALID");
+}
+
+#[test]
 fn options_want_a_signer() {
     let desk = Desk::new();
     desk.write("x", "x");

@@ -99,10 +99,13 @@ pub(super) fn authenticity(
     if let (Some(digest), Some(covers)) = (&options.digest, &selection.covers) {
         by.push(format!("the digest {digest} that was given, which covers {covers}"));
     }
+    let signer = signatures::of_list(options, findings);
+    let mut vouched = false;
     if let Some(against) = &options.against {
         match listed(store, graph, selection, against, findings) {
             Ok(found) => {
-                by.push(format!("{found} in {}, a list that is itself not signed or checked", against.name));
+                by.push(format!("{found} in {}, {}", against.name, signatures::believed(signer.as_ref())));
+                vouched = signer.is_some();
             }
             Err(problem) => {
                 findings.add(CHECK, &options.subject, problem);
@@ -110,7 +113,7 @@ pub(super) fn authenticity(
             }
         }
     }
-    if let Some(held) = &options.trust {
+    if let Some(held) = options.trust.as_ref().filter(|_| !vouched) {
         match signatures::of_image(store, graph, &selection.documents, held, findings) {
             Some(signed) => by.push(signed),
             None => by.clear(),

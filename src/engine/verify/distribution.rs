@@ -101,12 +101,15 @@ pub(super) fn held(path: &Path, digest: &Digest, options: &Options, findings: &m
             }
         }
     }
+    let signer = signatures::of_list(options, findings);
+    let mut vouched = false;
     if let Some(against) = &options.against {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let mine = |(_, name): &&(Digest, String)| name.rsplit('/').next() == file.as_deref();
         if against.entries.iter().any(|(listed, _)| listed == digest) {
             let name = &against.name;
-            by.push(format!("the digest {digest} in {name}, a list that is itself not signed or checked"));
+            by.push(format!("the digest {digest} in {name}, {}", signatures::believed(signer.as_ref())));
+            vouched = signer.is_some();
         } else if let Some((expected, _)) = against.entries.iter().find(mine) {
             let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
             findings.add(CHECK, &options.subject, problem.but(expected.to_string(), digest.to_string()));
@@ -117,7 +120,7 @@ pub(super) fn held(path: &Path, digest: &Digest, options: &Options, findings: &m
             by.clear();
         }
     }
-    if let Some(trust) = &options.trust {
+    if let Some(trust) = options.trust.as_ref().filter(|_| !vouched) {
         match signatures::of_file(path, digest, trust, findings) {
             Some(signed) => by.push(signed),
             None => by.clear(),

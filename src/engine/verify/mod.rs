@@ -51,6 +51,10 @@ pub struct Against {
     pub name: String,
     /// Digests with the names they stand beside.
     pub entries: Vec<(Digest, String)>,
+    /// The digest of the list itself.
+    pub digest: Digest,
+    /// The name and content of the bundle that lies beside it.
+    pub bundle: Option<(String, Vec<u8>)>,
 }
 
 /// What to verify beyond soundness.

@@ -11,9 +11,9 @@ use super::authentic::{is_held, told, whole_file};
 use super::graph::Graph;
 use super::report::{CheckId, Findings, SignatureSummary};
 use super::{Held, Options};
+use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{Kind, SIGSTORE_BUNDLES};
-use crate::oci::timestamp;
-use crate::oci::{Descriptor, Problem};
+use crate::oci::{Descriptor, Problem, Severity, json, timestamp};
 use crate::store::{Form, ImageStore};
 use crate::trust::{Artifact, Reason, Refusal, Signature, Signer, claims, legacy};
 
@@ -21,6 +21,10 @@ const CHECK: CheckId = CheckId::Signatures;
 
 /// How many signatures of one subject are looked at.
 const SIGNATURES: usize = 1000;
+
+/// The largest manifest that is looked for where nothing names it, and how many blobs are looked at.
+const MANIFEST_BYTES: u64 = 64 << 10;
+const UNNAMED: usize = 10_000;
 
 const DAY: i64 = 24 * 3600;
 
@@ -62,7 +66,8 @@ impl Candidate {
 /// All that refer to these documents, or to an index that leads to one of them, as far as they can be read: what cannot be is told as a damaged blob.
 fn candidates(store: &ImageStore, graph: &Graph<'_>, documents: &BTreeSet<Digest>) -> Vec<Candidate> {
     let mut found = Vec::new();
-    for (digest, manifest) in &graph.evidence {
+    let unlisted = unlisted(store, graph);
+    for (digest, manifest) in graph.evidence.iter().chain(&unlisted) {
         for (i, layer) in manifest.layers.iter().enumerate() {
             let bundle = layer.media_type.starts_with(SIGSTORE_BUNDLES);
             if !bundle && !manifest.is_legacy_evidence() {
@@ -91,6 +96,25 @@ fn candidates(store: &ImageStore, graph: &Graph<'_>, documents: &BTreeSet<Digest
         }
     }
     found
+}
+
+/// Manifests with bundles that lie in a layout or archive and are named by nothing: so `cosign save` writes them.
+fn unlisted(store: &ImageStore, graph: &Graph<'_>) -> Vec<(Digest, Manifest)> {
+    if !matches!(store.form(), Form::Layout | Form::Archive) {
+        return Vec::new();
+    }
+    let small = |digest: &&Digest| store.blob_size(digest).is_some_and(|size| size <= MANIFEST_BYTES);
+    let unnamed = store.blobs().filter(|digest| !graph.nodes.contains_key(*digest)).filter(small);
+    let read = |digest: &Digest| {
+        let value = json::parse(&store.read_json_blob(digest).ok()?).ok()?;
+        value.get("subject")?;
+        let mut problems = Vec::new();
+        let manifest = Manifest::read(&value, &mut problems)?;
+        let right = !problems.iter().any(|problem| problem.severity == Severity::Error);
+        let bundles = manifest.layers.iter().any(|layer| layer.media_type.starts_with(SIGSTORE_BUNDLES));
+        (right && bundles).then(|| (digest.clone(), manifest))
+    };
+    unnamed.take(UNNAMED).filter_map(read).collect()
 }
 
 /// What was found out about all signatures.
@@ -266,6 +290,34 @@ fn in_file(
         seen.note(name, "what was asked for".into(), claims, Err(refusal), findings);
     }
     None
+}
+
+/// Who signed a list of digests, in words; nothing when no signature of it is asked for or lies beside it. What such a list names needs no
+/// signature of its own.
+pub(super) fn of_list(options: &Options, findings: &mut Findings) -> Option<String> {
+    let (held, against) = (options.trust.as_ref()?, options.against.as_ref()?);
+    let (name, content) = against.bundle.as_ref()?;
+    root(held, findings);
+    let result = held.trusted.judge(content, Artifact { digest: &against.digest, open: None });
+    let signer = result.as_ref().ok().map(|signature| signature.signer.clone());
+    let mut seen = Seen::default();
+    seen.note(
+        name,
+        format!("{} ({})", against.digest, against.name),
+        claimed(claims(content)),
+        result,
+        findings,
+    );
+    seen.tell(signer.is_some(), findings);
+    signer
+}
+
+/// How far a list is to be believed, in words.
+pub(super) fn believed(signer: Option<&String>) -> String {
+    match signer {
+        Some(signer) => format!("a list that is signed by {signer}"),
+        None => "a list that is itself not signed or checked".into(),
+    }
 }
 
 /// Who signed a file, in words.

@@ -157,6 +157,11 @@ fn stripped_moved_and_forged() {
     // Stripped: nothing says that it was there.
     copy(&desk.path("image"), &desk.path("stripped"));
     reindex(&desk, "stripped", |manifests| manifests.truncate(1));
+    for (path, bytes) in tree(&desk.path("stripped/blobs")) {
+        if bytes.windows(9).any(|part| part == b"\"subject\"") {
+            fs::remove_file(path).unwrap();
+        }
+    }
     assert_eq!(verdict(&desk.verify("stripped").exits(3)), "SOUND, NOT AUTHENTICATED");
     // A key's signature of another image, put beside this one by its list alone, and by a manifest that says so.
     let other = copied(&desk, &Sample::two_platforms(), "other");
@@ -275,6 +280,17 @@ fn what_cosign_signed_verifies_in_both_its_layouts() {
     let desk = Desk::new();
     let blob = fixture("cosign/blob.txt");
     assert_eq!(verdict(&desk.run(&["verify", blob.to_str().unwrap(), "--key", key]).exits(0)), "VERIFIED");
+}
+
+#[test]
+fn bundles_that_nothing_lists_are_found_in_layouts() {
+    let desk = Desk::new();
+    let layout = copied(&desk, &Sample::two_platforms(), "image");
+    desk.run(&["sign", &layout, "--key", "key.key"]).ok();
+    // As `cosign save` leaves them: the manifest is among the blobs, and no list is.
+    reindex(&desk, "image", |manifests| manifests.truncate(1));
+    assert_eq!(verdict(&desk.verify(&layout).exits(0)), "VERIFIED");
+    assert_eq!(verdict(&desk.run(&["verify", &layout, "--key", "other.pub"]).exits(4)), "REFUSED");
 }
 
 #[test]

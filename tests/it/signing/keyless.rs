@@ -99,6 +99,13 @@ const CASES: &[Case] = &[
         "",
     ),
     case("managed-key/bundle.sigstore.json", ("", ""), Root::Public, "managed-key/artifact.txt", ""),
+    case(
+        "cosign-v1-blob.bundle",
+        ("daniel.bevenius@gmail.com", GITHUB),
+        Root::Public,
+        "sha256:4bc453b53cb3d914b45f4b250294236adba2c0e09ff6f03793949e7e39fd4cc1",
+        "",
+    ),
     // Right, but for other authorities.
     case("timestamps/valid_bundle.json", (BEACON, ACTIONS), Root::Public, A, "E-SIGNATURE-TIME"),
     case(

@@ -106,6 +106,16 @@ fn by_certificate_rekor_2() {
 }
 
 #[test]
+fn by_certificate_before_bundles() {
+    let trusted =
+        identity("daniel.bevenius@gmail.com", "https://github.com/login/oauth", Root::embedded().unwrap());
+    let digest = digest("4bc453b53cb3d914b45f4b250294236adba2c0e09ff6f03793949e7e39fd4cc1");
+    let silent = spoiled("sigstore/cosign-v1-blob.bundle", &digest, &trusted);
+    // Text around a PEM block is no part of it: here the line end.
+    assert_eq!(silent, ["/cert"]);
+}
+
+#[test]
 fn by_key() {
     let pem = fs::read_to_string(fixture("cosign/cosign.pub")).unwrap();
     let trusted = |wanted| Trusted {
