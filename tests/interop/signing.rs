@@ -1,10 +1,11 @@
-//! Signatures by key, both ways: cosign, OpenSSL, and a registry between them.
+//! Signatures, both ways: cosign, OpenSSL, Sigstore's JavaScript client, a registry between them, and no network at all.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::registries::{Registry, example};
+use crate::support::fault;
 use crate::support::{Place, command, dmoci, exits, have, run};
 
 /// A place with a pair of dmoci's and a pair of cosign's, both with the password `word`.
@@ -150,4 +151,102 @@ fn images_both_ways() {
 
 fn hello() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hello")
+}
+
+/// What `cosign save` wrote: older signatures by the kind of their descriptor, bundles among the blobs without anything that names them.
+#[test]
+fn layouts_of_cosign() {
+    if !have(&["cosign", "docker-registry", "setpriv"]) {
+        return;
+    }
+    let (registry, place) = (Registry::start(), keys());
+    let layout = example(&place);
+    let path = |name: &str| place.path(name);
+    for (name, legacy) in [("bundle:1", false), ("legacy:1", true)] {
+        run(registry.dmoci("push").arg(&layout).arg(registry.subject(name)));
+        let image = registry.subject(name).trim_start_matches("docker://").to_owned();
+        let mut sign = cosign(&["sign", "--key"]);
+        sign.arg(path("theirs.key")).args(ALONE);
+        if legacy {
+            sign.arg("--new-bundle-format=false");
+        }
+        run(sign.arg(&image));
+        let saved = path(name.split(':').next().unwrap());
+        run(cosign(&["save", "--dir"]).arg(&saved).arg(&image));
+        let by = |pair: &str| {
+            let mut dmoci = dmoci();
+            dmoci.arg("verify").arg(&saved).arg("--key").arg(path(&format!("{pair}.pub")));
+            dmoci
+        };
+        run(&mut by("theirs"));
+        exits(&mut by("ours"), 4);
+    }
+}
+
+#[test]
+fn the_javascript_client_agrees() {
+    if !have(&["sigstore-js-verify", "node"]) {
+        return;
+    }
+    let place = Place::new();
+    let path = |name: &str| place.path(name);
+    for pair in PAIRS {
+        run(signing(dmoci().arg("key").arg("generate").arg("--output-prefix").arg(path(pair))));
+    }
+    let sign =
+        |subject: &Path| run(signing(dmoci().arg("sign").arg(subject).arg("--key").arg(path("ours.key"))));
+    fs::write(path("file"), "file").unwrap();
+    fs::write(path("other"), "other").unwrap();
+    sign(&path("file"));
+    let layout = example(&place);
+    sign(Path::new(&layout));
+    let theirs = |pair: &str, bundle: &Path, artifact: Option<&str>| {
+        let mut node = command("sigstore-js-verify");
+        node.arg(bundle).arg(path(&format!("{pair}.pub"))).args(artifact.map(path));
+        node
+    };
+    let bundle = path("file.sigstore.json");
+    run(&mut theirs("ours", &bundle, Some("file")));
+    exits(&mut theirs("ours", &bundle, Some("other")), 1);
+    exits(&mut theirs("theirs", &bundle, Some("file")), 1);
+    let blobs =
+        fs::read_dir(Path::new(&layout).join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let is_bundle =
+        |path: &std::path::PathBuf| fs::read(path).unwrap().windows(12).any(|part| part == b"dsseEnvelope");
+    let bundles: Vec<_> = blobs.filter(is_bundle).collect();
+    assert_eq!(bundles.len(), 1);
+    run(&mut theirs("ours", &bundles[0], None));
+    exits(&mut theirs("theirs", &bundles[0], None), 1);
+}
+
+/// Signing and verifying without any network there, and without one call that would need it.
+#[test]
+fn without_network() {
+    if !have(&["root", "unshare", "strace"]) {
+        return;
+    }
+    let place = Place::new();
+    let path = |name: &str| place.path(name);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sigstore");
+    for name in ["cosign-v3-blob.txt", "cosign-v3-blob.sigstore.json"] {
+        fs::copy(fixture.join(name), path(name)).unwrap();
+    }
+    let layout = example(&place);
+    let alone = |name: &str, arguments: &[&str]| {
+        let mut dmoci = command("unshare");
+        dmoci.args(["--net", "--"]).arg(env!("CARGO_BIN_EXE_dmoci")).args(arguments).current_dir(path(""));
+        signing(&mut dmoci);
+        let log = path(&format!("{name}.log"));
+        run(&mut fault::strace(&dmoci, &log, &["trace=%network".to_owned()]));
+        let calls = fs::read_to_string(&log).unwrap();
+        let asked = calls.lines().filter(|line| line.contains("connect(") || line.contains("AF_INET"));
+        assert_eq!(asked.collect::<Vec<_>>(), [""; 0]);
+    };
+    alone("key", &["key", "generate", "--output-prefix", "ours"]);
+    alone("sign", &["sign", &layout, "--key", "ours.key"]);
+    alone("by-key", &["verify", &layout, "--key", "ours.pub", "--offline"]);
+    let identity = ["--certificate-identity", "w.vollprecht@gmail.com"];
+    let issuer = ["--certificate-oidc-issuer", "https://github.com/login/oauth"];
+    let bundle = ["--bundle", "cosign-v3-blob.sigstore.json", "--offline"];
+    alone("by-identity", &[&["verify", "cosign-v3-blob.txt"][..], &identity, &issuer, &bundle].concat());
 }
