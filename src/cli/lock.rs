@@ -12,7 +12,7 @@ use crate::ops::lock::{self, Request, Update};
 ///
 /// Adds what dmoci.toml asks for and dmoci.lock does not have, and takes away what is not needed any more. A pin that is there
 /// changes only when --update names it. The pins are those of the image and all of its variants. Whatever has no sha256 in dmoci.toml is fetched and pinned to what came: look at
-/// those, then commit the file. A base in a registry is pinned to what its tag names now. The wheels that a Python lock file names are found for the Python of each image, and indexes asked for them. When it
+/// those, then commit the file. A base in a registry is pinned to what its tag names now, together with what the image asks of its layers. The wheels that a Python lock file names are found for the Python of each image, and indexes asked for them. When it
 /// fails, dmoci.lock is as it was. With [wheel] in dmoci.toml also what the project's own build backend needs is pinned.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -88,7 +88,7 @@ pub(super) fn one(spec: &Spec, target: Target, site: &Site<'_>) -> Result<ImageP
     let open = || BaseImage::open(&target, site).map_err(|error| error.at(at_base.clone()));
     let whole = |base: &BaseImage| base.tree(site).map_err(|error| error.at(at_base.clone()));
     let Some(mut base) = open()? else { return above(spec, target, None, Tree::default(), site) };
-    let Some(name) = base.reference().cloned().filter(|_| !site.supply.only_pins()) else {
+    let Some(name) = base.reference().cloned() else {
         let tree = whole(&base)?;
         return above(spec, target.clone(), Some(base), tree, site);
     };

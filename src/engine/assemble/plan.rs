@@ -210,13 +210,18 @@ pub fn plan(
         bytes += plan.bytes;
         layers.push(plan);
     }
-    if !site.supply.only_pins() {
-        warnings.extend(environments.missing(&tree, &variables, &target.platform)?);
+    // What is not installed may be missing: only the questions matter then, for those who note them.
+    let installs = !site.supply.only_pins();
+    let missing = environments.missing(&tree, &variables, &target.platform);
+    if installs {
+        warnings.extend(missing?);
+    }
+    {
         let (target, base, tree) = (&target, base.as_ref(), &tree);
         let (variables, environments, starts) = (&variables, &environments, &starts);
         let finished = Finished { target, base, tree, variables, environments, starts };
         let said = finished.program().into_iter().chain(finished.user());
-        warnings.extend(said.map(|(message, span)| (message, locate(&span, ""))));
+        warnings.extend(said.map(|(message, span)| (message, locate(&span, ""))).filter(|_| installs));
     }
     Ok(ImagePlan { target, base, layers, bytes, warnings })
 }

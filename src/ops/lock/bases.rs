@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmoci_layers::Digest;
+use dmoci_layers::{Digest, SafePath};
 
 use super::error::PinError;
 use super::settle::Settled;
@@ -12,8 +12,10 @@ use crate::lock::{Authenticated, BasePin, Kind, Pin, Pins};
 use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::spec::Target;
-use crate::spec::target::Base;
+use crate::spec::target::{
+    Archive, ArchiveSource, Base, Directory, Download, Environment, File, Input, Owner,
+};
+use crate::spec::{Span, Target};
 
 /// What `--update` calls the base of the image, whatever it is.
 pub(super) const BASE: &str = "base";
@@ -137,4 +139,48 @@ pub(super) fn of(targets: &[Target]) -> BTreeSet<(&Reference, &Platform)> {
         }
     }
     all
+}
+
+/// What of a target asks something of its base and needs nothing from elsewhere. In the place of what does stands that something
+/// is there.
+pub(super) fn asking(target: &Target) -> Target {
+    let mut target = Target { wheel: None, ..target.clone() };
+    for input in target.layers.iter_mut().flat_map(|layer| &mut layer.inputs) {
+        let directory = |path: &SafePath, replace: bool, owner: Owner, span: &Span| {
+            let (path, span) = (path.clone(), span.clone());
+            Input::Directory(Directory { path, mode: 0o755, owner, replace, span })
+        };
+        let environment = |environment: &Environment, owner, replace, span: &Span| {
+            environment.venv.as_ref().map(|venv| directory(venv, replace, owner, span))
+        };
+        let instead = match input {
+            Input::Python(python) => {
+                environment(&python.environment, python.owner, python.replace, &python.span)
+            }
+            Input::Wheel(wheel) => environment(&wheel.environment, wheel.owner, wheel.replace, &wheel.span),
+            Input::Archive(Archive { source: ArchiveSource::Remote(_), to, replace, span, .. })
+                if !to.is_root() =>
+            {
+                Some(directory(to, *replace, Owner { uid: 0, gid: 0 }, span))
+            }
+            Input::Download(Download { path, mode, owner, replace, span, .. }) => Some(Input::File(File {
+                path: path.clone(),
+                content: String::new(),
+                mode: *mode,
+                owner: *owner,
+                replace: *replace,
+                span: span.clone(),
+            })),
+            _ => continue,
+        };
+        if let Some(instead) = instead {
+            *input = instead;
+        }
+    }
+    let remote =
+        |input: &Input| matches!(input, Input::Archive(Archive { source: ArchiveSource::Remote(_), .. }));
+    for layer in &mut target.layers {
+        layer.inputs.retain(|input| !matches!(input, Input::Python(_) | Input::Wheel(_)) && !remote(input));
+    }
+    target
 }

@@ -25,6 +25,7 @@ use crate::fetch::{Cause, Listener, Settings, Surroundings};
 use crate::inputs::python::Own;
 use crate::lock::{Kind, Pin};
 use crate::oci::platform::Platform;
+use crate::spec::target::Base;
 use crate::spec::{self, Overrides, Spec, Target};
 use crate::url::Url;
 pub(super) use bases::Bases;
@@ -140,7 +141,13 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     for (name, platform) in bases::of(&targets) {
         online.pin_base(name, platform).map_err(|failure| at_base(failure, &images, platform))?;
     }
+    let asking: Vec<(Target, Spec)> = images
+        .iter()
+        .filter(|(target, _)| matches!(target.base, Base::Registry(_)))
+        .map(|(target, spec)| (bases::asking(target), spec.clone()))
+        .collect();
     resolve(request, images, (&settled, &online), watch)?;
+    note(request, asking, (&settled, &online), watch);
     let outputs = &request.project.join("dist");
     let (project, backend) = (&request.project, &request.backend);
     let ground = own::Ground { spec: &spec, project, outputs, backend, epoch: None, pins: false };
@@ -191,12 +198,38 @@ fn resolve(
             deciding.push((target, image));
         }
     }
-    if deciding.is_empty() {
+    let wheel = deciding.first().and_then(|(target, _)| target.wheel.as_ref());
+    let own = wheel.map(|own| Own { source: own.source.as_path().to_owned(), wheel: None });
+    planned(request, ("Resolving", deciding), (settled, online, own.as_ref()), watch)
+}
+
+/// Notes what images ask of their bases, as far as that can be told without what the network gives: builds need no layers then.
+fn note(
+    request: &Request,
+    asking: Vec<(Target, Spec)>,
+    (settled, online): (&Settled, &Online<'_>),
+    watch: &dyn Watch,
+) {
+    // What is wrong with sources is for `check` to say, and the next build notes what is missing here.
+    if let Err(failure) = planned(request, ("Planning", asking), (settled, online, None), watch) {
+        let code = failure.code;
+        watch.warning(&format!(
+            "not all is noted that the image asks of its base: {failure} ({code}); a build will do so"
+        ));
+    }
+}
+
+/// Plans all these.
+fn planned(
+    request: &Request,
+    (verb, images): (&str, Vec<(Target, Spec)>),
+    (settled, online, own): (&Settled, &Online<'_>, Option<&Own>),
+    watch: &dyn Watch,
+) -> Result<(), Failure> {
+    if images.is_empty() {
         return Ok(());
     }
     let output = request.project.join("dist");
-    let wheel = deciding.first().and_then(|(target, _)| target.wheel.as_ref());
-    let own = wheel.map(|own| Own { source: own.source.as_path().to_owned(), wheel: None });
     let ground = Ground {
         project: &request.project,
         output: &output,
@@ -204,11 +237,11 @@ fn resolve(
         cache: None,
         fetched: &settled.fetched,
         supply: online,
-        own: own.as_ref(),
+        own,
     };
     ground.site(|site| {
-        for (target, image) in deciding {
-            watch.status("Resolving", &on(&image, &target));
+        for (target, image) in images {
+            watch.status(verb, &on(&image, &target));
             one(&image, target, site)?;
         }
         Ok(())

@@ -49,6 +49,9 @@ fn united(path: &Path, ours: &Lock, theirs: &Lock) -> Result<Lock, PinError> {
             if first.digest != pin.digest {
                 return Err(PinError::Race { file: path.to_owned(), what: pin.key() });
             }
+            if let (Some(base), Some(theirs)) = (&mut first.base, &pin.base) {
+                base.facts.extend(theirs.facts.iter().cloned());
+            }
         }
     }
     Ok(lock)

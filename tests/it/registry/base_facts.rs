@@ -54,14 +54,19 @@ fn who_asks_the_same_needs_no_layer_and_makes_the_same() {
     let users = above(&name, &push).replace("adjust = [{ path = \"/usr/bin/*\", mode = \"0700\" }]\n", "");
     let kept = above(&name, &push);
     for (spec, fetched) in [(plain, 0), (users, 0), (kept, 1)] {
-        let project = Project::with_spec(&spec);
+        let [project, whole] = [(); 2].map(|()| Project::with_spec(&spec));
         for file in ["lib/deep/er/a", "opt/app/b", "usr/bin/c"] {
-            project.write(&format!("tree/{file}"), file);
+            for project in [&project, &whole] {
+                project.write(&format!("tree/{file}"), file);
+            }
         }
-        let first = project.dmoci(&["build"]).ok().stderr;
-        let made = digests(&project.path("dist"));
+        // Made from the layers, which notes the same as `lock` does.
+        let said = whole.dmoci(&["build"]).ok().stderr;
+        let made = digests(&whole.path("dist"));
+        project.dmoci(&["lock"]).ok();
         let known = facts(&project);
-        assert!(known.iter().all(|facts| !facts.is_empty() && facts.len() < 40), "{first}\n{known:#?}");
+        assert!(known.iter().all(|facts| !facts.is_empty() && facts.len() < 40), "{said}\n{known:#?}");
+        assert_eq!(facts(&whole), known);
         forget(&project);
         let before = layers(&registry, &base);
         let run = project.dmoci(&["build", "--locked", "--push"]).ok();
@@ -69,11 +74,11 @@ fn who_asks_the_same_needs_no_layer_and_makes_the_same() {
         assert_eq!(layers(&registry, &base) - before, fetched, "{spec}\n{}", run.stderr);
         assert_eq!(digests(&project.path("dist")), made, "{spec}");
         // Nothing is noted that is known.
-        assert_eq!(facts(&project), known);
-        let again = project.dmoci(&["build"]).ok().stderr;
-        assert!(!again.contains("Noted") && facts(&project) == known, "{again}");
-        let checked = project.dmoci(&["check"]).ok().stderr;
-        assert!(!checked.contains("lacks"), "{checked}");
+        for command in ["build", "lock", "check"] {
+            let again = project.dmoci(&[command]).ok().stderr;
+            assert!(!["Noted", "lacks"].iter().any(|word| again.contains(word)), "{again}");
+            assert_eq!(facts(&project), known);
+        }
     }
 }
 
@@ -107,20 +112,24 @@ fn the_python_of_a_base() {
     let app = project(&spec, &[fits, other]).file("pylock.toml", text);
     app.dmoci(&["lock"]).ok();
     assert_eq!(layers(&registry, &base), 1, "to find the Python");
-    let said = app.dmoci(&["build"]).ok().stderr;
-    let made = digests(&app.path("dist"));
     let known = facts(&app);
     let words = ["/usr/bin/python3 l python3.11", "/ telling", "/opt -"];
-    assert!(words.iter().all(|word| known[0].contains(*word)), "{said}\n{known:#?}");
+    assert!(words.iter().all(|word| known[0].contains(*word)), "{known:#?}");
     assert!(known[0].iter().any(|fact| fact.contains("tells machine%2062")), "{known:#?}");
     forget(&app);
     let run = app.dmoci(&["build", "--locked", "--push"]).ok();
-    assert_eq!((layers(&registry, &base), digests(&app.path("dist"))), (1, made), "{}", run.stderr);
+    assert_eq!((layers(&registry, &base), facts(&app)), (1, known), "{}", run.stderr);
+    let made = digests(&app.path("dist"));
+    // From the layers the same is made.
+    fs::remove_file(app.path("dmoci.lock")).unwrap();
+    forget(&app);
+    app.dmoci(&["build"]).ok();
+    assert_eq!((layers(&registry, &base), digests(&app.path("dist"))), (2, made));
     // Another environment, in a place that nobody has asked about.
     app.write("dmoci.toml", spec.replace("/opt/v", "/usr/v"));
     forget(&app);
     app.dmoci(&["build"]).ok();
-    assert_eq!(layers(&registry, &base), 2);
+    assert_eq!(layers(&registry, &base), 3);
     assert!(facts(&app)[0].contains("/usr/v -"), "{:#?}", facts(&app));
 }
 
@@ -139,30 +148,37 @@ fn who_asks_more_looks_into_the_layers_and_notes_it() {
         )
     };
     let project = Project::with_spec(&spec("/opt/app/file"));
-    // `lock` asks nothing of the layers.
+    let both: BTreeSet<String> = ["/opt -".to_owned(), "/tmp e 1777 0:0".to_owned()].into();
     project.dmoci(&["lock"]).ok();
-    assert_eq!((layers(&registry, &base), facts(&project)), (0, vec![BTreeSet::new()]));
-    // With `--locked` nothing is noted.
-    project.dmoci(&["build", "--locked"]).ok();
-    assert_eq!(facts(&project), [BTreeSet::new()]);
-    let noted = project.dmoci(&["build"]).ok().stderr;
-    assert!(noted.contains("Noted base") && !noted.contains("nothing but dmoci.lock"), "{noted}");
-    assert_eq!(facts(&project)[0], ["/opt -".to_owned()].into());
-    // The variant asks for more; what was known stays.
-    project.dmoci(&["build", "--variant", "test"]).ok();
-    assert_eq!(facts(&project)[0], ["/opt -".to_owned(), "/tmp e 1777 0:0".into()].into());
+    assert_eq!((layers(&registry, &base), facts(&project)), (2, vec![both.clone()]), "the variant's too");
     project.dmoci(&["build"]).ok();
+    project.dmoci(&["build", "--variant", "test"]).ok();
     project.dmoci(&["lock"]).ok();
-    assert_eq!(facts(&project)[0].len(), 2);
-    // Another file: its place is not known yet.
+    assert_eq!((layers(&registry, &base), facts(&project)), (2, vec![both.clone()]));
+    // Another file: its place is not known yet. With `--locked` nothing is noted.
     project.write("dmoci.toml", spec("/usr/lib/app"));
     forget(&project);
-    let before = layers(&registry, &base);
-    project.dmoci(&["check"]).ok();
-    assert_eq!(layers(&registry, &base) - before, 2);
-    assert_eq!(facts(&project)[0].len(), 2);
-    project.dmoci(&["build"]).ok();
+    for command in [&["check"][..], &["build", "--locked"]] {
+        project.dmoci(command).ok();
+        assert_eq!((layers(&registry, &base), facts(&project)), (4, vec![both.clone()]));
+    }
+    let noted = project.dmoci(&["build"]).ok().stderr;
+    assert!(noted.contains("Noted base") && !noted.contains("nothing but dmoci.lock"), "{noted}");
+    assert!(facts(&project)[0].is_superset(&both), "another variant may ask for it");
     assert!(facts(&project)[0].contains("/usr/lib e 0750 7:8"), "{:?}", facts(&project));
+    // What `lock` cannot plan a build notes.
+    project.write(
+        "dmoci.toml",
+        spec("/a").replace(
+            "file = [{ path = \"/a\", content = \"x\" }]",
+            "copy = [{ from = [\"later\"], to = \"/etc/later\" }]",
+        ),
+    );
+    let warned = project.dmoci(&["lock"]).ok().stderr;
+    assert!(warned.contains("not all is noted") && warned.contains("E-SOURCE-MISSING"), "{warned}");
+    project.write("later", "x");
+    project.dmoci(&["build"]).ok();
+    assert!(facts(&project)[0].contains("/etc/later -"), "{:?}", facts(&project));
     // Facts are part of what an entry says.
     let lock = fs::read_to_string(project.path("dmoci.lock")).unwrap();
     project.write("dmoci.lock", lock.replace("/tmp e 1777", "/tmp e 0777"));
