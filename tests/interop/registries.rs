@@ -23,7 +23,7 @@ const HTPASSWD: &str = "user:$2y$05$OHK7QlkeX/rkE8eMSeEdr.9ML38Nsb2XwNz/c8bawz3c
 /// A registry of the test's own.
 pub(crate) struct Registry {
     pub(crate) host: String,
-    place: Place,
+    pub(crate) place: Place,
     // Stopped before its directory goes.
     _server: Guard,
 }

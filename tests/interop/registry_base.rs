@@ -8,6 +8,7 @@ use dmoci_layers::Digest;
 use serde_json::Value;
 
 use crate::registries::{PEERS, Registry};
+use crate::support::debian;
 use crate::support::podman::{self, Podman};
 use crate::support::{Place, command, dmoci, exits, have, run};
 
@@ -75,4 +76,63 @@ fn a_base_that_skopeo_pushed() {
         assert!(said.contains("This is above, linux/"), "{said}");
         fs::remove_file(place.path("dmoci.lock")).unwrap();
     }
+}
+
+/// An application on a real Python: what `lock` notes of the base is little, and a build on a machine that knows nothing else
+/// fetches none of its layers.
+#[test]
+fn an_application_on_a_debian_with_python() {
+    if !have(PEERS) || !have(podman::PEERS) || !have(debian::PEERS) {
+        return;
+    }
+    let (registry, place) = (Registry::start(), Place::new());
+    debian::write_base_with_python(place.as_ref());
+    let source = format!("oci:{}:3", place.path("base-project/dist/image").display());
+    let subject = registry.subject("debian/python:3");
+    run(&mut registry.skopeo(&["copy", "--all", "--dest-tls-verify=false", &source, &subject]));
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/webapp");
+    run(command("cp").arg("-r").arg(fixture).arg(place.path("app")));
+    let spec = fs::read_to_string(place.path("app/dmoci.toml")).unwrap();
+    let spec = spec.replace("registry.example/almanac", &format!("{}/acme/almanac", registry.host));
+    let spec =
+        spec.replace(", \"linux/arm64\"", "").replace("base = \"scratch\"", &format!("base = \"{subject}\""));
+    let spec =
+        spec.replace(", interpreter = \"${vars.interpreter}\", python-version = \"${vars.python}\"", "");
+    fs::write(place.path("app/dmoci.toml"), spec).unwrap();
+    run(registry.dmoci("lock").arg("-C").arg(place.path("app")));
+    let lock = fs::read_to_string(place.path("app/dmoci.lock")).unwrap();
+    let facts = lock.lines().filter(|line| line.starts_with("    \"/")).count();
+    assert!((5..80).contains(&facts), "{lock}");
+    // Another machine.
+    fs::remove_dir_all(registry.place.path("cache")).unwrap();
+    let mut build = registry.dmoci("build");
+    let pushed = exits(build.args(["--locked", "--push"]).arg("-C").arg(place.path("app")), 0);
+    assert!(pushed.err.contains("1 blob taken over"), "{}", pushed.err);
+    let digests: Value =
+        serde_json::from_slice(&fs::read(place.path("app/dist/digests.json")).unwrap()).unwrap();
+    let hex = |layer: &Value| layer["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let layers = digests["platforms"][0]["layers"].as_array().unwrap();
+    let below: Vec<String> = layers.iter().filter(|layer| layer["base"] == true).map(hex).collect();
+    for layer in &below {
+        for place in
+            [registry.place.path("cache/dmoci/downloads/sha256"), place.path("app/dist/image/blobs/sha256")]
+        {
+            assert!(!place.join(layer).exists(), "{layer} in {}", place.display());
+        }
+    }
+    // From the layers the same is made.
+    fs::remove_file(place.path("app/dmoci.lock")).unwrap();
+    run(registry.dmoci("build").arg("-C").arg(place.path("app")).arg("-o").arg(place.path("whole")));
+    assert_eq!(
+        fs::read(place.path("whole/digests.json")).unwrap(),
+        fs::read(place.path("app/dist/digests.json")).unwrap()
+    );
+    assert!(below.iter().all(|layer| place.path("whole/image/blobs/sha256").join(layer).exists()));
+    let (podman, name) = (Podman::new(), format!("{}/acme/almanac:1.0.0", registry.host));
+    run(podman.podman().args(["pull", "--quiet", "--tls-verify=false", &name]));
+    let limits = ["--ulimit=nofile=1000:1000", "--ulimit=nproc=1000:1000", "--network=none"];
+    let python =
+        ["--entrypoint=/opt/almanac/bin/python", &name, "-c", "import almanac, sys; print(sys.prefix)"];
+    let said = run(podman.podman().args(["run", "--rm"]).args(limits).args(python));
+    assert_eq!(said.trim(), "/opt/almanac");
 }
