@@ -52,6 +52,7 @@ pub(crate) fn part(outcome: &Outcome) -> String {
         Section::Python if outcome.rows.is_empty() => "Python".to_owned(),
         Section::Python if outcome.situation == Situation::Cold => of("Python, cold"),
         Section::Python => of("Python, one file of the application changed"),
+        Section::Registry => format!("{}, {} MB", outcome.tree, megabytes(outcome.bytes)),
         Section::Files => format!("{} small files, {} MB", grouped(outcome.files), megabytes(outcome.bytes)),
         Section::Bytes => format!("One file of {} MB", megabytes(outcome.bytes)),
     };
@@ -132,10 +133,13 @@ pub(crate) fn document(
     text += "\n## Three situations\n\n";
     let grows = |outcome: &&Outcome| matches!(outcome.section, Section::Files | Section::Bytes);
     let python = |outcome: &&Outcome| outcome.section == Section::Python;
-    let others = outcomes.iter().filter(|outcome| !grows(outcome) && !python(outcome));
+    let registry = |outcome: &&Outcome| outcome.section == Section::Registry;
+    let others = outcomes.iter().filter(|outcome| !grows(outcome) && !python(outcome) && !registry(outcome));
     others.for_each(|outcome| text += &part(outcome));
     let _ = writeln!(text, "{}\n{PYTHON}", relations(outcomes));
     outcomes.iter().filter(python).for_each(|outcome| text += &part(outcome));
+    text += REGISTRY;
+    outcomes.iter().filter(registry).for_each(|outcome| text += &part(outcome));
     text += "## Growth\n\n";
     text += &growth(outcomes);
     outcomes.iter().filter(grows).for_each(|outcome| text += &part(outcome));
@@ -179,6 +183,14 @@ cache, no storage, no output. In the other situations each keeps what it has. dm
 told which layer to redo, and redoes that one alone; they cannot tell that nothing has changed.
 
 dmoci hashes with the processor's SHA instructions where it has them. Where that would be an advantage that others do not have, the row `dmoci, SHA-NI masked` says what it takes without; the targets are judged by that row.
+";
+
+const REGISTRY: &str = "\
+## Registries
+
+Debian's docker-registry runs on the same machine, and its processor time is not counted; its storage is empty before each push. The image is an OCI layout whose layers lie in memory and cannot be made smaller. A pull makes a layout, with
+nothing kept of an earlier one. dmoci hashes every blob before its end is sent, and what it pulled before it gets its name; crane hashes nothing that it pushes.
+
 ";
 
 const PYTHON: &str = "\

@@ -72,7 +72,10 @@ pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
 
 /// The first line that a program says of its version.
 pub(crate) fn version(program: &Path) -> Result<String> {
-    let output = Command::new(program).arg("--version").output()?;
+    let mut output = Command::new(program).arg("--version").output()?;
+    if !output.status.success() {
+        output = Command::new(program).arg("version").output()?;
+    }
     // pigz says it on standard error.
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();

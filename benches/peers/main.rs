@@ -11,6 +11,7 @@ mod launcher;
 mod machine;
 mod options;
 mod python;
+mod registry;
 mod section;
 mod table;
 mod target;

@@ -44,6 +44,8 @@ pub(crate) enum Section {
     Unchanged,
     /// An application of Python with its dependencies, by their lock file: cold, and one file of its own changed
     Python,
+    /// An image of 1 GB in 20 layers to a registry, and from it
+    Registry,
     /// From 1,000 to 1,000,000 small files
     Files,
     /// One file from 1 MB to 10 GB
@@ -59,6 +61,8 @@ pub(crate) enum Peer {
     Docker,
     Pipe,
     Uv,
+    Skopeo,
+    Crane,
 }
 
 impl Options {
@@ -118,6 +122,8 @@ impl Peer {
             Peer::Docker => "docker",
             Peer::Pipe => "pipe",
             Peer::Uv => "uv",
+            Peer::Skopeo => "skopeo",
+            Peer::Crane => "crane",
         }
     }
 
@@ -130,6 +136,8 @@ impl Peer {
             Peer::Docker => &["dockerd", "docker", "containerd", "setpriv"],
             Peer::Pipe => &["pigz", "tar"],
             Peer::Uv => &["uv", "python3", "pigz", "tar"],
+            Peer::Skopeo => &["skopeo", "docker-registry", "setpriv"],
+            Peer::Crane => &["crane", "docker-registry", "setpriv"],
         }
     }
 
@@ -137,7 +145,8 @@ impl Peer {
     pub(crate) fn takes(self, section: Section) -> bool {
         match section {
             Section::Python => matches!(self, Peer::Dmoci | Peer::Docker | Peer::Uv),
-            _ => self != Peer::Uv,
+            Section::Registry => matches!(self, Peer::Dmoci | Peer::Skopeo | Peer::Crane),
+            _ => !matches!(self, Peer::Uv | Peer::Skopeo | Peer::Crane),
         }
     }
 
@@ -151,7 +160,7 @@ impl Peer {
     /// The largest tree of the growing ones that it takes a reasonable time for.
     pub(crate) fn limit(self, section: Section) -> u64 {
         match (self, section) {
-            (Peer::Dmoci | Peer::Pipe | Peer::Uv, _) => u64::MAX,
+            (Peer::Dmoci | Peer::Pipe | Peer::Uv | Peer::Skopeo | Peer::Crane, _) => u64::MAX,
             (Peer::Umoci, Section::Files) => 100_000,
             (Peer::Umoci, _) => 1_000_000_000,
             (_, Section::Files) => 10_000,

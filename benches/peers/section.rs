@@ -12,6 +12,7 @@ use crate::corpus::{Tree, root_file_system};
 use crate::machine::has_sha_ni;
 use crate::options::{Options, Peer, Section};
 use crate::python;
+use crate::registry;
 use crate::table::Row;
 
 /// What came of one situation, or of one size.
@@ -63,6 +64,13 @@ pub(crate) fn run(options: &Options, work: &Path, told: &mut dyn FnMut(&Outcome)
     }
     if options.wants(Section::Python) {
         add(python_outcomes(options, work)?);
+    }
+    if options.wants(Section::Registry) {
+        let (here, left_out) = peers(options, Section::Registry, |_| true)?;
+        // dmoci alone, where there is no registry, says nothing.
+        if here.len() > 1 {
+            add(registry::outcomes(options, work, &here, &left_out)?);
+        }
     }
     for (section, sizes) in options.growth() {
         for size in sizes {
@@ -137,8 +145,8 @@ fn contenders(
             Peer::Buildah => all.push(Box::new(Buildah::new(place)?)),
             Peer::Docker => all.push(Box::new(Docker::new(place)?)),
             Peer::Pipe => all.push(Box::new(Pipe::new(place))),
-            // For Python alone.
-            Peer::Uv => {}
+            // For Python and registries alone.
+            Peer::Uv | Peer::Skopeo | Peer::Crane => {}
         }
     }
     Ok((all, left_out))
@@ -197,7 +205,7 @@ fn python_contenders(options: &Options, work: &Path, tree: &Tree) -> Result<(Con
                 all.push(Box::new(pip));
                 all.push(Box::new(save));
             }
-            Peer::Umoci | Peer::Buildah | Peer::Pipe => {}
+            _ => {}
         }
     }
     Ok((all, left_out))

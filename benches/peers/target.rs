@@ -44,6 +44,7 @@ pub(crate) fn targets(outcomes: &[Outcome]) -> Vec<Target> {
         targets.push(Target { wanted, measured: format!("{:.1} ms", measured.as_secs_f64() * 1e3), met });
     }
     targets.extend(python(&of(Section::Python).collect::<Vec<_>>()));
+    targets.extend(registry(&of(Section::Registry).collect::<Vec<_>>()));
     targets.extend(peak(outcomes));
     targets.extend(flat(&of(Section::Files).collect::<Vec<_>>()));
     targets
@@ -87,6 +88,31 @@ fn python(outcomes: &[&Outcome]) -> Vec<Target> {
             // With others the build would have failed.
             measured: format!("{:.1} ms, the same", measured.as_secs_f64() * 1e3),
             met: measured < Duration::from_millis(300),
+        });
+    }
+    targets
+}
+
+/// To a registry and from it, against the faster of the others.
+fn registry(outcomes: &[&Outcome]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for outcome in outcomes {
+        let (Some(own), Some(best)) =
+            (plain(outcome), outcome.rows.iter().skip(1).min_by_key(|row| row.wall()))
+        else {
+            continue;
+        };
+        let wanted = match outcome.situation {
+            Situation::Cold => {
+                "push of 1 GB in 20 layers: at least as fast as the faster of skopeo copy and crane"
+            }
+            _ => "pull of 1 GB in 20 layers: at least as fast as the faster of skopeo copy and crane",
+        };
+        let measured = ratio(best.wall(), own.wall());
+        targets.push(Target {
+            wanted,
+            measured: format!("{measured:.2} ({})", best.who),
+            met: measured >= 1.0,
         });
     }
     targets

@@ -205,6 +205,16 @@ fn errors_say_where_what_and_who_asked() {
     });
     let none = bench.run(&["inspect", &format!("127.0.0.1:{}/a:1", server.port())]).exits(6).stderr;
     assert!(none.contains("error[E-REGISTRY]") && none.contains("is no registry"), "{none}");
+    // Nothing answers, and a registry that is only read.
+    let gone = bench.run(&["inspect", "127.0.0.1:1/a:1"]).exits(6).stderr;
+    assert!(gone.contains("help: check the host and its port"), "{gone}");
+    let read_only = Registry::with(|asked, reply| match asked.method == "POST" {
+        true => crate::support::server::Reply::new("405 Method Not Allowed", &[], b""),
+        false => reply,
+    });
+    let to = format!("docker://{}/app:1", read_only.host());
+    let refused = bench.run(&["push", layout.path().to_str().unwrap(), &to]).exits(6).stderr;
+    assert!(refused.contains("write the blob") && refused.contains("only be read"), "{refused}");
     let offline = bench.run(&["inspect", "--help"]).ok().stdout;
     assert!(offline.contains("--plain-http") && offline.contains("--ca-file"));
     for subject in ["docker://debian", "docker://a.example/B"] {

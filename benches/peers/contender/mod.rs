@@ -55,7 +55,7 @@ pub(crate) trait Contender {
 }
 
 /// An empty directory of this name.
-fn emptied(directory: PathBuf) -> Result<PathBuf> {
+pub(crate) fn emptied(directory: PathBuf) -> Result<PathBuf> {
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(format!("{}: {error}", directory.display()).into());

@@ -180,6 +180,9 @@ impl Diagnostic for RegistryError {
             RegistryError::Status { refusal, .. } if refusal.status == 429 => {
                 Some("wait a while, or log in: this registry limits how often it is asked".into())
             }
+            RegistryError::Status { refusal, .. } if refusal.status == 405 => {
+                Some("it takes nothing of that kind: it may be a mirror, or only be read for now; name another registry, or ask whoever runs it".into())
+            }
             RegistryError::Status { .. } => Some("try again later, or ask whoever runs the registry".into()),
             RegistryError::NoDelete { tag: true, site, .. } => Some(format!(
                 "`dmoci delete docker://{}/{}@sha256:…` deletes the manifest with all tags that name it: add --dry-run to see \
@@ -220,6 +223,13 @@ fn unreachable(source: &FetchError) -> Option<String> {
         Cause::Tls(..) if source.is_no_tls() => {
             "the registry does not speak TLS there; --plain-http speaks to it without, if you trust the network".into()
         }
+        // Go takes such certificates, and so do docker and skopeo.
+        Cause::Tls(_, Some(error)) if error.to_string().contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of an authority (CA:TRUE) as its own, which is not taken: give it one that is \
+             none (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE), and name that with --ca-file"
+                .into()
+        }
+        Cause::Connection(..) => "check the host and its port, and that the registry runs".into(),
         Cause::Status { status: 401 | 403, .. } => {
             "it does not give what it names to whoever asks; log in to it, or ask whoever runs it".into()
         }

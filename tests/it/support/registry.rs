@@ -1,4 +1,5 @@
-//! A small registry on the loopback: the distribution-spec, tokens, and whatever fault a test wants.
+//! A small registry on the loopback: the distribution-spec with its referrers, tokens, and whatever fault a test wants. It stands in for zot,
+//! which is not built where these tests run; `tests/interop/registries` has Debian's docker-registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
