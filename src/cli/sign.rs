@@ -1,5 +1,6 @@
 //! `dmoci sign`
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::build::epoch;
@@ -20,11 +21,11 @@ use crate::store::Subject;
 /// thing, so that a second run changes nothing.
 ///
 /// A file X gets the Sigstore bundle X.sigstore.json beside it, as `cosign sign-blob` makes one; SHA256SUMS also gets SHA256SUMS.sig, which
-/// `openssl dgst -sha256 -verify KEY.pub -signature SHA256SUMS.sig SHA256SUMS` checks. An image of a layout or a registry gets a manifest
+/// `openssl dgst -sha256 -verify KEY.pub -signature SHA256SUMS.sig SHA256SUMS` checks. An image of a layout, an archive or a registry gets a manifest
 /// that refers to it, as `cosign sign` makes one; of an index the index is signed, which covers all platforms.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files, or images: oci:DIR[:TAG], docker://HOST/NAME:TAG, a directory with a layout
+    /// Files, or images: oci:DIR[:TAG], oci-archive:FILE, docker://HOST/NAME:TAG, a directory with a layout
     #[arg(required = true, value_name = "SUBJECT")]
     subjects: Vec<Subject>,
     /// The private key, as `dmoci key generate` or cosign wrote it
@@ -65,6 +66,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
             bundle: args.bundle.clone(),
             raw: args.raw,
             created: created.clone(),
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         };
         let watch = Watcher::new(report);
         let signed = sign::sign(&request, &Remote { network: &network, watch: &watch })?;

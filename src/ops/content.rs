@@ -69,6 +69,22 @@ impl Content {
         oci(store, wanted)
     }
 
+    /// All of an archive with more documents in it, and without one; `index.json` says so.
+    pub(super) fn amended(
+        store: &ImageStore,
+        index: Vec<u8>,
+        gone: Option<&Digest>,
+        more: Vec<(Digest, Vec<u8>)>,
+    ) -> Content {
+        let kept = store.blobs().filter(|digest| Some(*digest) != gone);
+        let sized = |digest: &Digest| Some((digest.clone(), BlobSource::Store(store.blob_size(digest)?)));
+        let mut blobs: BTreeMap<Digest, BlobSource> = kept.filter_map(sized).collect();
+        blobs.extend(more.into_iter().map(|(digest, bytes)| (digest, BlobSource::Bytes(bytes))));
+        let mut content = content(index, Vec::new(), blobs, 0);
+        content.docker = store.docker_manifest().map(<[u8]>::to_vec);
+        content
+    }
+
     /// One image, in both views.
     pub(super) fn docker(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, Failure> {
         docker_content(store, wanted)

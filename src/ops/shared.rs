@@ -1,7 +1,7 @@
 //! The build cache of several machines, in registries: layers by what they hold, each signed.
 //!
 //! A layer is an image manifest (OCI image-spec 1.1, "Guidelines for Artifact Usage") under the tag `layer-HEX`, where `HEX` is the
-//! key of its contents. Its only layer is the blob; the annotation [`RECORD`] is a DSSE envelope around what was made. Only what a
+//! key of its contents. Its only layer is the blob; the annotation `RECORD` is a DSSE envelope around what was made. Only what a
 //! trusted key has signed counts, and of that only what is about the key that was asked for. A cache that fails is none: the layer
 //! is made, and a warning says why.
 

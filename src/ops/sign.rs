@@ -4,16 +4,20 @@ mod referrer;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use dmoci_layers::Digest;
 
+use super::content::Content;
+use super::export;
 use super::remote::{Remote, Told};
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::files;
 use crate::limits;
+use crate::oci::index::{SelfDigest, self_digest};
 use crate::store::layout::write::LayoutWriter;
-use crate::store::registry::{Content, Named, Repository};
+use crate::store::registry::{self, Named, Repository};
 use crate::store::{ImageStore, StoreError, Subject, Transport};
 use crate::trust::SigningKey;
 use crate::trust::bundle;
@@ -32,6 +36,8 @@ pub struct Request<'a> {
     pub raw: bool,
     /// The time that the manifest around an image's signature says: a constant, or `SOURCE_DATE_EPOCH`.
     pub created: String,
+    /// Threads that verify an archive that is written anew.
+    pub threads: NonZeroUsize,
 }
 
 /// What was signed.
@@ -94,7 +100,7 @@ impl Diagnostic for SignError {
         match self {
             SignError::Exists { .. } => Some("name another file with --bundle, or move it away yourself".into()),
             SignError::Place(_) => Some(
-                "sign the layout or the image in a registry, and export it: archives take signatures along. A path alone signs the file as a whole"
+                "sign a layout, an image in a registry, or an archive by `dmoci export -o oci-archive:FILE`; a path alone signs the file as a whole"
                     .into(),
             ),
             _ => None,
@@ -110,8 +116,9 @@ pub fn sign(request: &Request<'_>, remote: &Remote<'_>) -> Result<Signed, Failur
     match subject.transport() {
         Transport::Registry => in_registry(request, remote),
         Transport::Bare if path.is_file() && subject.digest().is_none() => file(request, path),
+        Transport::OciArchive if path.is_file() => in_archive(request, path),
         Transport::Oci | Transport::Bare if path.is_dir() => in_layout(request, remote, path),
-        Transport::Oci | Transport::Bare if fs::symlink_metadata(path).is_err() => {
+        Transport::Oci | Transport::OciArchive | Transport::Bare if fs::symlink_metadata(path).is_err() => {
             Err(StoreError::NotFound { path: path.to_owned() }.into())
         }
         _ => Err(SignError::Place(subject.to_string()).into()),
@@ -217,6 +224,29 @@ fn amended(request: &Request<'_>, writer: &LayoutWriter) -> Result<(Option<Vec<u
     Ok((Some(addition.index), signed))
 }
 
+/// An archive by dmoci is written anew, with the same list in it, verified, and put in its place. What other tools wrote has an order of
+/// its own, which would be lost.
+fn in_archive(request: &Request<'_>, path: &Path) -> Result<Signed, Failure> {
+    let subject = &request.subject;
+    let store = ImageStore::open_sound(subject)?;
+    if store.is_whole_compressed() || self_digest(store.index_bytes()) != SelfDigest::Right {
+        return Err(SignError::Place(subject.to_string()).into());
+    }
+    let image = referrer::chosen(&store, subject)?;
+    let referrer = Referrer::new(request.key, &image, &request.created).ok_or(SignError::Key)?;
+    let mut signed = referrer.signed(&image, &subject.to_string());
+    let Some(addition) = referrer.addition(&store, &image)? else {
+        signed.new = false;
+        return Ok(signed);
+    };
+    let blobs = referrer.blobs().into_iter().map(|(digest, bytes)| (digest.clone(), bytes.to_vec()));
+    let more = blobs.chain([addition.list]).collect();
+    let content = Content::amended(&store, addition.index, addition.gone.as_ref(), more);
+    let written = export::archive(&store, content, &subject.to_string(), subject, request.threads)?;
+    signed.holders.push(format!("{} ({})", path.display(), written.digest));
+    Ok(signed)
+}
+
 /// In a registry the signature is a manifest that refers to the image; where the registry has no interface for these, it is listed
 /// under the tag that stands in for it.
 fn in_registry(request: &Request<'_>, remote: &Remote<'_>) -> Result<Signed, Failure> {
@@ -254,7 +284,7 @@ fn in_registry(request: &Request<'_>, remote: &Remote<'_>) -> Result<Signed, Fai
 /// A blob in memory.
 struct Bytes<'a>(&'a [u8]);
 
-impl Content for Bytes<'_> {
+impl registry::Content for Bytes<'_> {
     fn open(&self, from: u64) -> io::Result<Box<dyn io::Read + '_>> {
         let from = usize::try_from(from).unwrap_or(usize::MAX).min(self.0.len());
         Ok(Box::new(&self.0[from..]))

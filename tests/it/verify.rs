@@ -18,7 +18,7 @@ use dmoci::oci::Severity;
 use dmoci::ops::verify::{Request, verify};
 use dmoci::store::Subject;
 
-pub(crate) use sample::Sample;
+pub(crate) use sample::{Sample, tar};
 
 /// The report on a path.
 #[track_caller]

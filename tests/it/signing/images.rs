@@ -68,9 +68,29 @@ fn signatures_go_where_the_image_goes() {
     desk.run(&["sign", &layout, "--key", "key.key"]).ok();
     desk.run(&["export", &layout, "-o", "oci-archive:image.tar"]).ok();
     assert_eq!(verdict(&desk.verify("image.tar").exits(0)), "VERIFIED");
-    // An archive gets none afterwards, but as a file.
-    let place = desk.run(&["sign", "oci-archive:image.tar", "--key", "other.key"]).exits(2).stderr;
-    assert!(place.contains("error[E-SIGN-PLACE]"), "{place}");
+    // An archive by dmoci is written anew: the same as if the layout had been signed before.
+    copied(&desk, &Sample::two_platforms(), "bare");
+    desk.run(&["export", "bare", "-o", "oci-archive:bare.tar"]).ok();
+    desk.run(&["sign", "oci-archive:bare.tar", "--key", "key.key"]).ok();
+    let archive = |name: &str| fs::read(desk.path(name)).unwrap();
+    assert!(archive("bare.tar") == archive("image.tar"));
+    let again = desk.run(&["sign", "oci-archive:bare.tar", "--key", "key.key"]).ok();
+    assert!(again.stderr.contains("Unchanged"), "{}", again.stderr);
+    desk.run(&["sign", "oci-archive:bare.tar", "--key", "other.key"]).ok();
+    for key in ["key.pub", "other.pub"] {
+        let run = desk.run(&["verify", "oci-archive:bare.tar", "--key", key]).exits(0);
+        assert!(run.stdout.contains("archive-bytes pass"), "{}", run.stdout);
+    }
+    // One of another tool is not, nor are Docker's.
+    let mut foreign = Sample::small();
+    let root = foreign.root();
+    foreign.foreign_index(&[root]);
+    desk.write("foreign.tar", crate::verify::tar(&foreign.members()));
+    for place in ["oci-archive:foreign.tar", "docker-archive:bare.tar"] {
+        let place = desk.run(&["sign", place, "--key", "key.key"]).exits(2).stderr;
+        assert!(place.contains("error[E-SIGN-PLACE]"), "{place}");
+    }
+    // As a whole, every file can.
     desk.run(&["sign", "image.tar", "--key", "other.key"]).ok();
     let whole = desk.run(&["verify", "image.tar", "--key", "other.pub"]).exits(0).stdout;
     assert!(whole.contains("covers the whole archive file"), "{whole}");
