@@ -156,6 +156,11 @@ pub trait Diagnostic: std::error::Error {
     fn help(&self) -> Option<String> {
         None
     }
+    /// Causes that are known as texts only, the nearest first; those that [`source`](std::error::Error::source) gives follow.
+    fn causes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Places in the user's own files, the main one first.
     fn places(&self) -> Vec<Place> {
         Vec::new()
@@ -164,7 +169,7 @@ pub trait Diagnostic: std::error::Error {
 
 impl<E: Diagnostic> From<E> for Failure {
     fn from(error: E) -> Failure {
-        let mut causes = Vec::new();
+        let mut causes = error.causes();
         let mut source = error.source();
         while let Some(cause) = source {
             causes.push(shown::message(cause.to_string()));

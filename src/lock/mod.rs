@@ -108,6 +108,8 @@ pub struct BasePin {
     pub name: Reference,
     /// The index that the manifest was chosen from, when it was one: other platforms choose from the same.
     pub index: Option<Digest>,
+    /// Whose signature of it was found, in words, when one was asked for.
+    pub signed_by: Option<String>,
     /// What builds have asked of its layers, with the answers: who asks nothing else needs no layer.
     pub facts: BTreeSet<String>,
 }
@@ -130,13 +132,20 @@ pub enum Authenticated {
     LockFile,
     /// The index that lists it.
     Index,
+    /// A signature that was asked for.
+    Signature,
     /// Nobody: it is what came the first time.
     FirstUse,
 }
 
 impl Authenticated {
-    const ALL: [Authenticated; 4] =
-        [Authenticated::Spec, Authenticated::LockFile, Authenticated::Index, Authenticated::FirstUse];
+    const ALL: [Authenticated; 5] = [
+        Authenticated::Spec,
+        Authenticated::LockFile,
+        Authenticated::Index,
+        Authenticated::Signature,
+        Authenticated::FirstUse,
+    ];
 
     /// As the lock file calls it.
     pub fn name(self) -> &'static str {
@@ -144,6 +153,7 @@ impl Authenticated {
             Authenticated::Spec => "spec",
             Authenticated::LockFile => "lock file",
             Authenticated::Index => "index",
+            Authenticated::Signature => "signature",
             Authenticated::FirstUse => "first use",
         }
     }

@@ -102,7 +102,7 @@ impl Reader {
         const REQUIRED: [&str; 6] = ["url", "size", "sha256", "authenticated", "fields", "file"];
         const BASE: [&str; 5] = ["name", "size", "sha256", "authenticated", "fields"];
         let (required, optional): (&[&str], &[&str]) = match kind {
-            Kind::Base => (&BASE, &["index", "facts"]),
+            Kind::Base => (&BASE, &["index", "signed-by", "facts"]),
             // A wheel of the project has no address.
             Kind::Wheel => (&REQUIRED[1..], &["url", "sha512"]),
             Kind::Build => (&REQUIRED, &["sha512"]),
@@ -171,7 +171,11 @@ impl Reader {
                 facts.insert(text.to_owned());
             }
         }
-        Ok(BasePin { name, index, facts })
+        let signed_by = match table.contains_key("signed-by") {
+            true => Some(self.text(table, "signed-by")?.1.to_owned()),
+            false => None,
+        };
+        Ok(BasePin { name, index, signed_by, facts })
     }
 
     fn digest(&self, table: &DeTable<'_>, name: &str, digits: usize) -> Result<Digest, LockError> {

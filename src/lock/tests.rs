@@ -42,7 +42,8 @@ fn example() -> Lock {
 
 fn base(name: &str, content: &str, index: Option<Digest>) -> Pin {
     let facts = index.iter().map(|_| "/etc d 0755 0:0".to_owned()).collect();
-    let base = Some(BasePin { name: name.parse().unwrap(), index, facts });
+    let signed_by = index.is_some().then(|| "the key \"a\"".to_owned());
+    let base = Some(BasePin { name: name.parse().unwrap(), index, signed_by, facts });
     Pin { url: None, base, ..pin("", content, Authenticated::FirstUse) }
 }
 

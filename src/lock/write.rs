@@ -32,6 +32,9 @@ impl Lock {
                     if let Some(index) = &base.index {
                         let _ = writeln!(out, "index = {}", quoted(index.hex()));
                     }
+                    if let Some(signer) = &base.signed_by {
+                        let _ = writeln!(out, "signed-by = {}", quoted(signer));
+                    }
                 }
                 if let Some(url) = &pin.url {
                     let _ = writeln!(out, "url = {}", quoted(&url.bare()));
@@ -71,6 +74,9 @@ pub(super) fn fields(platform: &Platform, kind: Kind, pin: &Pin) -> String {
         value["name"] = base.name.to_string().into();
         if let Some(index) = &base.index {
             value["index"] = index.hex().into();
+        }
+        if let Some(signer) = &base.signed_by {
+            value["signed-by"] = signer.as_str().into();
         }
         if !base.facts.is_empty() {
             value["facts"] = base.facts.iter().map(String::as_str).collect::<Vec<_>>().into();

@@ -180,7 +180,7 @@ fn bundle(request: &Request) -> Result<Option<(String, Vec<u8>)>, BundleError> {
     Ok(Some((path.display().to_string(), read_bundle(&path)?)))
 }
 
-fn read_bundle(path: &Path) -> Result<Vec<u8>, BundleError> {
+pub(super) fn read_bundle(path: &Path) -> Result<Vec<u8>, BundleError> {
     let failed = |source| BundleError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(limits::JSON_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;

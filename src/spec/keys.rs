@@ -157,8 +157,53 @@ pub(super) static ROOT: Table = Table {
             Kind::Table(&BUILT),
             "The project's own wheel and source distribution, built by its own backend before the image.",
         ),
+        Key::new("trust", Kind::Table(&TRUST), "Who must have signed what comes from elsewhere."),
         Key::later("release"),
-        Key::later("trust"),
+    ],
+    extends: None,
+};
+
+static TRUST: Table = Table {
+    name: "[trust]",
+    doc: "Who must have signed what comes from elsewhere.",
+    keys: &[Key::new(
+        "base",
+        Kind::Table(&TRUST_BASE),
+        "Who must have signed the base, an image in a registry.",
+    )],
+    extends: None,
+};
+
+static TRUST_BASE: Table = Table {
+    name: "[trust.base]",
+    doc: "Who must have signed the base, an image in a registry: whoever has the key, or a certificate for the identity; of several each alone is enough. It is checked when the base is pinned.",
+    keys: &[
+        Key::new("key", Kind::Text, "The file of a public key, in the project directory."),
+        Key::new(
+            "certificate-identity",
+            Kind::Text,
+            "The subject of the signer's certificate, such as the address of a workflow.",
+        ),
+        Key::new(
+            "certificate-identity-regexp",
+            Kind::Text,
+            "A regular expression that must match the subject as a whole, instead of that.",
+        ),
+        Key::new(
+            "certificate-oidc-issuer",
+            Kind::Text,
+            "Who vouches for the identity, an address; every identity needs one.",
+        ),
+        Key::new(
+            "trusted-root",
+            Kind::Text,
+            "The file of the trusted root, in the project directory; without it, that of the public Sigstore service.",
+        ),
+        Key::new(
+            "type",
+            Kind::Text,
+            "The predicate type that the statement must have; without it, a signature and no attestation.",
+        ),
     ],
     extends: None,
 };
@@ -456,11 +501,13 @@ static ADJUST: Table = Table {
 };
 
 /// All tables, outermost first.
-pub(super) fn tables() -> [&'static Table; 16] {
+pub(super) fn tables() -> [&'static Table; 18] {
     [
         &ROOT,
         &IMAGE,
         &BUILT,
+        &TRUST,
+        &TRUST_BASE,
         &VARIANT,
         &HEALTHCHECK,
         &USER,

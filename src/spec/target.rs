@@ -42,6 +42,8 @@ pub struct Target {
     pub users: Vec<User>,
     /// The project's own wheel, when it is to be built.
     pub wheel: Option<OwnWheel>,
+    /// Who must have signed the base.
+    pub base_trust: Option<BaseTrust>,
     /// The layers that have something for this platform, from the bottom up.
     pub layers: Vec<Layer>,
 }
@@ -61,6 +63,35 @@ pub struct OwnWheel {
     pub timeout: Duration,
     /// Where it is written.
     pub span: Span,
+}
+
+/// Who must have signed the base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseTrust {
+    /// By what signers are known: each alone is enough. At least one.
+    pub signers: Vec<Signer>,
+    /// The file of the trusted root; nothing for that of the public Sigstore service.
+    pub root: Option<SourcePath>,
+    /// The predicate type that the statement must have; nothing for a signature.
+    pub predicate: Option<String>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// By what a signer is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The file of a public key.
+    Key(SourcePath),
+    /// A certificate.
+    Identity {
+        /// Its subject, or a regular expression for that.
+        subject: String,
+        /// It is a regular expression.
+        is_pattern: bool,
+        /// Who vouches for it.
+        issuer: String,
+    },
 }
 
 impl Target {

@@ -2,6 +2,7 @@
 
 mod base;
 mod base_facts;
+mod base_trust;
 mod build_push;
 mod delete;
 mod faults;

@@ -260,6 +260,13 @@ impl Diagnostic for BuildError {
         })
     }
 
+    fn causes(&self) -> Vec<String> {
+        match &*self.kind {
+            BuildErrorKind::Told(failure) => failure.causes.clone(),
+            _ => Vec::new(),
+        }
+    }
+
     fn places(&self) -> Vec<Place> {
         match &*self.kind {
             BuildErrorKind::Told(failure) => [&failure.places[..], &self.places].concat(),

@@ -20,6 +20,7 @@ mod report;
 mod signatures;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,6 +142,19 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
         checks,
         findings: findings.sorted(),
         canonical,
+    }
+}
+
+/// Who signed one image of a store, in words: by a statement about it, or about an index that leads to it. Else what is to be
+/// said of the signatures that there are.
+///
+/// Nothing but documents and signatures is read, so the store needs no layers; whether the image is sound is not judged.
+pub fn signed(store: &ImageStore, image: &Digest, held: &Held) -> Result<String, Vec<Finding>> {
+    let graph = Graph::walk(store, &mut Findings::default());
+    let mut findings = Findings::default();
+    match signatures::of_image(store, &graph, &BTreeSet::from([image.clone()]), held, &mut findings) {
+        Some(signer) => Ok(signer),
+        None => Err(findings.sorted()),
     }
 }
 

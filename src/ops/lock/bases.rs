@@ -13,7 +13,7 @@ use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::spec::target::{
-    Archive, ArchiveSource, Base, Directory, Download, Environment, File, Input, Owner,
+    Archive, ArchiveSource, Base, BaseTrust, Directory, Download, Environment, File, Input, Owner,
 };
 use crate::spec::{Span, Target};
 
@@ -55,6 +55,16 @@ impl<'a> Bases<'a> {
         }
     }
 
+    /// Who must have signed the base of a platform.
+    pub(in crate::ops) fn trust(&self, platform: &Platform) -> Option<&BaseTrust> {
+        self.settled.signers.get(platform)
+    }
+
+    /// What is wrong with the pin of a base that does not say so.
+    pub(in crate::ops) fn unsigned(&self, name: &Reference) -> PinError {
+        PinError::Unsigned { file: self.settled.file.clone(), name: name.to_string() }
+    }
+
     /// The index that the pins of other platforms were chosen from.
     pub(in crate::ops) fn index(&self, name: &Reference) -> Option<Digest> {
         let key = (Kind::Base, name.to_string());
@@ -72,9 +82,11 @@ impl<'a> Bases<'a> {
         platform: &Platform,
         manifest: &Descriptor,
         index: Option<Digest>,
+        signed_by: Option<String>,
     ) {
         let authenticated = match name.digest() {
             Some(_) => Authenticated::Spec,
+            None if signed_by.is_some() => Authenticated::Signature,
             None => Authenticated::FirstUse,
         };
         let pin = Pin {
@@ -83,7 +95,7 @@ impl<'a> Bases<'a> {
             digest: manifest.digest.clone(),
             authenticated,
             wheel: None,
-            base: Some(BasePin { name: name.clone(), index, facts: BTreeSet::new() }),
+            base: Some(BasePin { name: name.clone(), index, signed_by, facts: BTreeSet::new() }),
         };
         self.keep(platform, pin);
     }

@@ -29,6 +29,9 @@ pub(in crate::ops) enum PinError {
         digests: Box<(Digest, Digest)>,
         places: Vec<Place>,
     },
+    /// The pin of a base does not say that those have signed it who must.
+    #[error("{} pins the base {name} without a signature that [trust.base] wants", file.display())]
+    Unsigned { file: PathBuf, name: String },
     /// `--update` names nothing that is locked.
     #[error("there is nothing called {name:?} to update")]
     Name { name: String, known: Vec<String>, nearest: Option<String> },
@@ -45,6 +48,7 @@ impl Diagnostic for PinError {
         match self {
             PinError::Missing { .. } => "E-LOCK-MISSING",
             PinError::Stale { .. } => "E-LOCK-STALE",
+            PinError::Unsigned { .. } => "E-LOCK-UNSIGNED",
             PinError::Name { .. } => "E-LOCK-NAME",
             PinError::Race { .. } => "E-LOCK-RACE",
             PinError::NoCache => "E-CACHE",
@@ -62,6 +66,9 @@ impl Diagnostic for PinError {
         Some(match self {
             PinError::Missing { .. } => "run `dmoci lock`, look at what it adds, and commit the file".into(),
             PinError::Stale { name, .. } => format!("when that is meant: dmoci lock --update {name}"),
+            PinError::Unsigned { .. } => {
+                "dmoci lock --update base looks for the signature, and pins what the tag names now".into()
+            }
             PinError::Name { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
             PinError::Name { known, .. } if known.is_empty() => {
                 "the spec takes nothing from the network".into()

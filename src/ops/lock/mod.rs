@@ -1,13 +1,14 @@
 //! `dmoci lock`, and what every command does with inputs from elsewhere: pin them, and fetch what is pinned.
 //!
 //! ```text
-//! mod > settle, wheels, bases, build > write > error
+//! mod > settle, wheels, bases, signers, build > write > error
 //! ```
 
 mod bases;
 mod build;
 mod error;
 mod settle;
+mod signers;
 mod wheels;
 mod write;
 
@@ -32,6 +33,7 @@ pub(super) use bases::Bases;
 pub(super) use build::BuildPins;
 use error::PinError;
 pub(super) use settle::{Mode, Settled, settle};
+pub(super) use signers::Signers;
 pub(super) use wheels::Wheels;
 pub(super) use write::write;
 

@@ -15,7 +15,7 @@ use crate::lock::{self, Authenticated, Kind, Lock, Pin, Pins, Written};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::ops::plan::Watch;
-use crate::spec::target::{Archive, ArchiveSource, Input, Remote};
+use crate::spec::target::{Archive, ArchiveSource, Base, BaseTrust, Input, Remote};
 use crate::spec::{Problem, Problems, Span, Spec, SpecError, Target, nearest};
 
 /// What is wanted of the lock file.
@@ -41,6 +41,8 @@ pub(in crate::ops) struct Settled {
     lock: Lock,
     /// All files that were asked for.
     pub(in crate::ops) fetched: Fetched,
+    /// Who must have signed the base of each platform.
+    pub(in crate::ops) signers: BTreeMap<Platform, BaseTrust>,
 }
 
 /// What is to be in a lock file.
@@ -61,7 +63,8 @@ impl Settled {
     /// A lock file as it is.
     pub(super) fn unchanged(file: PathBuf, written: Option<Written>, mode: Mode) -> Settled {
         let lock = written.as_ref().map(|written| written.lock.clone()).unwrap_or_default();
-        Settled { file, written, mode, locked: false, lock, fetched: Fetched::default() }
+        let (fetched, signers) = Default::default();
+        Settled { file, written, mode, locked: false, lock, fetched, signers }
     }
 
     /// The same after what is to be in the lock file was written.
@@ -69,7 +72,8 @@ impl Settled {
         let written = lock::load(&self.file)?;
         let lock = written.as_ref().map(|written| written.lock.clone()).unwrap_or_default();
         let (file, mode, fetched) = (self.file.clone(), self.mode.clone(), self.fetched.clone());
-        Ok(Settled { file, written, mode, locked: self.locked, lock, fetched })
+        let signers = self.signers.clone();
+        Ok(Settled { file, written, mode, locked: self.locked, lock, fetched, signers })
     }
 
     /// What is to be in the lock file, now that all wheels are known. `build` takes the place of all build requirements of its
@@ -126,6 +130,7 @@ pub(in crate::ops) fn settle(
 ) -> Result<Settled, Failure> {
     let needs = needs(targets);
     agree(spec, &needs)?;
+    about_registries(spec, targets)?;
     let file = spec.file().with_extension("lock");
     let written = lock::load(&file)?;
     let none = Lock::default();
@@ -155,7 +160,23 @@ pub(in crate::ops) fn settle(
     }
     let fetched = job.fetch(network, watch)?;
     let lock = job.lock(&fetched, network.locked);
-    Ok(Settled { file, written, mode: mode.clone(), locked: network.locked, lock, fetched })
+    let signer = |target: &Target| Some((target.platform.clone(), target.base_trust.clone()?));
+    let signers = targets.iter().filter_map(signer).collect();
+    Ok(Settled { file, written, mode: mode.clone(), locked: network.locked, lock, fetched, signers })
+}
+
+/// Refuses `[trust.base]` about a base that nobody would look for signatures of.
+fn about_registries(spec: &Spec, targets: &[Target]) -> Result<(), SpecError> {
+    let is_wrong = |target: &&Target| !matches!(target.base, Base::Registry(_));
+    let Some(trust) = targets.iter().filter(is_wrong).find_map(|target| target.base_trust.as_ref()) else {
+        return Ok(());
+    };
+    let message = "[trust.base] is about a base in a registry, and the base is in none";
+    let problem = Problem::new("E-TRUST-BASE", &trust.span, message)
+        .expected("expected base = \"docker://HOST/NAME:TAG\"")
+        .help("leave the table out; `dmoci verify` tells who signed an image in a layout or an archive");
+    let (file, text) = (spec.file().to_owned(), spec.text().clone());
+    Err(Problems { file, text, problems: vec![problem] }.into())
 }
 
 /// What the targets take from the network, in the order of platforms and of the spec.

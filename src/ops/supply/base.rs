@@ -2,6 +2,7 @@
 //! they are needed and not in the download cache.
 
 use std::io::Read as _;
+use std::path::Path;
 
 use dmoci_layers::{Algorithm, Digest};
 
@@ -18,6 +19,7 @@ use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
 use crate::oci::reference::{ImageName, Reference, Tag};
 use crate::oci::{Descriptor, json};
+use crate::ops::lock::Signers;
 use crate::store::registry::{self, Document, Named, Repository, Which, parallel};
 use crate::store::{ImageStore, StoreError};
 use crate::url::Url;
@@ -25,15 +27,33 @@ use crate::url::Url;
 impl Online<'_> {
     /// Sees to it that a base is pinned. One that is, is not asked for.
     pub(in crate::ops) fn pin_base(&self, name: &Reference, platform: &Platform) -> Result<(), Failure> {
-        match self.bases.find(name, platform)? {
+        match self.found(name, platform)? {
             Some(_) => Ok(()),
             None => self.resolve(name, platform).map(drop),
         }
     }
 
+    /// The pin of a base. One that does not say who signed it, where that is wanted, is an error.
+    fn found(&self, name: &Reference, platform: &Platform) -> Result<Option<Pin>, Failure> {
+        let found = self.bases.find(name, platform)?;
+        match (&found, self.signers(platform)?) {
+            (Some(pin), Some(signers)) if !signers.are_said_by(pin) => Err(self.bases.unsigned(name).into()),
+            _ => Ok(found),
+        }
+    }
+
+    /// Who must have signed the base.
+    fn signers(&self, platform: &Platform) -> Result<Option<Signers>, Failure> {
+        let reads = |path: &Path| {
+            self.reads.borrow_mut().insert(path.to_owned());
+        };
+        let trust = self.bases.trust(platform);
+        trust.map(|trust| Signers::of(trust, self.project, reads)).transpose()
+    }
+
     /// The documents of a base that is pinned, or is from now on.
     pub(super) fn documents(&self, name: &Reference, platform: &Platform) -> Result<BaseDocuments, Failure> {
-        let Some(pin) = self.bases.find(name, platform)? else { return self.resolve(name, platform) };
+        let Some(pin) = self.found(name, platform)? else { return self.resolve(name, platform) };
         self.pinned(name, &pin).map_err(|mut failure| {
             if failure.code == "E-REGISTRY-MISSING" && name.digest().is_none() {
                 failure.help = Some("it is gone from the registry; to go on with what the tag names now: dmoci lock --update base".into());
@@ -101,7 +121,9 @@ impl Online<'_> {
         self.online(name.name(), [format!("manifests/{}", asked.unwrap_or_default())])?;
         self.watch.status("Resolving", &format!("docker://{name} for {platform}"));
         let repository = Repository::connect(self.fetcher()?, name.name(), false)?;
-        let which = Which { platform: Some(platform), layers: false, ..Which::default() };
+        let signers = self.signers(platform)?;
+        let (referrers, signatures) = (signers.is_some(), signers.is_some());
+        let which = Which { platform: Some(platform), layers: false, referrers, signatures };
         let store = registry::open(&repository, tag, digest.as_ref(), which)?;
         self.watch.all_fetched();
         let root = store.roots()?.into_iter().next().map(|root| root.descriptor);
@@ -131,8 +153,10 @@ impl Online<'_> {
         let document = Document::of(image.manifest.bytes().to_vec()).map_err(|why| unusable(name, &why))?;
         let index = (root.kind() == Kind::Index).then_some(root.digest);
         let is_sha256 = |digest: &Digest| digest.algorithm() == Algorithm::Sha256;
+        let digest = &document.descriptor.digest;
+        let signed_by = signers.map(|signers| signers.find(&store, digest, name)).transpose()?;
         self.downloads()?.put(&document.bytes)?;
-        self.bases.pin(name, platform, &document.descriptor, index.filter(is_sha256));
+        self.bases.pin(name, platform, &document.descriptor, index.filter(is_sha256), signed_by);
         Ok(BaseDocuments {
             manifest: document.descriptor,
             manifest_bytes: document.bytes,

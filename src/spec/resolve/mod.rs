@@ -130,6 +130,7 @@ impl<'a> Resolver<'a> {
             )
         });
         let wheel = self.own_wheel();
+        let base_trust = self.base_trust();
         let layers = self.layers();
         Some(Target {
             platform: self.given?.0.clone(),
@@ -144,6 +145,7 @@ impl<'a> Resolver<'a> {
             splice: image.switch("splice").unwrap_or(true),
             users: users?,
             wheel: wheel?,
+            base_trust: base_trust?,
             layers: layers?,
         })
     }
@@ -161,6 +163,42 @@ impl<'a> Resolver<'a> {
             timeout: timeout?,
             span: fields.span.clone(),
         }))
+    }
+
+    /// `[trust.base]`.
+    fn base_trust(&mut self) -> Option<Option<BaseTrust>> {
+        let Some(fields) = self.root.table("trust").and_then(|trust| trust.table("base")) else {
+            return Some(None);
+        };
+        const IDENTITY: &str = "certificate-identity";
+        const PATTERN: &str = "certificate-identity-regexp";
+        const ISSUER: &str = "certificate-oidc-issuer";
+        let text = |text: &str| Ok::<_, Bad>(text.to_owned());
+        let key = self.optional(fields, "key", values::source_path);
+        let (exact, pattern) = (self.optional(fields, IDENTITY, text), self.optional(fields, PATTERN, text));
+        let issuer = self.optional(fields, ISSUER, text);
+        let root = self.optional(fields, "trusted-root", values::source_path);
+        let predicate = self.optional(fields, "type", text);
+        let (exact, pattern, issuer) = (exact?, pattern?, issuer?);
+        let wrong = match (&issuer, exact.is_some() || pattern.is_some()) {
+            (Some(_), false) => Some("an issuer is nothing without the identity that it vouches for"),
+            (None, true) => Some("an identity is nothing without the issuer that vouches for it"),
+            _ => None,
+        };
+        let identities = [(exact, false), (pattern, true)].into_iter().filter_map(|(subject, is_pattern)| {
+            let (subject, issuer) = (subject?, issuer.clone().unwrap_or_default());
+            Some(Signer::Identity { subject, is_pattern, issuer })
+        });
+        let signers: Vec<Signer> = key?.map(Signer::Key).into_iter().chain(identities).collect();
+        let wrong = wrong.or(signers.is_empty().then_some("[trust.base] does not say who must have signed"));
+        if let Some(message) = wrong {
+            let problem = Problem::new("E-SPEC-VALUE", &fields.span, message)
+                .expected(format!("expected `key`, or `{IDENTITY}` or `{PATTERN}` with `{ISSUER}`"));
+            self.problems.push(problem);
+            return None;
+        }
+        let span = fields.span.clone();
+        Some(Some(BaseTrust { signers, root: root?, predicate: predicate?, span }))
     }
 
     fn image_platforms(&mut self, node: &Node) -> Vec<Platform> {

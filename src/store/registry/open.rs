@@ -112,8 +112,12 @@ impl Walk<'_, '_> {
             }
             _ => {
                 if let Some(manifest) = Manifest::read(&value, &mut Vec::new()) {
-                    let config = (self.which.layers || manifest.is_image()).then_some(manifest.config);
-                    let layers = if self.which.layers { manifest.layers } else { Vec::new() };
+                    let config = (self.which.layers || manifest.is_image()).then(|| manifest.config.clone());
+                    // Of what refers to the image, where only that is wanted, no more than a signature has.
+                    let signs =
+                        self.which.signatures && (!manifest.is_image() || manifest.is_legacy_evidence());
+                    let mut layers = manifest.layers;
+                    layers.retain(|layer| self.which.layers || signs && layer.size <= limits::JSON_BYTES);
                     for blob in config.into_iter().chain(layers) {
                         self.blobs.insert(blob.digest.clone(), blob);
                     }
