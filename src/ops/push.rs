@@ -19,7 +19,7 @@ use crate::oci::Descriptor;
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 use crate::store::registry::{self, Named, Put, Repository, Which, parallel};
-use crate::store::{ImageStore, Subject};
+use crate::store::{ImageStore, StoreError, Subject};
 use content::{Held, Stored};
 pub(super) use tree::Image;
 use tree::{Tree, absent, described};
@@ -310,6 +310,10 @@ impl<'a> Pusher<'a> {
                 let file =
                     self.fetcher.file(&wanted).map_err(|error| source.failed("read a blob of", error))?;
                 to.upload(blob, &Held(Arc::clone(file.file())), uploads, &told)?;
+            }
+            (None, None) => {
+                let (place, digest) = (store.place().to_owned(), blob.digest.clone());
+                return Err(StoreError::Missing { place, digest }.into());
             }
             _ => {
                 let stored = Stored::new(store, blob);

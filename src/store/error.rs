@@ -222,6 +222,11 @@ impl Diagnostic for StoreError {
                      digest, {transport}:{place}@sha256:…"
                 ))
             }
+            StoreError::Missing { .. } => Some(
+                "it is damaged, or a layout of `dmoci build --push`, which lacks what registries have: `dmoci build` without \
+                 it writes a whole one, and `dmoci pull` fetches the image that was pushed"
+                    .into(),
+            ),
             StoreError::UnknownForm { .. } => {
                 Some("archives are read as tar, tar.gz and tar.zst; unpack other compressions first".into())
             }

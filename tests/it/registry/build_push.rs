@@ -87,6 +87,18 @@ fn only_what_the_registry_lacks_is_made_and_sent() {
     let here = whole.path("dist/image").display().to_string();
     project.dmoci(&["diff", &there, &here]).ok();
 
+    // What is here alone cannot go elsewhere.
+    let other = format!("docker://{}/other/app:1", registry.host());
+    for arguments in
+        [&["push", "dist/image", &other][..], &["export", "dist/image", "-o", "oci-archive:x.tar"]]
+    {
+        let sparse = project.dmoci(arguments).exits(1).stderr;
+        assert!(
+            sparse.contains("error[E-BLOB-MISSING]") && sparse.contains("a layout of `dmoci build --push`"),
+            "{sparse}"
+        );
+    }
+
     // Again, without `dist` and without the blobs of the cache: what they were is known, and the registry has them.
     fs::remove_dir_all(project.path("dist")).unwrap();
     fs::remove_dir_all(project.cache().join("dmoci/build-1/blobs")).unwrap();
@@ -134,6 +146,14 @@ fn layers_of_a_base_elsewhere_go_straight_there() {
     project.dmoci(&["build", "--locked", "--push"]).ok();
     assert!(from.server.asked()[asked..].iter().all(|asked| asked.target == "/v2/"));
     project.dmoci(&["verify", "--integrity-only", &format!("docker://{}/acme/app:latest", to.host())]).ok();
+    // Where they are needed, it is said which registry has them.
+    from.content.lock().unwrap().door = crate::support::registry::Door::Basic("somebody:else".into());
+    let spec = named(&to, &format!("{}/acme/base:1", from.host())).replace("acme/app", "acme/third");
+    project.write("dmoci.toml", spec);
+    fs::remove_dir_all(project.cache().join("dmoci/downloads")).unwrap();
+    let denied = project.dmoci(&["build", "--locked", "--push"]).exits(6).stderr;
+    assert!(denied.contains("acme/base") && denied.contains(&from.host()), "{denied}");
+    assert_eq!(to.asked("PUT /v2/acme/third/manifests/"), 0);
 }
 
 #[test]
