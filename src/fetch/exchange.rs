@@ -275,13 +275,14 @@ impl Web {
             Some(size) => request.header(header::CONTENT_LENGTH, size).body(()),
             None => request.body(()),
         };
+        let answer = if message.method == Method::PUT { self.patience.commit } else { self.patience.answer };
         let sent = match message.payload {
             Payload::None => match built(request, None) {
-                Ok(request) => agent.run(request),
+                Ok(request) => run(agent, request, answer),
                 Err(_) => return Ok(Err(Cause::Request)),
             },
             Payload::Bytes(bytes) => match built(request, Some(bytes.len() as u64)) {
-                Ok(request) => agent.run(request.map(|()| *bytes)),
+                Ok(request) => run(agent, request.map(|()| *bytes), answer),
                 Err(_) => return Ok(Err(Cause::Request)),
             },
             Payload::Stream { size, open } => {
@@ -297,7 +298,7 @@ impl Web {
                     cause: None,
                 };
                 let sent = match built(request, Some(*size)) {
-                    Ok(request) => agent.run(request.map(|()| SendBody::from_reader(&mut reader))),
+                    Ok(request) => run(agent, request.map(|()| SendBody::from_reader(&mut reader)), answer),
                     Err(_) => return Ok(Err(Cause::Request)),
                 };
                 // What this side gave up for is not the fault of the connection.
@@ -307,7 +308,10 @@ impl Web {
                 }
             }
         };
-        Ok(sent.map_err(|error| self.cause(error, url)))
+        Ok(sent.map_err(|error| match error {
+            ureq::Error::Timeout(ureq::Timeout::RecvResponse) => Cause::Silence(answer.as_secs()),
+            error => self.cause(error, url),
+        }))
     }
 
     /// The whole body of an answer, of at most `most` bytes; nothing when there is more.
@@ -402,6 +406,15 @@ impl Web {
         };
         Cause::Silence(time.as_secs())
     }
+}
+
+/// Sends a request, and waits so long for the head of its answer.
+fn run<S: ureq::AsSendBody>(
+    agent: &ureq::Agent,
+    request: http::Request<S>,
+    answer: Duration,
+) -> Result<http::Response<Body>, ureq::Error> {
+    agent.run(agent.configure_request(request).timeout_recv_response(Some(answer)).build())
 }
 
 /// A body on its way: the server must take it at a certain pace.

@@ -12,6 +12,8 @@ pub struct Patience {
     pub connect: Duration,
     /// For the head of an answer.
     pub answer: Duration,
+    /// For the head of an answer to what ends an upload: a registry may hash or move all of it first.
+    pub commit: Duration,
     /// Between two pieces of a body.
     pub silence: Duration,
     /// In every such time at least [`Patience::least`] bytes of a body must come, or go.
@@ -39,6 +41,7 @@ impl Default for Patience {
         Patience {
             connect: seconds(30),
             answer: seconds(60),
+            commit: seconds(600),
             silence: seconds(30),
             window: seconds(30),
             least: 30 << 10,

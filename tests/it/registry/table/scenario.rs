@@ -98,8 +98,9 @@ impl World {
             plain_http: proxied,
             logins: Logins { files: vec![dir.path().join("auth.json")], named: true },
             patience: Patience {
-                answer: milliseconds(150),
-                silence: milliseconds(150),
+                answer: milliseconds(250),
+                commit: milliseconds(250),
+                silence: milliseconds(250),
                 window: milliseconds(100),
                 least: 8 << 10,
                 piece: 64 << 10,
