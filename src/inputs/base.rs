@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::telling::{self, Facts, Keep};
 use super::{Content, InputError, Item};
 use crate::limits;
+pub use find::is_library;
 pub use layer::{LayerTree, StoredTree};
 pub use members::{Members, StoredMembers, extract};
 pub use sketch::{Notes, Sketch};

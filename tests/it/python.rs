@@ -1,6 +1,7 @@
 //! `python` of a layer: from lock files of every kind to what is installed, without a network.
 
 mod layers;
+mod libraries;
 mod needs;
 mod pins;
 mod programs;

@@ -39,6 +39,7 @@ impl Context<'_> {
             tree: self.tree,
             at: &at_lock,
             variable: &variable,
+            shelf: Shelf::of(self.site),
         };
         let target = environments.python(place)?.clone();
         if self.tree.is_lacking() {
@@ -114,6 +115,7 @@ impl Context<'_> {
             tree: self.tree,
             at: &(self.locate)(wheel.source.as_ref().map_or(&wheel.span, |source| &source.span), ""),
             variable: &|name| self.variable(name),
+            shelf: Shelf::of(self.site),
         };
         if wheel.source.is_some() {
             locked::check_project(self.site, &asked.wheel, environments.python(place)?)?;

@@ -19,11 +19,12 @@ use crate::inputs::base::{Node, Tree};
 use crate::inputs::python::error::Kind;
 use crate::inputs::python::install::{Installed, Options, install};
 use crate::inputs::python::interpreter::{self, Wanted};
+use crate::inputs::python::linked::Linked;
 use crate::inputs::python::name::Name;
 use crate::inputs::python::plan::other_python;
 use crate::inputs::python::tag::TargetTags;
 use crate::inputs::python::venv::{Scheme, skeleton};
-use crate::inputs::python::wheel::Wheel;
+use crate::inputs::python::wheel::{Shelf, Wheel};
 use crate::inputs::python::{Libc, PythonError, PythonTarget, version};
 use crate::inputs::{Content, InputError, Item};
 use crate::oci::platform::Platform;
@@ -74,6 +75,8 @@ struct Project {
     wheel: Arc<str>,
     /// What it needs, as its METADATA has it.
     requires: Vec<String>,
+    /// What it is linked to.
+    linked: Linked,
     /// Where the spec asks for it.
     at: diagnostic::Place,
 }
@@ -99,6 +102,8 @@ pub(super) struct Place<'a> {
     pub(super) at: &'a diagnostic::Place,
     /// Environment variables of the base image.
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Where wheels are, and what is known of them.
+    pub(super) shelf: Shelf<'a>,
 }
 
 impl Environments {
@@ -117,7 +122,7 @@ impl Environments {
         let known = &*environment;
         // Whichever comes first is told of in its turn.
         let made = parallel::run(&wheels, WHEELS_AT_ONCE, |asked, _| {
-            Ok::<_, Infallible>(known.made(place.owner, asked))
+            Ok::<_, Infallible>(known.made(place.owner, place.shelf, asked))
         });
         let Ok(made) = made;
         for (asked, made) in wheels.iter().zip(made) {
@@ -261,8 +266,14 @@ impl Environment {
     }
 
     /// What a wheel becomes here, when it is for this Python.
-    fn made(&self, owner: (u64, u64), asked: &Asked) -> Result<Result<Installed, InputError>, PythonError> {
-        self.check(&asked.wheel).map_err(|error| match (asked.own, error.kind()) {
+    fn made(
+        &self,
+        owner: (u64, u64),
+        shelf: Shelf<'_>,
+        asked: &Asked,
+    ) -> Result<Result<(Installed, Linked), InputError>, PythonError> {
+        let linked = asked.wheel.linked(shelf);
+        self.check(&asked.wheel, linked.as_ref().ok()).map_err(|error| match (asked.own, error.kind()) {
             (true, Kind::Wheel) => error.and_help(
                 "a wheel that is not for every platform is for the Python that builds it: build with one that is like the \
                  image's (--python), and name with --platform what this machine can build for",
@@ -271,14 +282,14 @@ impl Environment {
         })?;
         let options =
             Options { scheme: &self.scheme, owner, requested: asked.requested, url: asked.url.as_deref() };
-        Ok(install(&asked.wheel, &options))
+        Ok(linked.and_then(|linked| Ok((install(&asked.wheel, &options)?, linked))))
     }
 
     fn install(
         &mut self,
         place: Place<'_>,
         asked: &Asked,
-        made: Result<Result<Installed, InputError>, PythonError>,
+        made: Result<Result<(Installed, Linked), InputError>, PythonError>,
     ) -> Result<Vec<Item>, BuildError> {
         let wheel = &asked.wheel;
         let made = made.map_err(|error| match &asked.at {
@@ -288,7 +299,12 @@ impl Environment {
         let project = wheel.name.name.clone();
         let name: Arc<str> = wheel.name.as_str().into();
         let at = place.at.clone();
-        let new = Project { wheel: Arc::clone(&name), requires: wheel.requires.clone(), at };
+        let new = Project {
+            wheel: Arc::clone(&name),
+            requires: wheel.requires.clone(),
+            linked: Linked::default(),
+            at,
+        };
         if let Some(folder) = self.installed(place.tree, &project) {
             return Err(self.twice(&project, &folder, &name).into());
         }
@@ -300,7 +316,10 @@ impl Environment {
             }
             .into());
         }
-        let Installed { items, shell } = made?;
+        let (Installed { items, shell }, linked) = made?;
+        if let Some(project) = self.projects.get_mut(&project) {
+            project.linked = linked;
+        }
         if let Some(program) = shell {
             check_shell(place.tree, &program)?;
         }
@@ -317,12 +336,15 @@ impl Environment {
             .with_help("an environment holds one version of a project; leave one of them out")
     }
 
-    /// Whether the wheel is for this Python.
-    fn check(&self, wheel: &Wheel) -> Result<(), PythonError> {
+    /// Whether the wheel is for this Python, and for its C library by what it is linked to where its tags name none.
+    fn check(&self, wheel: &Wheel, linked: Option<&Linked>) -> Result<(), PythonError> {
         let (name, python) = (&wheel.name, &self.python);
         is_for(wheel, python)?;
         if self.tags.rank(&name.tags).is_some() {
-            return Ok(());
+            return match linked.filter(|_| wheel.names_no_libc()) {
+                Some(linked) => linked.check(name.as_str(), python),
+                None => Ok(()),
+            };
         }
         let failed = error(Kind::Wheel, format!("{name} does not run on {python}"));
         Err(match python.libc {

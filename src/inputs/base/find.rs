@@ -7,6 +7,11 @@ use dmoci_layers::SafePath;
 use super::{Node, Question, Tree};
 use crate::inputs::pattern::Pattern;
 
+/// Whether a file is called as a shared library is.
+pub fn is_library(name: &[u8]) -> bool {
+    name.ends_with(b".so") || name.windows(4).any(|part| part == b".so.")
+}
+
 impl Tree {
     /// True when something stands at this path, be it a directory that nobody described.
     pub fn exists(&self, path: &SafePath) -> bool {
@@ -19,6 +24,14 @@ impl Tree {
             Some(node) => matches!(node, Node::Directory(_)),
             None => self.holds(path),
         }
+    }
+
+    /// The names of all files and links that are called as shared libraries are.
+    pub fn libraries(&self) -> BTreeSet<&[u8]> {
+        let links = self.nodes.iter().filter(|(_, node)| matches!(node, Node::Symlink(_)));
+        let links = links.map(|(path, _)| path.name());
+        let others = self.others.values().flatten().map(|name| &**name);
+        links.chain(others).filter(|name| is_library(name)).collect()
     }
 
     /// All that an absolute pattern matches, sorted. No symbolic link is followed.

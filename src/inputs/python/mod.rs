@@ -1,7 +1,7 @@
 //! Python for an image, without Python: which wheels a target needs by its lock files, and what wheels become.
 //!
 //! ```text
-//! dist, own > wheel, and what is below it
+//! dist, own, linked > wheel, elf, and what is below them
 //! install > launcher, venv > wheel > wheel_zip, wheel_member, wheel_scripts > record
 //! pylock, uv, requirements, settings > pyproject, simple, lockfile, source > plan > document > tag, marker, requirement
 //! needs > marker, requirement
@@ -10,11 +10,15 @@
 
 pub mod dist;
 mod document;
+pub mod elf;
+#[cfg(test)]
+mod elf_sample;
 pub mod error;
 pub mod filename;
 pub mod install;
 pub mod interpreter;
 mod launcher;
+pub mod linked;
 pub mod lockfile;
 pub mod marker;
 pub mod name;

@@ -107,6 +107,11 @@ impl<'a> Shelf<'a> {
         Shelf { project: site.project, cache: site.cache, since: site.since }
     }
 
+    /// What earlier runs learnt, and since when files may have changed.
+    pub(super) fn memory(&self) -> Option<(&'a Cache, Moment)> {
+        Some((self.cache?, self.since))
+    }
+
     /// Opens a wheel to read all of it.
     pub fn open(&self, path: &Path) -> Result<File, InputError> {
         self.project.open_wheel(path)

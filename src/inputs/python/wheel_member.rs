@@ -44,6 +44,11 @@ impl Member {
         Member { wheel: Arc::clone(wheel), name: name.into(), place, sum }
     }
 
+    /// The same, whose hash is not looked at: for whoever reads only a part.
+    pub(super) fn unhashed(self) -> Member {
+        Member { sum: None, ..self }
+    }
+
     /// Writes what decides the content, and the way it is compressed: the digest of the wheel and the name of the member.
     pub fn decide(&self, key: &mut KeyWriter) {
         key.bytes(self.wheel.digest.to_string().as_bytes());

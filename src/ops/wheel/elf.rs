@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::inputs::python::elf::{Form, range};
+
 /// How many sections are told by name.
 const TOLD: usize = 12;
 
@@ -61,24 +63,9 @@ pub(super) fn differences(left: &[u8], right: &[u8]) -> Option<String> {
 
 impl<'a> Sections<'a> {
     fn of(file: &'a [u8]) -> Option<Sections<'a>> {
-        let fields = match file.strip_prefix(b"\x7fELF")?.first()? {
-            1 => NARROW,
-            2 => WIDE,
-            _ => return None,
-        };
-        let large_first = match file.get(5)? {
-            1 => false,
-            2 => true,
-            _ => return None,
-        };
-        let number = |at: u64, size: u64| -> Option<u64> {
-            let bytes = file.get(range(at, size)?)?;
-            let add = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
-            Some(match large_first {
-                true => bytes.iter().fold(0, add),
-                false => bytes.iter().rev().fold(0, add),
-            })
-        };
+        let form = Form::of(file)?;
+        let fields = if form.wide { WIDE } else { NARROW };
+        let number = |at: u64, size: u64| form.number(file, at, size);
         let table = number(fields.table, fields.word)?;
         let [size, count, names] = [0, 2, 4].map(|at| number(fields.size + at, 2));
         let (size, count) = (size?, count?);
@@ -120,10 +107,6 @@ impl<'a> Sections<'a> {
         let text = self.get(".comment")?.rsplit(|byte| *byte == 0).find(|text| !text.is_empty())?;
         Some(String::from_utf8_lossy(text.get(..NAME).unwrap_or(text)).into_owned())
     }
-}
-
-fn range(start: u64, length: u64) -> Option<std::ops::Range<usize>> {
-    Some(usize::try_from(start).ok()?..usize::try_from(start.checked_add(length)?).ok()?)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use it")]
 #![allow(dead_code, reason = "each module of tests uses a part")]
 
+#[path = "../../../src/inputs/python/elf_sample.rs"]
+pub(crate) mod elf;
 pub(crate) mod layers;
 pub(crate) mod registry;
 pub(crate) mod server;

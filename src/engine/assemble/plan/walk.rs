@@ -10,7 +10,7 @@ use crate::engine::assemble::key::LayerKey;
 use crate::engine::assemble::merge::{Merge, Origin, Rank, Source};
 use crate::engine::assemble::programs::Starts;
 use crate::engine::assemble::remove::Removed;
-use crate::inputs::base::{Directory, KEPT, Node, Tree};
+use crate::inputs::base::{Directory, KEPT, Node, Tree, is_library};
 use crate::inputs::{Content, Item, Site};
 use crate::spec::target::{Compression, Target};
 
@@ -31,7 +31,7 @@ pub(super) struct Way<'a> {
 pub(super) enum Put {
     /// All: other layers stand on it.
     All,
-    /// What is looked for in a finished image: directories, links, programs, users, and what tells of Python's distributions.
+    /// What is looked for in a finished image: directories, links, programs, libraries, users, and what tells of Python's distributions.
     /// So that a topmost layer of a million other files costs nothing.
     Telling,
     /// Nothing: it is only looked at.
@@ -45,7 +45,8 @@ impl Put {
             (Put::Telling, _) => {
                 let name = entry.path.name();
                 let kept = KEPT.contains(&entry.path.as_bytes());
-                entry.mode & 0o111 != 0 || kept || name.ends_with(b".pth") || name.ends_with(b".egg-info")
+                let known = name.ends_with(b".pth") || name.ends_with(b".egg-info") || is_library(name);
+                entry.mode & 0o111 != 0 || kept || known
             }
             (Put::Nothing, _) => false,
         }

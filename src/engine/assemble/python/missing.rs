@@ -1,11 +1,11 @@
 //! What the environments of a finished image lack: interpreters, projects, and what distributions need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dmoci_layers::SafePath;
 
 use super::{Environment, Environments};
-use crate::diagnostic::{Failure, Place};
+use crate::diagnostic::{Failure, Place, few};
 use crate::inputs::base::{Node, Tree};
 use crate::inputs::python::interpreter;
 use crate::inputs::python::name::Name;
@@ -34,10 +34,12 @@ impl Environments {
         // What stands there comes before everything else, and may be anything.
         let elsewhere = variables.iter().any(|line| line.starts_with("PYTHONPATH="));
         let mut said = Vec::new();
+        let libraries = tree.libraries();
         for (folder, environment) in &self.0 {
             said.extend(environment.interpreter(tree, platform)?);
             let Some(found) = environment.found(tree) else { continue };
             let left_out = environment.left_out.iter().filter(|(name, ..)| !found.present.contains_key(name));
+            said.extend(environment.lacking(tree, &found, &libraries));
             said.extend(left_out.map(|(_, note, at)| (note.clone(), at.clone())));
             if !elsewhere {
                 said.extend(environment.unmet(folder, &found));
@@ -64,6 +66,26 @@ impl Environment {
         let message =
             format!("the interpreter {path} is not in the image, where there is {}", others.join(", "));
         Ok(Some((message, self.at.clone())))
+    }
+
+    /// What is to be said of libraries that wheels need and that are nowhere in the image. Of a Python that comes from elsewhere the
+    /// libraries do, too.
+    fn lacking(&self, tree: &Tree, found: &Found, there: &BTreeSet<&[u8]>) -> Vec<(String, Place)> {
+        let real = tree.resolve(&self.python.interpreter, true);
+        if !real.is_ok_and(|real| matches!(tree.get(&real), Some(Node::Other))) {
+            return Vec::new();
+        }
+        let projects = self.projects.iter().filter(|(name, _)| found.present.contains_key(name));
+        let lacking = projects.filter_map(|(_, project)| {
+            let all: Vec<(&str, &str)> = project.linked.lacking(there).collect();
+            let (_, file) = all.first()?;
+            let names = few(all.iter().map(|(library, _)| library));
+            let are = if all.len() == 1 { "is" } else { "are" };
+            let message =
+                format!("{} needs {names} (for {file}), which {are} nowhere in the image", project.wheel);
+            Some((message, project.at.clone()))
+        });
+        lacking.take(TOLD).collect()
     }
 
     fn unmet(&self, folder: &SafePath, found: &Found) -> Vec<(String, Place)> {
