@@ -1,6 +1,6 @@
 //! `dmoci wheel`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Report;
@@ -11,12 +11,13 @@ use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
 use crate::ops::own::Backend;
 use crate::ops::wheel::{self, Request};
+use crate::spec::target::OwnWheel;
 
 /// Build the project's wheel and source distribution, the same bytes on every machine
 ///
 /// Runs the project's own build backend (PEP 517) in an environment of its own. What that needs is found by uv, or else pip, pinned by sha256 in
 /// dmoci.lock and fetched once. The backend has no network and can write nowhere else, where the system has namespaces for that; where it has not, this is said. The source is
-/// what git tracks; outside of a work tree, everything. Both files then get the one form that dmoci has for them (docs/python.md), and
+/// what git tracks; outside of a work tree, everything. [wheel] of a dmoci.toml in DIR counts, but for what options say. Both files then get the one form that dmoci has for them (docs/python.md), and
 /// are written to OUTPUT/python, and how they were built to OUTPUT/evidence/python.json. Prints one line for each: kind, name, digest. When the
 /// backend fails, hangs or gives what is no distribution, what it said is shown, the exit code is 6, and OUTPUT is as it was.
 #[derive(Debug, clap::Args)]
@@ -51,9 +52,9 @@ pub(crate) struct Args {
     /// commit's time, else 1980-01-02]
     #[arg(long, value_name = "SECONDS")]
     epoch: Option<u64>,
-    /// How long each call of the backend may take
-    #[arg(long, value_name = "SECONDS", default_value = "1800")]
-    timeout: u64,
+    /// How long each call of the backend may take [default: that of [wheel], else 1800]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
     /// Print the evidence instead of lines
     #[arg(long)]
     json: bool,
@@ -63,19 +64,28 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let Backend { dmoci, python, scratch } = args.backend.backend()?;
+    let table = wheel::table(&args.directory)?;
+    let says = |what: fn(&OwnWheel) -> bool| table.as_ref().is_some_and(what);
     let request = Request {
         output: args.output.unwrap_or_else(|| args.directory.join("dist")),
         lock: args.directory.join("dmoci.lock"),
-        source: args.directory,
+        source: match table.as_ref().map(|table| table.source.as_path()) {
+            Some(part) if part != Path::new(".") => args.directory.join(part),
+            _ => args.directory,
+        },
         scratch,
         dmoci,
         python,
-        all_files: args.all_files,
-        as_they_are: args.no_normalize,
-        sdist: true,
+        all_files: args.all_files || says(|table| table.all_files),
+        as_they_are: args.no_normalize || says(|table| !table.normalize),
+        sdist: !says(|table| !table.sdist),
         update: args.update,
         epoch: args.epoch.map_or_else(epoch, |epoch| Ok(Some(epoch)))?,
-        limit: Duration::from_secs(args.timeout),
+        limit: match (args.timeout, &table) {
+            (Some(seconds), _) => Duration::from_secs(seconds),
+            (None, Some(table)) => table.timeout,
+            (None, None) => Duration::from_secs(1800),
+        },
         versions: Vec::new(),
         pins: true,
     };

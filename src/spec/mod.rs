@@ -20,13 +20,14 @@ mod variant;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::{Problem, Problems, SpecError};
 pub use schema::json_schema;
 pub use suggest::nearest;
+use target::OwnWheel;
 pub use target::{Span, Target};
 
 use crate::diagnostic::Place;
@@ -91,6 +92,10 @@ fn check_variants(root: &tree::Fields, platforms: &[Platform], known: &[Problem]
 
 /// Reads, parses and checks a file of at most [`limits::SPEC_BYTES`].
 pub fn load(path: &Path) -> Result<Spec, SpecError> {
+    parse(path, &read(path)?)
+}
+
+fn read(path: &Path) -> Result<String, SpecError> {
     let failed = |source| SpecError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
@@ -98,9 +103,31 @@ pub fn load(path: &Path) -> Result<Spec, SpecError> {
     if bytes.len() as u64 > limits::SPEC_BYTES {
         return Err(SpecError::Large { path: path.to_owned(), limit: limits::SPEC_BYTES });
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| SpecError::Encoding { path: path.to_owned(), at: error.valid_up_to() })?;
-    parse(path, text)
+    String::from_utf8(bytes)
+        .map_err(|error| SpecError::Encoding { path: path.to_owned(), at: error.utf8_error().valid_up_to() })
+}
+
+/// What `[wheel]` of a file says, whatever else is in it; nothing when there is no such file or table. It is for no platform.
+pub fn own_wheel(path: &Path, overrides: &Overrides) -> Result<Option<OwnWheel>, SpecError> {
+    let text = match read(path) {
+        Err(SpecError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let text: Arc<str> = text.into();
+    let fail = |problems| Problems { file: path.to_owned(), text: text.clone(), problems };
+    let (root, mut problems) = tree::read(&text).map_err(|problem| fail(vec![problem]))?;
+    if root.table("wheel").is_none() {
+        return Ok(None);
+    }
+    // Without an image there is something to build all the same.
+    problems.retain(|problem| problem.code != "E-SPEC-MISSING");
+    match resolve::own_wheel(&root, overrides) {
+        Ok(wheel) if problems.is_empty() => Ok(wheel),
+        found => {
+            problems.extend(found.err().unwrap_or_default());
+            Err(fail(problems).into())
+        }
+    }
 }
 
 impl Spec {

@@ -244,3 +244,35 @@ fn without_the_table_what_it_built_goes() {
     project.dmoci(&["build"]).ok();
     assert_eq!(names(&project.path("dist/python")), [WHEEL, SDIST]);
 }
+
+#[test]
+fn the_command_alone_goes_by_the_table() {
+    let Some(project) = project() else { return };
+    let table = "[wheel]\nsource = \"part\"\nsdist = false\n";
+    edit(&project, "dmoci.toml", "[wheel]\n", table);
+    edit(&project, "dmoci.toml", "python = \"3.13.5\"", "python = \"3.13.5\"\nversion = \"1.4.0\"");
+    for name in ["pyproject.toml", "src/tide_table/__init__.py", "tools/backend.py"] {
+        project.write(&format!("part/{name}"), fs::read(project.path(name)).unwrap());
+        fs::remove_file(project.path(name)).unwrap();
+    }
+    let built = project.dmoci(&["build"]).ok();
+    let alone = project.dmoci(&["wheel", "-o", "alone"]).ok();
+    assert_eq!(names(&project.path("alone/python")), [WHEEL]);
+    assert_eq!(built.stdout.lines().last(), alone.stdout.lines().last());
+    // Without an image, too, and not when it is wrong.
+    project.write("dmoci.toml", format!("schema = 1\n{table}"));
+    assert_eq!(project.dmoci(&["wheel", "-o", "alone"]).ok().stdout, alone.stdout);
+    project.write("dmoci.toml", format!("schema = 1\n{table}normalize = false\n"));
+    let run = project.dmoci(&["wheel", "-o", "alone", "--json"]).ok();
+    assert!(run.stdout.contains("\"normalized\": false"), "{}", run.stdout);
+    project.write("dmoci.toml", format!("schema = 1\n{table}sdits = true\n"));
+    let run = project.dmoci(&["wheel"]).exits(2);
+    assert!(run.stderr.contains("E-SPEC-KEY") && run.stderr.contains("--> dmoci.toml:5"), "{}", run.stderr);
+    project.write("dmoci.toml", "schema = 1\n[wheel]\ntimeout = \"soon\"\n");
+    let run = project.dmoci(&["wheel"]).exits(2);
+    assert!(run.stderr.contains("E-SPEC-VALUE"), "{}", run.stderr);
+    // A file without the table says nothing of it.
+    project.write("dmoci.toml", "schema = 1\n[image]\nplatforms = [\"linux/amd64\"]\n");
+    project.dmoci(&["wheel", "-C", "part", "-o", "alone"]).ok();
+    assert_eq!(names(&project.path("alone/python")), [WHEEL, SDIST]);
+}

@@ -284,6 +284,18 @@ fn the_project_of_a_lock_file() {
         assert_eq!(listing(&project.path("dist"), "app"), expected, "{lock}");
         project.dmoci(&["lock"]).ok();
     }
+    // Lines of a requirements file that name its directory.
+    for line in [".", "-e .", "./"] {
+        project.write("requirements.txt", format!("{line}\n"));
+        layers(&project, &entry("requirements.txt"));
+        let run = project.dmoci(&["build"]).ok();
+        assert!(!run.stderr.contains("warning"), "{line}: {}", run.stderr);
+        assert_eq!(listing(&project.path("dist"), "app"), expected, "{line}");
+        project.dmoci(&["lock"]).ok();
+    }
+    project.write("requirements.txt", "./tools\n");
+    let run = project.dmoci(&["build"]).exits(2);
+    assert!(run.stderr.contains("E-PYTHON-SOURCE") && run.stderr.contains("`[wheel]`"), "{}", run.stderr);
     // A layer of its own.
     let own =
         format!("{}[[layer]]\nname = \"own\"\nwheel = {{ venv = \"/opt/tide-table\" }}\n", entry("uv.lock"));

@@ -125,8 +125,7 @@ fn uv_lock() {
     let project = with("");
     let run = project.dmoci(&["build"]).ok();
     assert_eq!(installed(&project), ["a 1.0", "lib 0.1", "requested a-1.0", "requested lib-0.1"]);
-    for note in ["the group dev is left out", "app itself is left out; `uv build --wheel --out-dir wheels .`"]
-    {
+    for note in ["the group dev is left out", "app itself is left out; `[wheel]` in dmoci.toml"] {
         assert!(run.stderr.contains(note), "{}", run.stderr);
     }
     let project = with(", extras = [\"CLI\"], groups = [\"dev\"]");

@@ -231,6 +231,11 @@ impl BuiltWheel {
     }
 }
 
+/// Whether a directory that a lock file names is that of the project which this run builds.
+pub(super) fn own_source(asked: &Asked<'_>, directory: &str, place: &Place) -> bool {
+    asked.options.own.as_ref().is_some_and(|own| beside(&place.file, directory).as_ref() == Some(&own.source))
+}
+
 /// What stands for a directory that a lock file names, when that is the project which this run builds: its wheel, or nothing when
 /// that comes from elsewhere. `None` when it is another directory.
 pub(super) fn own(
@@ -241,7 +246,7 @@ pub(super) fn own(
     place: &Place,
 ) -> Result<Option<Option<PlannedWheel>>, PythonError> {
     let Some(own) = &asked.options.own else { return Ok(None) };
-    if beside(&place.file, directory).as_ref() != Some(&own.source) {
+    if !own_source(asked, directory, place) {
         return Ok(None);
     }
     let Some((file, digest)) = &own.wheel else { return Ok(Some(None)) };

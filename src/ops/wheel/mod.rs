@@ -25,15 +25,18 @@ use std::time::Duration;
 use dmoci_layers::{Digest, MTIME};
 use serde_json::Value;
 
+use super::build::PyProject;
 use super::lock::{BuildPins, Network};
 use super::plan::Watch;
 use crate::cache::Cache;
 use crate::diagnostic::Failure;
-use crate::inputs::files::CopySource;
+use crate::inputs::files::{CopySource, Project};
 use crate::inputs::python::dist::DistKind;
 use crate::lock::Pins;
 use crate::oci::platform::Platform;
 use crate::sandbox::{Cell, Isolation, Scratch};
+use crate::spec::target::OwnWheel;
+use crate::spec::{self, Overrides};
 use crate::vcs::WorkTree;
 pub use rebuild::{not_built, rebuild};
 
@@ -129,6 +132,20 @@ pub(super) struct Outcome {
 
 /// The last second that a zip archive can hold.
 const LAST: u64 = 4_354_819_198;
+
+/// What `[wheel]` of a `dmoci.toml` in a project directory says, when there is one.
+pub fn table(project: &Path) -> Result<Option<OwnWheel>, Failure> {
+    let overrides = Overrides { vars: Default::default(), version: PyProject::read(project)?.version };
+    // Named as the user would.
+    let file = match project == Path::new(".") {
+        true => PathBuf::from("dmoci.toml"),
+        false => project.join("dmoci.toml"),
+    };
+    let Some(table) = spec::own_wheel(&file, &overrides)? else { return Ok(None) };
+    let source = table.source.as_path();
+    Project::open(project)?.check_link(source, source)?;
+    Ok(Some(table))
+}
 
 /// Builds both. On an error the output directory is as it was.
 pub fn build(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Result<Built, Failure> {

@@ -78,6 +78,23 @@ pub(super) fn target(
     }
 }
 
+/// What `[wheel]` says, which is the same for all platforms.
+pub(super) fn own_wheel(root: &Fields, overrides: &Overrides) -> Result<Option<OwnWheel>, Vec<Problem>> {
+    let platform = match root.table("image").and_then(|image| image.get("platforms")) {
+        Some(node) => Resolver::new(root, None).image_platforms(node).into_iter().next(),
+        None => None,
+    };
+    let platform = match platform {
+        Some(platform) => platform,
+        None => values::platform("linux/amd64").map_err(|_| Vec::new())?,
+    };
+    let mut resolver = Resolver::new(root, Some((&platform, overrides)));
+    match resolver.own_wheel() {
+        Some(wheel) if resolver.problems.is_empty() => Ok(wheel),
+        _ => Err(resolver.problems),
+    }
+}
+
 struct Resolver<'a> {
     root: &'a Fields,
     /// Nothing while only checking.

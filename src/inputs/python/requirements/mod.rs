@@ -11,7 +11,7 @@ use super::filename::WheelName;
 use super::name::Name;
 use super::plan::{
     Asked, BuiltWheel, Candidate, Location, Options, PlannedWheel, PythonPlan, Trouble, built, finish,
-    gathered, no_wheel, other_python, undecided,
+    gathered, no_wheel, other_python, own, own_source, undecided,
 };
 use super::simple::{Link, SOURCES};
 use super::source::{Unbuilt, from_sdist};
@@ -67,8 +67,13 @@ fn wheels(
     no_choice(options)?;
     let mut needed: BTreeMap<Name, &Entry> = BTreeMap::new();
     let mut extras: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    let mut owns: Vec<PlannedWheel> = Vec::new();
     for entry in &requirements.entries {
         if !applies(&asked, entry)? {
+            continue;
+        }
+        if let Some(own) = of_own(&asked, entry)? {
+            owns.extend(own.filter(|_| owns.is_empty()));
             continue;
         }
         let Some(name) = entry.name() else {
@@ -113,8 +118,28 @@ fn wheels(
             break;
         }
     }
-    let wheels = gathered(&asked, all.into_iter())?;
+    if let Some((own, entry)) = owns.first().and_then(|own| Some((own, needed.get(own.name())?))) {
+        let message = format!("{} is required twice, and not the same", own.name());
+        let error = PythonError::new(Kind::Lock, message).at(entry.place.clone());
+        return Err(error.with_help("leave one of the lines out").into());
+    }
+    let mut wheels = gathered(&asked, all.into_iter())?;
+    wheels.extend(owns);
     Ok(PythonPlan { extras, ..finish(&asked, wheels, requirements.notes.clone()) })
+}
+
+/// What stands for a line that names the directory of the project which this run builds: its wheel, or nothing when that comes from
+/// elsewhere. `None` of every other line.
+fn of_own(asked: &Asked<'_>, entry: &Entry) -> Result<Option<Option<PlannedWheel>>, PythonError> {
+    let (What::Unbuilt(Unbuilt::Directory(path), named), Some(project)) = (&entry.what, &asked.options.own)
+    else {
+        return Ok(None);
+    };
+    let built = project.wheel.as_ref().map(|(file, _)| &file.name);
+    match named.as_ref().map(|requirement| &requirement.name).or(built) {
+        Some(name) => own(asked, path, (name, None), true, &entry.place),
+        None => Ok(own_source(asked, path, &entry.place).then_some(None)),
+    }
 }
 
 /// A requirements file has neither extras nor groups to choose.
@@ -219,7 +244,8 @@ fn unnamed(entry: &Entry) -> PythonError {
     };
     let instead = match &entry.what {
         What::Unbuilt(Unbuilt::Directory(_), _) => {
-            "; of the project itself leave the line out, as `uv export --no-emit-project` does, and name its wheel with `wheel`"
+            "; of the project itself have `[wheel]` in dmoci.toml build it, or leave the line out, as `uv export --no-emit-project` \
+             does, and name its wheel with `wheel`"
         }
         _ => "",
     };

@@ -159,7 +159,7 @@ fn refused() {
         ("a==1.0 ONE\n-c tight.txt", "E-PYTHON-LOCK: a 1.0 is not what the constraint <1 allows\nrequirements.txt:1\ntight.txt:1".into()),
         ("--no-binary :all:\na==1.0 ONE", "E-PYTHON-SOURCE: --no-binary :all: asks to build".into()),
         ("--no-binary x,A\na==1.0 ONE", "E-PYTHON-SOURCE: --no-binary A asks to build".into()),
-        ("-e .", "E-PYTHON-SOURCE: this is no wheel, and dmoci builds none\nrequirements.txt:1\nhelp: make one with `uv build --wheel --out-dir wheels .`, and write its path and hash here instead; of the project itself leave the line out, as `uv export --no-emit-project` does".into()),
+        ("-e .", "E-PYTHON-SOURCE: this is no wheel, and dmoci builds none\nrequirements.txt:1\nhelp: make one with `uv build --wheel --out-dir wheels .`, and write its path and hash here instead; of the project itself have `[wheel]` in dmoci.toml build it, or leave the line out, as `uv export --no-emit-project` does".into()),
         ("./lib[x]", "E-PYTHON-SOURCE: this is no wheel, and dmoci builds none".into()),
         ("lib @ git+https://me:pw@git.example/lib@v1#subdirectory=x", "E-PYTHON-SOURCE: lib is a commit in git and no wheel\nrequirements.txt:1\nhelp: make one with `pip wheel --no-deps --wheel-dir wheels 'lib @ git+https://git.example/lib@v1#subdirectory=x'`".into()),
         ("lib @ https://h.example/lib.tar.gz ONE", "E-PYTHON-SOURCE: lib is an archive of sources".into()),

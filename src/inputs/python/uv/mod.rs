@@ -348,7 +348,10 @@ fn wheel(
         {
             let make = format!("uv build --wheel --out-dir wheels {path}");
             let name = &package.name;
-            let note = format!("{name} itself is left out; `{make}` and `wheels = \"wheels\"` take it in");
+            let note = format!(
+                "{name} itself is left out; `[wheel]` in dmoci.toml has it built and installed, or `{make}` and \
+                 `wheels = \"wheels\"` take it in"
+            );
             return Ok(Found::LeftOut(note));
         }
         Source::Editable(path) | Source::Directory(path) => Unbuilt::Directory((*path).to_owned()),

@@ -70,7 +70,8 @@ fn a_workspace() {
     assert!(plan.notes.is_empty() && name.as_str() == "acme-root");
     assert_eq!(
         note,
-        "acme-root itself is left out; `uv build --wheel --out-dir wheels .` and `wheels = \"wheels\"` take it in"
+        "acme-root itself is left out; `[wheel]` in dmoci.toml has it built and installed, or `uv build --wheel --out-dir wheels .` and \
+         `wheels = \"wheels\"` take it in"
     );
 
     let old = run(WORKSPACE, &options("old", "b dev")).unwrap();
