@@ -90,6 +90,11 @@ pub struct Pin {
 }
 
 impl Pin {
+    /// Whose signature of a base was found, in words.
+    pub fn signed_by(&self) -> Option<&str> {
+        self.base.as_ref()?.signed_by.as_deref()
+    }
+
     /// What it is found by: its address without user and password, else its file name, or what the spec calls the base.
     pub fn key(&self) -> String {
         match (&self.url, &self.wheel, &self.base) {

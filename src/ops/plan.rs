@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cache::Cache;
-use crate::diagnostic::{Failure, Place};
+use crate::diagnostic::{Diagnostic as _, Failure, Place};
 use crate::engine::assemble::{self, BaseImage, ImagePlan};
 use crate::files::Moment;
 use crate::inputs::base::Tree;
@@ -85,7 +85,13 @@ pub(super) fn plan(
 /// Plans one target.
 pub(super) fn one(spec: &Spec, target: Target, site: &Site<'_>) -> Result<ImagePlan, Failure> {
     let at_base = spec.place(&target.base_span, "");
-    let open = || BaseImage::open(&target, site).map_err(|error| error.at(at_base.clone()));
+    let open = || {
+        BaseImage::open(&target, site).map_err(|error| match error.places().is_empty() {
+            true => error.at(at_base.clone()),
+            // It is about another line, such as that of a key.
+            false => error,
+        })
+    };
     let whole = |base: &BaseImage| base.tree(site).map_err(|error| error.at(at_base.clone()));
     let Some(mut base) = open()? else { return above(spec, target, None, Tree::default(), site) };
     let Some(name) = base.reference().cloned() else {

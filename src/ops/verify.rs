@@ -121,7 +121,9 @@ pub fn verify_watched(
         return Ok(verify::verify_distribution(kind, file, path, &options, watch).map_err(io)?);
     }
     let signed = request.trusted.is_some();
-    let which = Which { layers: true, referrers: signed, signatures: signed, ..Which::default() };
+    // Without a signer it is told whose signatures are said to be there.
+    let which =
+        Which { layers: true, referrers: signed, signatures: signed, claims: !signed, ..Which::default() };
     let opened = match remote {
         Some(remote) => remote.open(&request.subject, which),
         None => ImageStore::open(&request.subject).map_err(Failure::from),

@@ -8,6 +8,7 @@ use dmoci_layers::{Digest, SafePath};
 use super::error::PinError;
 use super::settle::Settled;
 use super::{Mode, Update};
+use crate::diagnostic::Place;
 use crate::lock::{Authenticated, BasePin, Kind, Pin, Pins};
 use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
@@ -55,8 +56,8 @@ impl<'a> Bases<'a> {
         }
     }
 
-    /// Who must have signed the base of a platform.
-    pub(in crate::ops) fn trust(&self, platform: &Platform) -> Option<&BaseTrust> {
+    /// Who must have signed the base of a platform, and where that is written.
+    pub(in crate::ops) fn trust(&self, platform: &Platform) -> Option<&(BaseTrust, Place)> {
         self.settled.signers.get(platform)
     }
 

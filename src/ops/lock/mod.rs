@@ -102,7 +102,10 @@ pub struct Change {
 impl Change {
     /// True when the entry is for the same thing as before, and only more is known of it.
     pub(super) fn is_noted(&self) -> bool {
-        let said = |pin: &Option<Pin>| pin.as_ref().map(|pin| (pin.digest.clone(), pin.authenticated));
+        let said = |pin: &Option<Pin>| {
+            pin.as_ref()
+                .map(|pin| (pin.digest.clone(), pin.authenticated, pin.signed_by().map(str::to_owned)))
+        };
         self.kind == Kind::Base && self.old.is_some() && said(&self.old) == said(&self.new)
     }
 }
@@ -166,10 +169,12 @@ pub fn lock(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Resu
     })
 }
 
-/// The error with the place where the base of a platform is named.
+/// The error with the place where the base of a platform is named, when it has none of its own.
 fn at_base(mut failure: Failure, images: &[(Target, Spec)], platform: &Platform) -> Failure {
     let image = images.iter().find(|(target, _)| target.platform == *platform);
-    failure.places.extend(image.map(|(target, spec)| spec.place(&target.base_span, "")));
+    if failure.places.is_empty() {
+        failure.places.extend(image.map(|(target, spec)| spec.place(&target.base_span, "")));
+    }
     failure
 }
 

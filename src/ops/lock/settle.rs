@@ -42,7 +42,7 @@ pub(in crate::ops) struct Settled {
     /// All files that were asked for.
     pub(in crate::ops) fetched: Fetched,
     /// Who must have signed the base of each platform.
-    pub(in crate::ops) signers: BTreeMap<Platform, BaseTrust>,
+    pub(in crate::ops) signers: BTreeMap<Platform, (BaseTrust, Place)>,
 }
 
 /// What is to be in a lock file.
@@ -160,7 +160,11 @@ pub(in crate::ops) fn settle(
     }
     let fetched = job.fetch(network, watch)?;
     let lock = job.lock(&fetched, network.locked);
-    let signer = |target: &Target| Some((target.platform.clone(), target.base_trust.clone()?));
+    let signer = |target: &Target| {
+        let trust = target.base_trust.clone()?;
+        let place = spec.place(&trust.span, "");
+        Some((target.platform.clone(), (trust, place)))
+    };
     let signers = targets.iter().filter_map(signer).collect();
     Ok(Settled { file, written, mode: mode.clone(), locked: network.locked, lock, fetched, signers })
 }

@@ -69,8 +69,7 @@ impl Signers {
 
     /// Whether one of them is who a pin says has signed.
     pub(in crate::ops) fn are_said_by(&self, pin: &Pin) -> bool {
-        let said = pin.base.as_ref().and_then(|base| base.signed_by.as_deref());
-        self.0.iter().any(|(text, _)| Some(text.as_str()) == said)
+        self.0.iter().any(|(text, _)| Some(text.as_str()) == pin.signed_by())
     }
 
     /// Which of them has signed an image of a store, as a pin says it.

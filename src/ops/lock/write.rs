@@ -78,6 +78,17 @@ fn replace(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     files::sync(directory)
 }
 
+/// Who has signed it now, and before, where that is not the same.
+fn signers(old: &Pin, new: &Pin) -> Option<String> {
+    match (old.signed_by(), new.signed_by()) {
+        (old, new) if old == new => None,
+        (None, Some(new)) => Some(format!("now signed by {new}")),
+        (Some(old), Some(new)) => Some(format!("now signed by {new}, before by {old}")),
+        (Some(old), None) => Some(format!("no longer held to be signed by {old}")),
+        (None, None) => None,
+    }
+}
+
 /// One line for each file, whatever platforms it is for.
 fn say(changes: &[Change], watch: &dyn Watch) {
     let mut lines: BTreeMap<(&str, Kind, String), Vec<String>> = BTreeMap::new();
@@ -87,11 +98,20 @@ fn say(changes: &[Change], watch: &dyn Watch) {
             (Some(_), Some(new)) if change.is_noted() => {
                 ("Noted", new, "what the image asks of it".to_owned())
             }
-            (Some(old), Some(new)) if old.digest == new.digest => {
-                ("Locked", new, format!("now by {}", new.authenticated.name()))
+            (Some(old), Some(new)) if old.digest == new.digest => (
+                "Locked",
+                new,
+                signers(old, new).unwrap_or_else(|| format!("now by {}", new.authenticated.name())),
+            ),
+            (Some(old), Some(new)) => {
+                let signers = signers(old, new).map(|text| format!(", {text}")).unwrap_or_default();
+                ("Updated", new, format!("{} → {}{signers}", old.digest, new.digest))
             }
-            (Some(old), Some(new)) => ("Updated", new, format!("{} → {}", old.digest, new.digest)),
-            (None, Some(new)) => ("Added", new, format!("{} ({})", new.digest, new.authenticated.name())),
+            (None, Some(new)) => {
+                let by = new.signed_by().map(|signer| format!("signed by {signer}"));
+                let by = by.unwrap_or_else(|| new.authenticated.name().to_owned());
+                ("Added", new, format!("{} ({by})", new.digest))
+            }
             (Some(old), None) => ("Removed", old, old.digest.to_string()),
             (None, None) => continue,
         };

@@ -47,8 +47,12 @@ impl Online<'_> {
         let reads = |path: &Path| {
             self.reads.borrow_mut().insert(path.to_owned());
         };
-        let trust = self.bases.trust(platform);
-        trust.map(|trust| Signers::of(trust, self.project, reads)).transpose()
+        let Some((trust, place)) = self.bases.trust(platform) else { return Ok(None) };
+        let signers = Signers::of(trust, self.project, reads).map_err(|mut failure| {
+            failure.places.push(place.clone());
+            failure
+        });
+        signers.map(Some)
     }
 
     /// The documents of a base that is pinned, or is from now on.
@@ -123,7 +127,7 @@ impl Online<'_> {
         let repository = Repository::connect(self.fetcher()?, name.name(), false)?;
         let signers = self.signers(platform)?;
         let (referrers, signatures) = (signers.is_some(), signers.is_some());
-        let which = Which { platform: Some(platform), layers: false, referrers, signatures };
+        let which = Which { platform: Some(platform), referrers, signatures, ..Which::default() };
         let store = registry::open(&repository, tag, digest.as_ref(), which)?;
         self.watch.all_fetched();
         let root = store.roots()?.into_iter().next().map(|root| root.descriptor);

@@ -8,7 +8,9 @@ use dmoci_layers::Digest;
 use serde_json::json;
 
 use super::super::{Backing, Blob, Form, ImageStore};
+use super::error::chain;
 use super::{Document, Named, RegistryError, Repository, is_absent};
+use crate::diagnostic::Diagnostic as _;
 use crate::fetch::Wanted;
 use crate::limits;
 use crate::oci::index::Index;
@@ -16,7 +18,7 @@ use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
 use crate::oci::reference::{ImageName, referrers_tag};
-use crate::oci::{Descriptor, PlatformFields, json};
+use crate::oci::{Descriptor, PlatformFields, Problem, json};
 
 /// What of an image is fetched.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Which<'p> {
     pub referrers: bool,
     /// What cosign kept under tags of its own before it used that: `sha256-….sig` and `sha256-….att`.
     pub signatures: bool,
+    /// Of what refers to the image signatures alone; that they cannot be had is a note, not an error.
+    pub claims: bool,
 }
 
 /// Fetches what a tag or a digest names; the digest when there are both.
@@ -42,23 +46,50 @@ pub fn open(
         (Some(digest), _) => repository.manifest(Named::Digest(digest))?,
         (None, tag) => repository.manifest(Named::Tag(tag.unwrap_or("latest")))?,
     };
-    let mut walk = Walk { repository, which, documents: BTreeMap::new(), bytes: 0, blobs: BTreeMap::new() };
+    let mut walk = Walk {
+        repository,
+        which,
+        documents: BTreeMap::new(),
+        bytes: 0,
+        blobs: BTreeMap::new(),
+        fetched: BTreeMap::new(),
+    };
     let descriptor = root.descriptor.clone();
     walk.add(root)?;
     let mut named = vec![match tag {
         Some(tag) => descriptor.clone().annotate(TAG, tag),
         None => descriptor,
     }];
+    let mut problems = Vec::new();
+    if which.claims {
+        match walk.claims() {
+            Ok((with, more)) => {
+                walk = with;
+                named.extend(more);
+            }
+            Err(error) => {
+                let text = format!("signatures could not be looked for: {}", chain(&error));
+                problems.push((root_name(&named), Problem::note(error.code(), "", text)));
+            }
+        }
+    }
     if which.signatures {
         named.extend(walk.signatures()?);
     }
     if which.referrers {
         named.extend(walk.referrers()?);
     }
-    walk.store(&named)
+    let mut store = walk.store(&named)?;
+    store.problems = problems;
+    Ok(store)
 }
 
 const TAG: &str = "org.opencontainers.image.ref.name";
+
+/// What the image is called in findings.
+fn root_name(named: &[Descriptor]) -> String {
+    named.first().map(|root| format!("manifest {}", root.digest)).unwrap_or_default()
+}
 
 /// What was fetched so far.
 struct Walk<'a, 'r> {
@@ -68,9 +99,29 @@ struct Walk<'a, 'r> {
     bytes: u64,
     /// What manifests name, and is still to be fetched.
     blobs: BTreeMap<Digest, Descriptor>,
+    /// What of it was fetched already.
+    fetched: BTreeMap<Digest, Blob>,
 }
 
 impl Walk<'_, '_> {
+    /// The same with all signatures, and what names these.
+    fn claims(&self) -> Result<(Self, Vec<Descriptor>), RegistryError> {
+        let mut with = Walk {
+            repository: self.repository,
+            which: self.which,
+            documents: self.documents.clone(),
+            bytes: self.bytes,
+            blobs: self.blobs.clone(),
+            fetched: BTreeMap::new(),
+        };
+        let mut named = with.signatures()?;
+        named.extend(with.referrers()?);
+        let new = with.blobs.values().filter(|blob| !self.blobs.contains_key(&blob.digest)).cloned();
+        let new: Vec<Descriptor> = new.collect();
+        with.fetched = with.files(&new)?;
+        Ok((with, named))
+    }
+
     /// Keeps a document and fetches all manifests below it, level by level.
     fn add(&mut self, root: Document) -> Result<(), RegistryError> {
         let mut level = vec![root];
@@ -194,6 +245,15 @@ impl Walk<'_, '_> {
             }
             let found = parallel(&subjects, |subject| self.repository.referrers(subject))?;
             asked.extend(subjects.iter().cloned());
+            let is_wanted = |one: &Descriptor| {
+                let kind = one.artifact_type.as_deref().unwrap_or_default();
+                !self.which.claims || kind.starts_with(media_type::SIGSTORE_BUNDLES)
+            };
+            let found = found.into_iter().map(|mut found| {
+                found.retain(is_wanted);
+                found
+            });
+            let found: Vec<Vec<Descriptor>> = found.collect();
             for (subject, referrers) in subjects.iter().zip(found).filter(|(_, found)| !found.is_empty()) {
                 let new: Vec<Descriptor> = referrers
                     .iter()
@@ -221,11 +281,19 @@ impl Walk<'_, '_> {
 
     /// Fetches what is left, and gives it all.
     fn store(self, named: &[Descriptor]) -> Result<ImageStore, RegistryError> {
+        let is_here = |digest| self.documents.contains_key(digest) || self.fetched.contains_key(digest);
+        let wanted: Vec<Descriptor> =
+            self.blobs.values().filter(|blob| !is_here(&blob.digest)).cloned().collect();
+        let mut blobs = self.files(&wanted)?;
+        blobs.extend(self.fetched);
+        let documents = self.documents.into_iter();
+        blobs.extend(documents.map(|(digest, bytes)| (digest, Blob::Memory(bytes.into()))));
+        Ok(made(&self.repository.name, named, blobs))
+    }
+
+    /// Fetches these blobs.
+    fn files(&self, wanted: &[Descriptor]) -> Result<BTreeMap<Digest, Blob>, RegistryError> {
         let repository = self.repository;
-        let mut blobs: BTreeMap<Digest, Blob> =
-            self.documents.into_iter().map(|(digest, bytes)| (digest, Blob::Memory(bytes.into()))).collect();
-        let wanted: Vec<&Descriptor> =
-            self.blobs.values().filter(|blob| !blobs.contains_key(&blob.digest)).collect();
         let files: Vec<Wanted> =
             wanted.iter().map(|blob| repository.wanted(blob)).collect::<Result<_, _>>()?;
         let fetched = repository.fetcher.files(&files).map_err(|source| {
@@ -235,11 +303,11 @@ impl Walk<'_, '_> {
             };
             repository.failed(action, source)
         })?;
-        for (blob, file) in wanted.iter().zip(fetched) {
+        let held = wanted.iter().zip(fetched).map(|(blob, file)| {
             let held = Blob::Held { file: Arc::clone(file.file()), size: file.size() };
-            blobs.insert(blob.digest.clone(), held);
-        }
-        Ok(made(&repository.name, named, blobs))
+            (blob.digest.clone(), held)
+        });
+        Ok(held.collect())
     }
 }
 

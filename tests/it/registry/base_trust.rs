@@ -40,7 +40,8 @@ fn a_signed_base_is_pinned_with_who_signed_it() {
         "key = \"a.pub\"\ncertificate-identity = \"x\"\ncertificate-oidc-issuer = \"https://ci.example\"";
     for trust in ["key = \"a.pub\"", two] {
         let project = project(&keys, &name, trust);
-        project.dmoci(&["lock"]).ok();
+        let said = project.dmoci(&["lock"]).ok().stderr;
+        assert!(said.contains("(signed by the key sha256:") && !said.contains("nothing but"), "{said}");
         let lock = fs::read_to_string(project.path("dmoci.lock")).unwrap();
         assert_eq!(lock.matches("authenticated = \"signature\"").count(), 2, "{lock}");
         assert_eq!(lock.matches("signed-by = \"the key sha256:").count(), 2, "{lock}");
@@ -90,18 +91,26 @@ fn a_pin_without_that_signature_is_not_believed() {
     }
     project.dmoci(&["lock", "--update", "base"]).exits(3);
     run(&keys, &["sign", &name, "--key", "a.key"]).ok();
-    project.dmoci(&["lock", "--update", "base"]).ok();
-    project.dmoci(&["build", "--locked"]).ok();
-
-    // Another key is trusted from now on.
-    project.write("dmoci.toml", spec.replace("a.pub", "b.pub"));
-    assert!(project.dmoci(&["build"]).exits(2).stderr.contains("error[E-LOCK-UNSIGNED]"));
-    // Nor is what somebody wrote into the lock file.
-    let lock = fs::read_to_string(project.path("dmoci.lock")).unwrap();
     let id = |key: &str| {
         let out = run(&keys, &["key", "public", "--key", key]).ok().stdout;
         dmoci::trust::PublicKey::read(&out, key).unwrap().to_string()
     };
+    let signed = project.dmoci(&["lock", "--update", "base"]).ok().stderr;
+    assert!(signed.contains(&format!("now signed by {}", id("a.key"))), "{signed}");
+    project.dmoci(&["build", "--locked"]).ok();
+
+    // Another key is trusted from now on.
+    let lock = fs::read_to_string(project.path("dmoci.lock")).unwrap();
+    project.write("dmoci.toml", spec.replace("a.pub", "b.pub"));
+    assert!(project.dmoci(&["build"]).exits(2).stderr.contains("error[E-LOCK-UNSIGNED]"));
+    run(&keys, &["sign", &name, "--key", "b.key"]).ok();
+    let moved = project.dmoci(&["lock", "--update", "base"]).ok().stderr;
+    let said = format!("now signed by {}, before by {}", id("b.key"), id("a.key"));
+    assert!(moved.contains(&said) && !moved.contains("Noted"), "{moved}");
+    project.write("dmoci.toml", &spec);
+    project.write("dmoci.lock", &lock);
+    // Nor is what somebody wrote into the lock file.
+    project.write("dmoci.toml", spec.replace("a.pub", "b.pub"));
     project.write("dmoci.lock", lock.replace(&id("a.key"), &id("b.key")));
     assert!(project.dmoci(&["build"]).exits(1).stderr.contains("error[E-LOCK-EDITED]"));
 }
@@ -120,9 +129,45 @@ fn what_the_table_cannot_mean() {
     ] {
         let said = self::project(&keys, &name, trust).dmoci(&["lock"]).exits(2).stderr;
         assert!(said.contains(why), "{said}");
+        assert!(!said.contains("base = \""), "it is about [trust.base]: {said}");
+    }
+    for command in [&["build"][..], &["check"], &["lock"]] {
+        let project = self::project(&keys, &name, "key = \"none.pub\"");
+        let said = project.dmoci(command).exits(2).stderr;
+        assert!(said.contains("[trust.base]") && !said.contains("base = \""), "{said}");
     }
     let project = self::project(&keys, "oci:base:1", "key = \"a.pub\"");
     fs::create_dir(project.path("base")).unwrap();
     let layout = project.dmoci(&["build"]).exits(2).stderr;
     assert!(layout.contains("error[E-TRUST-BASE]") && layout.contains("dmoci.toml:"), "{layout}");
+}
+
+#[test]
+fn who_says_to_have_signed_is_told_without_a_signer() {
+    let denied = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = std::sync::Arc::clone(&denied);
+    let registry = Registry::between(
+        move |asked| {
+            let is_meant =
+                asked.target.contains("/referrers/") && flag.load(std::sync::atomic::Ordering::Relaxed);
+            is_meant.then(|| crate::support::registry::error("403 Forbidden", "DENIED"))
+        },
+        |_, reply| reply,
+        |_| None,
+    );
+    let (base, keys) = (base("one"), Project::new());
+    registry.load(&base.path("dist/image"), "acme/base", "1");
+    run(&keys, &["key", "generate", "--output-prefix", "a"]).ok();
+    let name = format!("docker://{}/acme/base:1", registry.host());
+    run(&keys, &["sign", &name, "--key", "a.key"]).ok();
+    let told = run(&keys, &["verify", &name]).exits(3).stdout;
+    assert!(
+        told.contains("signature said to be by the key") && told.contains("1 signature was found"),
+        "{told}"
+    );
+    // Whoever may not see them can verify all the same, but not hold it against a key.
+    denied.store(true, std::sync::atomic::Ordering::Relaxed);
+    let told = run(&keys, &["verify", "--integrity-only", &name]).ok().stdout;
+    assert!(told.contains("note[E-REGISTRY-DENIED]: signatures could not be looked for"), "{told}");
+    run(&keys, &["verify", &name, "--key", "a.pub"]).exits(6);
 }
