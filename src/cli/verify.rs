@@ -21,7 +21,7 @@ use crate::ops::own::Backend;
 use crate::ops::remote::Remote;
 use crate::ops::verify::{self, Request};
 use crate::ops::{key, wheel};
-use crate::store::Subject;
+use crate::store::{SPARSE, Subject};
 use crate::trust::{Identity, Root, Signer, Trusted, Wanted};
 
 /// Say whether an image, wheel, source distribution or signed file is sound and authentic, and why
@@ -305,6 +305,9 @@ fn lines(report: &VerifyReport) -> Vec<String> {
     }
     for finding in &report.findings {
         lines.extend(told(finding));
+    }
+    if report.findings.iter().any(|finding| finding.code == "E-BLOB-MISSING") {
+        lines.push(format!("  help: {SPARSE}"));
     }
     for check in &report.checks {
         let (outcome, why) = match &check.outcome {

@@ -161,6 +161,10 @@ pub enum StoreError {
 /// Why a file in which nothing looks like an archive holds no image.
 pub(super) const NO_ARCHIVE: &str = "it is no archive";
 
+/// What to do where a layout lacks a blob.
+pub const SPARSE: &str = "it is damaged, or a layout of `dmoci build --push`, which lacks what registries have: `dmoci build` \
+    without it writes a whole one, and `dmoci pull` fetches the image that was pushed";
+
 impl Diagnostic for StoreError {
     fn code(&self) -> &'static str {
         match self {
@@ -222,11 +226,7 @@ impl Diagnostic for StoreError {
                      digest, {transport}:{place}@sha256:…"
                 ))
             }
-            StoreError::Missing { .. } => Some(
-                "it is damaged, or a layout of `dmoci build --push`, which lacks what registries have: `dmoci build` without \
-                 it writes a whole one, and `dmoci pull` fetches the image that was pushed"
-                    .into(),
-            ),
+            StoreError::Missing { .. } => Some(SPARSE.into()),
             StoreError::UnknownForm { .. } => {
                 Some("archives are read as tar, tar.gz and tar.zst; unpack other compressions first".into())
             }

@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 
-pub use error::StoreError;
+pub use error::{SPARSE, StoreError};
 pub use subject::{Subject, Transport};
 
 use crate::cache::KeyWriter;

@@ -48,7 +48,7 @@ pub fn verify(
             findings.add(CheckId::Version, &options.subject, problem.but(expected.clone(), version));
         }
     }
-    let authenticated_by = held(path, &digest, options, &mut findings);
+    let mut authenticated_by = held(path, &digest, options, &mut findings);
     let asked = options.held();
     let verdict = match findings.unsound() {
         Some(verdict) => verdict,
@@ -56,6 +56,9 @@ pub fn verify(
         None if options.integrity_only && !asked => Verdict::Sound,
         None => Verdict::NotAuthenticated,
     };
+    if verdict != Verdict::Verified {
+        authenticated_by.clear();
+    }
     match options.trust {
         Some(_) => signatures::not_passed(&mut findings),
         None => findings.skip(CheckId::Signatures, "no key or identity was given"),

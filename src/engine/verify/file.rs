@@ -14,12 +14,15 @@ pub fn verify(file: &File, path: &Path, options: &Options, watch: &dyn Watch) ->
     watch.total(size);
     let digest = files::digest(file, |count| watch.read(count))?;
     let mut findings = Findings::default();
-    let authenticated_by = distribution::held(path, &digest, options, &mut findings);
+    let mut authenticated_by = distribution::held(path, &digest, options, &mut findings);
     let verdict = match findings.unsound() {
         Some(verdict) => verdict,
         None if !authenticated_by.is_empty() => Verdict::Verified,
         None => Verdict::NotAuthenticated,
     };
+    if verdict != Verdict::Verified {
+        authenticated_by.clear();
+    }
     match options.trust {
         Some(_) => signatures::not_passed(&mut findings),
         None => findings.skip(CheckId::Signatures, "no key or identity was given"),

@@ -111,7 +111,7 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
     container::archive_bytes(store, &graph, &mut findings);
     let selection = Selection::new(store, &graph, options, &mut findings);
     version(&graph, &selection, options, &mut findings);
-    let authenticated_by = authentic::authenticity(store, &graph, &selection, options, &mut findings);
+    let mut authenticated_by = authentic::authenticity(store, &graph, &selection, options, &mut findings);
     selection.restrict(&mut graph, &mut findings);
     signatures::summary(store, &graph, options, &mut findings);
     let verdict = match findings.unsound() {
@@ -120,6 +120,11 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
         None if options.integrity_only && !options.held() => Verdict::Sound,
         None => Verdict::NotAuthenticated,
     };
+    if verdict != Verdict::Verified && !authenticated_by.is_empty() {
+        // What is damaged is not what was named.
+        authenticated_by.clear();
+        findings.detail(CheckId::Authenticity, "but not all that this names is as it should be");
+    }
     if store.form() == Form::LegacyArchive {
         findings.skip(CheckId::Blobs, "the archive names no digests of its layers, only their diff_ids");
     }

@@ -59,6 +59,15 @@ fn an_image_in_a_layout_is_signed_once() {
     let claims = desk.run(&["verify", &layout]).exits(3).stdout;
     assert!(claims.contains("2 signatures were found and not checked"), "{claims}");
     desk.run(&["verify", &layout, "--integrity-only"]).exits(0);
+
+    // Of an image that is damaged nobody is told that a signature authenticates it.
+    let blobs = tree(&desk.path("image/blobs"));
+    let layer = blobs.iter().max_by_key(|(_, bytes)| bytes.len()).map(|(path, _)| path).unwrap();
+    fs::write(layer, b"other").unwrap();
+    let damaged = desk.verify(&layout).exits(1);
+    assert_eq!(verdict(&damaged), "NOT SOUND");
+    let said = &damaged.stdout;
+    assert!(!said.contains("authenticated by") && said.contains("but not all that this names"), "{said}");
 }
 
 #[test]
