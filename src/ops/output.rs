@@ -94,6 +94,7 @@ impl<'a> Dist<'a> {
             learn(cache, &made, &blobs);
         }
         if let Some(others) = &others {
+            others.told();
             others.publish(|digest| layout.join("blobs").join(digest.algorithm().name()).join(digest.hex()));
         }
         Ok(layout)

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dmoci_layers::{Digest, RULES};
@@ -109,6 +109,17 @@ struct Place<'a> {
     shown: String,
     repository: Repository<'a>,
     failed: AtomicBool,
+    /// How many layers were looked for in it, how many of these were taken, and how many nobody has signed who is trusted.
+    looked: AtomicUsize,
+    taken: AtomicUsize,
+    untrusted: AtomicUsize,
+}
+
+impl<'a> Place<'a> {
+    fn new(shown: String, repository: Repository<'a>) -> Place<'a> {
+        let (looked, taken, untrusted) = Default::default();
+        Place { shown, repository, failed: AtomicBool::new(false), looked, taken, untrusted }
+    }
 }
 
 impl Sharing {
@@ -138,7 +149,7 @@ impl<'a> Others<'a> {
         let place = |name: &ImageName, write| {
             let shown = shown(name);
             match Repository::connect(fetcher, name, write) {
-                Ok(repository) => Some(Place { shown, repository, failed: AtomicBool::new(false) }),
+                Ok(repository) => Some(Place::new(shown, repository)),
                 Err(error) => {
                     tell(watch, &shown, &error);
                     None
@@ -161,8 +172,10 @@ impl<'a> Others<'a> {
     /// A layer that others made, with its blob, of the first repository that has it.
     pub(super) fn find(&self, key: &Digest) -> Option<(Made, Downloaded)> {
         for place in self.from.iter().filter(|place| !place.failed.load(Ordering::Relaxed)) {
+            place.looked.fetch_add(1, Ordering::Relaxed);
             match self.look(place, key) {
                 Ok(Some(found)) => {
+                    place.taken.fetch_add(1, Ordering::Relaxed);
                     self.watch.detail("Taking", &format!("a layer of {}", place.shown));
                     return Some(found);
                 }
@@ -189,11 +202,8 @@ impl<'a> Others<'a> {
         };
         let made = signed(&document.bytes, key, &self.trusted);
         if made.is_none() {
-            self.watch.warning(&format!(
-                "what {} has as {} is signed by none of the trusted keys, or is about something else: it is not taken",
-                place.shown,
-                tag(key)
-            ));
+            place.untrusted.fetch_add(1, Ordering::Relaxed);
+            self.watch.detail("Passing", &format!("over {} of {}", tag(key), place.shown));
         }
         Ok(made)
     }
@@ -201,6 +211,24 @@ impl<'a> Others<'a> {
     /// Notes a layer of this build.
     pub(super) fn give(&self, key: Digest, made: &Made) {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
+    }
+
+    /// Says what came of looking for layers; nothing where none was looked for. That a repository failed was said.
+    pub(super) fn told(&self) {
+        let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        for place in self.from.iter().filter(|place| !place.failed.load(Ordering::Relaxed)) {
+            let (looked, taken, untrusted) = (of(&place.looked), of(&place.taken), of(&place.untrusted));
+            if looked > 0 {
+                self.watch.status("Taking", &format!("{taken} of {} from {}", layers(looked), place.shown));
+            }
+            if untrusted > 0 {
+                self.watch.warning(&format!(
+                    "what {} has of {} is signed by none of the trusted keys, or is about something else: it is not taken",
+                    place.shown,
+                    layers(untrusted)
+                ));
+            }
+        }
     }
 
     /// Sends what was noted to every repository that does not have it. `path` is where blobs are.
@@ -218,8 +246,8 @@ impl<'a> Others<'a> {
             match sent {
                 Ok(sent) => {
                     let new = sent.iter().filter(|new| **new).count();
-                    self.watch
-                        .detail("Sharing", &format!("{new} of {} layers with {}", sent.len(), place.shown));
+                    let all = layers(sent.len());
+                    self.watch.status("Sharing", &format!("{new} of {all} with {}", place.shown));
                 }
                 Err(error) => self.broken(place, &error),
             }
@@ -264,6 +292,10 @@ impl<'a> Others<'a> {
             tell(self.watch, &place.shown, error);
         }
     }
+}
+
+fn layers(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "layer" } else { "layers" })
 }
 
 fn shown(name: &ImageName) -> String {
