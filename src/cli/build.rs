@@ -126,9 +126,14 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     };
     drop(watch);
     report.status("Finished", built.layout.display());
-    match args.json {
+    let print = |report: &mut Report| match args.json {
         true => report.json(&built.digests),
         false => report.rows(&rows(&built)),
+    };
+    // Digests of what may be denied yet would look like those of what was pushed.
+    let last = args.push && engine.is_none();
+    if !last {
+        print(report);
     }
     if let (Some(engine), Some(platform)) = (&engine, &loads) {
         hand_over(&built, platform, engine, args.json, report)?;
@@ -138,12 +143,41 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         let watch = Watcher::new(report);
         let done = build::push(&built, &Remote { network: &network, watch: &watch })?;
         drop(watch);
+        if last {
+            print(report);
+        }
         if !args.json {
             report.rows(&push::rows(&done));
         }
         push::told(&done, false, report);
+        sparse(&built, report);
     }
     Ok(Exit::Done)
+}
+
+/// How many layers are named one by one.
+const NAMED: usize = 4;
+
+/// Says what the layout lacks that was pushed.
+fn sparse(built: &Built, report: &Report) {
+    let (lacking, all) = build::lacking(built);
+    if lacking.is_empty() {
+        return;
+    }
+    let mut names: Vec<String> = lacking.iter().take(NAMED).map(|one| one.layer.clone()).collect();
+    if let Some(more) = lacking.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        names.push(format!("{more} more"));
+    }
+    let layers = super::count(all, "layer", "layers");
+    report.status(
+        "Sparse",
+        format!(
+            "{} lacks {} of {layers}, which the registry has: {}; `dmoci build` without --push makes it whole",
+            built.layout.display(),
+            lacking.len(),
+            names.join(", ")
+        ),
+    );
 }
 
 fn engine(name: EngineName) -> Result<Engine, Failure> {

@@ -34,7 +34,7 @@ use crate::spec::{self, Overrides, Spec};
 use crate::store::layout::write::{IMAGE, LayoutWriter, SCRATCH};
 use crate::vcs::{VcsError, WorkTree};
 pub(super) use push::Destination;
-pub use push::push;
+pub use push::{Lacking, lacking, push};
 
 /// What a build writes beside the image.
 pub(super) const DIGESTS: &str = "digests.json";
@@ -207,6 +207,13 @@ pub(super) fn made(
         are_ours(&request.output)?;
     }
     let sources = super::check::sources(&request.project, &request.output, &spec, &targets)?;
+    let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
+    let wants_registries = pushed.is_some() || request.sharing.is_wanted();
+    let fetcher = wants_registries.then(|| remote.fetcher(&listener)).transpose()?;
+    let destination = match (&fetcher, pushed) {
+        (Some(fetcher), Some(name)) => Some(Destination::open(name, fetcher)?),
+        _ => None,
+    };
     let mut settled = lock::settle(&spec, &targets, network, &lock::Mode::Use, watch)?;
     let cache = request.cache.as_deref().and_then(|root| open_cache(root, watch));
     let kept = cache.clone();
@@ -221,13 +228,6 @@ pub(super) fn made(
     if builds_own {
         settled = settled.written()?;
     }
-    let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
-    let wants_registries = pushed.is_some() || request.sharing.is_wanted();
-    let fetcher = wants_registries.then(|| remote.fetcher(&listener)).transpose()?;
-    let destination = match (&fetcher, pushed) {
-        (Some(fetcher), Some(name)) => Some(Destination::open(name, fetcher)?),
-        _ => None,
-    };
     // Whoever compares or loads it needs all of it.
     let destination = destination.filter(|_| look.is_none() && request.loads.is_none());
     // Whoever compares wants to see it made.

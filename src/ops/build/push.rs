@@ -26,9 +26,11 @@ pub(in crate::ops) struct Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    /// Reaches the repository: that it cannot be is said before anything is made.
+    /// Reaches the repository: that it cannot be, or may not be written to, is said before anything is made.
     pub(super) fn open(name: &ImageName, fetcher: &'a Fetcher<'a>) -> Result<Destination<'a>, Failure> {
-        Ok(Destination { repository: Repository::connect(fetcher, name, true)? })
+        let repository = Repository::connect(fetcher, name, true)?;
+        repository.may_write()?;
+        Ok(Destination { repository })
     }
 
     /// Whether it has this blob. That it cannot be asked is no error yet: the layer is made then.
@@ -36,6 +38,32 @@ impl<'a> Destination<'a> {
         let blob = Descriptor::new("application/octet-stream", digest.clone(), size);
         self.repository.has_blob(&blob).unwrap_or(false)
     }
+}
+
+/// A layer that a layout lacks, because registries have it.
+#[derive(Debug)]
+pub struct Lacking {
+    /// The layer, as digests are printed: `PLATFORM:NAME`.
+    pub layer: String,
+    /// Its blob.
+    pub digest: Digest,
+}
+
+/// The layers that the layout lacks, and how many there are; each blob once.
+pub fn lacking(built: &Built) -> (Vec<Lacking>, usize) {
+    let mut seen = BTreeSet::new();
+    let mut lacking = Vec::new();
+    for platform in &built.image.platforms {
+        for layer in &platform.layers {
+            let digest = &layer.descriptor.digest;
+            let blob = built.layout.join("blobs").join(digest.algorithm().name()).join(digest.hex());
+            if seen.insert(digest) && !blob.exists() {
+                let layer = format!("{}:{}", platform.platform, layer.name);
+                lacking.push(Lacking { layer, digest: digest.clone() });
+            }
+        }
+    }
+    (lacking, seen.len())
 }
 
 /// The name that all platforms are pushed under.

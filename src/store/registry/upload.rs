@@ -122,6 +122,25 @@ impl Repository<'_> {
         }
     }
 
+    /// An error when this may not be written to, or is not there: asked by beginning an upload, which is given up at once. Of any
+    /// other answer the first blob will tell.
+    pub fn may_write(&self) -> Result<(), RegistryError> {
+        let action = "get leave to write to";
+        let url = self.address("blobs/uploads/", action)?;
+        let reply = self.send(Method::Post, &url, &[], Payload::Bytes(&[]), true, action)?;
+        match reply.status {
+            401 | 403 | 404 => return Err(self.refused(&reply, action)),
+            202 => {
+                if let Ok(location) = self.location(&reply, action) {
+                    // A registry that does not do so forgets it sooner or later.
+                    let _ = self.send(Method::Delete, &location, &[], Payload::None, false, action);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Takes a blob over from another repository of the registry. A registry that does not do so is no error.
     pub fn mount(&self, blob: &Digest, from: &ImageName) -> Result<bool, RegistryError> {
         let action = format!("take over the blob {blob} into");

@@ -98,6 +98,19 @@ fn only_what_the_registry_lacks_is_made_and_sent() {
             "{sparse}"
         );
     }
+    let files = project.dmoci(&["inspect", "--files", "dist/image"]).exits(1).stderr;
+    assert!(files.contains("a layout of `dmoci build --push`"), "{files}");
+    let verified = project.dmoci(&["verify", "dist/image"]).exits(1).stdout;
+    assert!(
+        verified.contains("help: ") && verified.contains("a layout of `dmoci build --push`"),
+        "{verified}"
+    );
+    let line = format!(
+        "lacks {} of {} layers, which the registry has: linux/",
+        below.len(),
+        below.len() + own.len()
+    );
+    assert!(run.stderr.contains(&line), "{}", run.stderr);
 
     // Again, without `dist` and without the blobs of the cache: what they were is known, and the registry has them.
     fs::remove_dir_all(project.path("dist")).unwrap();
@@ -111,7 +124,7 @@ fn only_what_the_registry_lacks_is_made_and_sent() {
         run.stderr
     );
     let later = &registry.server.asked()[before..];
-    let wrote = later.iter().filter(|asked| !matches!(asked.method.as_str(), "GET" | "HEAD")).count();
+    let wrote = later.iter().filter(|asked| asked.method == "PUT" || asked.method == "PATCH").count();
     let got = later.iter().filter(|asked| asked.method == "GET" && asked.target.contains("/blobs/")).count();
     assert_eq!((wrote, got), (2, 0), "the two tags");
     assert!(below.iter().chain(&own).all(|layer| !is_here(&project, layer)));
@@ -166,6 +179,7 @@ fn it_goes_with_twice_and_json_and_without_a_base() {
     let printed = json::parse(run.stdout.trim().as_bytes()).unwrap();
     assert_eq!(printed, digests(&project.path("dist")));
     assert!(run.stderr.contains("Compared") && run.stderr.contains("taken over"), "{}", run.stderr);
+    assert!(!run.stderr.contains("Sparse"), "{}", run.stderr);
     // Whoever compares needs all of it.
     project.dmoci(&["verify", "--integrity-only", "dist/image"]).ok();
     let digest = printed["image"]["digest"].as_str().unwrap();
@@ -204,4 +218,18 @@ fn what_hinders_it_is_said_before_anything_is_made() {
     let error = project.dmoci(&["build", "--push"]).exits(6).stderr;
     assert!(error.contains("error[E-REGISTRY]"), "{error}");
     assert!(!project.path("dist").exists());
+    // One that lets nobody in, and one that lets everybody read and nobody write.
+    let shut = Registry::start();
+    shut.content.lock().unwrap().door = crate::support::registry::Door::Basic("somebody:else".into());
+    let reads = Registry::between(
+        |asked| (asked.method == "POST").then(|| crate::support::registry::error("403 Forbidden", "DENIED")),
+        |_, reply| reply,
+        |_| None,
+    );
+    for registry in [&shut, &reads] {
+        project.write("dmoci.toml", format!("{unnamed}name = \"{}/x\"\n", registry.host()));
+        let run = project.dmoci(&["build", "--push"]).exits(6);
+        assert!(run.stderr.contains("error[E-REGISTRY-DENIED]") && run.stdout.is_empty(), "{}", run.stderr);
+        assert!(!project.path("dist").exists() && !run.stderr.contains("Writing"), "{}", run.stderr);
+    }
 }
