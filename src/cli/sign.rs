@@ -20,7 +20,8 @@ use crate::store::Subject;
 /// Nothing is built and nothing is asked of the network, but for images in a registry. The same key gives the same signature of the same
 /// thing, so that a second run changes nothing.
 ///
-/// A file X gets the Sigstore bundle X.sigstore.json beside it, as `cosign sign-blob` makes one; SHA256SUMS also gets SHA256SUMS.sig, which
+/// A file X gets the Sigstore bundle X.sigstore.json beside it, as `cosign sign-blob` makes one, distributions in the python folder of an output directory in the evidence folder of that;
+/// SHA256SUMS also gets SHA256SUMS.sig, which
 /// `openssl dgst -sha256 -verify KEY.pub -signature SHA256SUMS.sig SHA256SUMS` checks. An image of a layout, an archive or a registry gets a manifest
 /// that refers to it, as `cosign sign` makes one; of an index the index is signed, which covers all platforms.
 #[derive(Debug, clap::Args)]

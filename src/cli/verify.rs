@@ -148,11 +148,19 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     let trusted = args.signer.trusted(args.subjects.len())?.map(Arc::new);
     let mut reports = Vec::new();
     let network = args.registry.network();
+    if let Some(source) = &args.source {
+        wheel::is_tree(source)?;
+    }
     let rebuild = args.source.as_deref().map(|source| again(source, &args.python)).transpose()?;
     if let Some(image) = args.subjects.iter().find(|subject| rebuild.is_some() && verify::is_image(subject)) {
         return Err(wheel::not_built(image));
     }
+    let all = args.subjects.clone();
     for subject in args.subjects {
+        if verify::is_companion(&subject, &all) {
+            report.status("Passing over", format!("{subject}, which is about another subject"));
+            continue;
+        }
         report.detail("Verifying", &subject);
         let request = Request {
             subject: docker::located(subject)?,

@@ -21,7 +21,7 @@ use super::remote::{self, Remote};
 use super::shared::{Others, Sharing};
 use super::supply::Online;
 use super::wheel::Distribution;
-use super::wheel::publish::{FOLDER, are_ours};
+use super::wheel::publish::{FOLDER, all_outdated, are_ours};
 use crate::cache::Cache;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::assemble::{self, BuiltImage, Facts, ImagePlan, Output as _};
@@ -206,6 +206,12 @@ pub(super) fn made(
     if builds_own {
         are_ours(&request.output)?;
     }
+    if is_same(&request.output, &request.project) {
+        watch.warning(
+            "the output directory is the project directory itself, among whose files all is written: name one of its own \
+             with -o, or leave that out for dist",
+        );
+    }
     let sources = super::check::sources(&request.project, &request.output, &spec, &targets)?;
     let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
     let wants_registries = pushed.is_some() || request.sharing.is_wanted();
@@ -279,8 +285,11 @@ pub(super) fn made(
         {
             dist.folder(folder, FOLDER);
         }
+        let outdated = own.map(|own| own.outdated(&request.output));
+        outdated.into_iter().flatten().for_each(|name| dist.without(name));
         if own.is_none() && own::is_left(&request.output, &request.project, &sources) {
-            [FOLDER, EVIDENCE].into_iter().for_each(|name| dist.without(name));
+            [FOLDER, EVIDENCE].into_iter().for_each(|name| dist.without(name.into()));
+            all_outdated(&request.output).into_iter().for_each(|name| dist.without(name));
         }
         let index = index::author(&roots(&image, &names));
         if let Some(look) = look {
@@ -321,6 +330,10 @@ pub(super) fn made(
             Err(failure)
         }
     }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// True for the beginning of what a build writes beside an image.

@@ -70,7 +70,7 @@ impl<'a> Dist<'a> {
     }
 
     /// Has what is beside the image that was there go with it.
-    pub(super) fn without(&self, name: &'static str) {
+    pub(super) fn without(&self, name: PathBuf) {
         self.writer.without(name);
     }
 

@@ -1,7 +1,7 @@
 //! The project's own wheel within a build: from `[wheel]` to what layers take, and to the output directory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::build::DIGESTS;
 use super::lock::Network;
 use super::plan::Watch;
-use super::wheel::publish::{FOLDER, are_ours, is_there, stage};
+use super::wheel::publish::{FOLDER, are_ours, count, is_there, outdated, stage};
 use super::wheel::{self, Distribution, Fresh};
 use crate::cache::Cache;
 use crate::diagnostic::Failure;
@@ -230,8 +230,13 @@ impl OwnBuilt {
         are_ours(output)?;
         match is_there(output, &self.fresh.made) {
             true => Ok(None),
-            false => Ok(Some(stage(scratch, &self.fresh.made)?)),
+            false => Ok(Some(stage(output, scratch, &self.fresh.made)?)),
         }
+    }
+
+    /// Signatures in an output directory of what is not there any more once these are.
+    pub(super) fn outdated(&self, output: &Path) -> Vec<PathBuf> {
+        outdated(output, &self.fresh.made)
     }
 
     /// In what they differ from those that another build made into this folder, file by file.
@@ -280,7 +285,7 @@ pub(super) fn is_left(output: &Path, project: &Path, sources: &BTreeSet<SourcePa
         let digest = files::digest(&found, |_| ()).ok()?;
         (listed["digest"].as_str()? == digest.to_string()).then_some(())
     };
-    let count = fs::read_dir(&folder).map_or(0, Iterator::count);
+    let count = count(&folder);
     let same = count > 0 && count == listed.len() && listed.iter().all(|listed| is_there(listed).is_some());
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = real(&folder);

@@ -12,6 +12,7 @@ use dmoci_layers::Digest;
 use super::content::Content;
 use super::export;
 use super::remote::{Remote, Told};
+use super::wheel::companions;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::files;
 use crate::limits;
@@ -119,29 +120,45 @@ pub fn sign(request: &Request<'_>, remote: &Remote<'_>) -> Result<Signed, Failur
         Transport::OciArchive if path.is_file() => in_archive(request, path),
         Transport::Oci | Transport::Bare if path.is_dir() => in_layout(request, remote, path),
         Transport::Oci | Transport::OciArchive | Transport::Bare if fs::symlink_metadata(path).is_err() => {
-            Err(StoreError::NotFound { path: path.to_owned() }.into())
+            let mut failure = Failure::from(StoreError::NotFound { path: path.to_owned() });
+            failure.help = Some(ANYTHING.to_owned());
+            Err(failure)
         }
         _ => Err(SignError::Place(subject.to_string()).into()),
     }
 }
+
+/// What a subject can be.
+const ANYTHING: &str = "name a file that is there (a wheel, an sdist, SHA256SUMS, any other), a directory with an OCI image layout, or, \
+                        for an image in a registry, docker://HOST/NAME:TAG";
 
 /// `X.sigstore.json` beside X, and `X.sig` where that is wanted.
 fn file(request: &Request<'_>, path: &Path) -> Result<Signed, Failure> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let digest = files::digest(&File::open(path).map_err(io)?, |_| {}).map_err(io)?;
     let bytes = bundle::of_file(request.key, &digest).ok_or(SignError::Key)?;
-    let holder = request.bundle.clone().unwrap_or_else(|| beside(path, ".sigstore.json"));
-    let mut holders = vec![holder.display().to_string()];
-    let mut new = place(&holder, &bytes, |old| mine(old, request.key))?;
+    let at = request.bundle.clone().unwrap_or_else(|| holder(path, ".sigstore.json"));
+    let mut holders = vec![at.display().to_string()];
+    let mut new = place(&at, &bytes, |old| mine(old, request.key))?;
     if request.raw || path.file_name().is_some_and(|name| name == "SHA256SUMS") {
         let raw = bundle::raw(&digest).and_then(|digest| request.key.sign_digest(&digest));
         let raw = raw.ok_or(SignError::Key)?;
-        let holder = beside(path, ".sig");
-        // What a key signed says nothing of the key; the bundle beside it does, and was this key's.
-        new |= place(&holder, &raw, |old| old.first() == Some(&0x30) && old.len() <= 72)?;
-        holders.push(holder.display().to_string());
+        let at = holder(path, ".sig");
+        // What a key signed says nothing of the key; the bundle does, and was this key's.
+        new |= place(&at, &raw, |old| old.first() == Some(&0x30) && old.len() <= 72)?;
+        holders.push(at.display().to_string());
     }
     Ok(Signed { name: path.display().to_string(), digest, holders, new })
+}
+
+/// Where a signature of a file is, or will be: beside it, but of what lies in an output directory's folder of distributions in that of
+/// evidence, unless there is one beside it already.
+pub(super) fn holder(path: &Path, ending: &str) -> PathBuf {
+    let beside = beside(path, ending);
+    match companions::place(path, ending).filter(|_| !beside.exists()) {
+        Some(place) => place,
+        None => beside,
+    }
 }
 
 /// The same name with something behind it.

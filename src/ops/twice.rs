@@ -167,7 +167,12 @@ fn compare(
     let place = Elsewhere::make(first, request)?;
     watch.status("Building", "a second time, under other circumstances");
     place.build(first, request, second)?;
-    watch.status("Comparing", "the two images");
+    let what = match first.own {
+        Some(own) if own.distributions().count() > 1 => "the two images, wheels and sdists",
+        Some(_) => "the two images and wheels",
+        None => "the two images",
+    };
+    watch.status("Comparing", what);
     let subject =
         |path: &Path| -> Result<ImageStore, Failure> { Ok(ImageStore::open(&Subject::bare(path))?) };
     let (left, right) = (subject(&first.layout)?, subject(&place.output().join("image"))?);

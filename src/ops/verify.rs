@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dmoci_layers::Digest;
 
 use super::remote::Remote;
+use super::wheel::companions::{accompanied, place};
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::engine::verify::{self, Against, Held, Options, VerifyReport, Watch};
 use crate::files;
@@ -135,7 +136,15 @@ pub fn verify_watched(
             let file = File::open(path).map_err(io)?;
             return Ok(verify::verify_file(&file, path, &options, watch).map_err(io)?);
         }
-        Err(failure) => return Err(failure),
+        Err(mut failure) => {
+            if failure.code == "E-NO-IMAGE"
+                && request.subject.transport() == Transport::Bare
+                && path.is_file()
+            {
+                failure.help = Some(SIGNED.to_owned());
+            }
+            return Err(failure);
+        }
     };
     if let Some(tag) = request.subject.tag()
         && store.roots().is_ok_and(|roots| !roots.is_empty())
@@ -143,6 +152,27 @@ pub fn verify_watched(
         store.select(Some(tag), None)?;
     }
     Ok(verify::verify(&store, &options, watch))
+}
+
+/// What a file can be that holds no image.
+const SIGNED: &str = "any other file is verified by its signature: say who must have signed it, with --key KEY.pub or \
+                      --certificate-identity and --certificate-oidc-issuer; else name an image, a wheel or a source distribution";
+
+/// Whether a subject is but the signature or attestation of another one: a file of its name with an ending behind it, beside it or where
+/// `dmoci sign` puts it.
+pub fn is_companion(subject: &Subject, all: &[Subject]) -> bool {
+    let path = subject.path();
+    let Some(of) = path.file_name().and_then(|name| accompanied(name.to_str()?)) else { return false };
+    let beside = path.with_file_name(of);
+    let is_it = |other: &Subject| {
+        other.transport() == Transport::Bare
+            && other.path().file_name().is_some_and(|name| name == of)
+            && (other.path() == beside || place(other.path(), "").is_some_and(|place| place == beside))
+    };
+    subject.transport() == Transport::Bare
+        && subject.digest().is_none()
+        && path.is_file()
+        && all.iter().any(is_it)
 }
 
 fn options(request: &Request, against: Option<Against>) -> Result<Options, Failure> {
@@ -171,7 +201,7 @@ fn bundle(request: &Request) -> Result<Option<(String, Vec<u8>)>, BundleError> {
         Some(path) => path.clone(),
         None if subject.name().is_some() || subject.image().is_some() => return Ok(None),
         None => {
-            let path = super::sign::beside(subject.path(), ".sigstore.json");
+            let path = super::sign::holder(subject.path(), ".sigstore.json");
             // A layout's lies in it.
             match subject.path().is_file() && path.exists() {
                 true => path,

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Place, command, debian, have, run, said};
+use crate::support::{Place, command, debian, have, path_of, run, said};
 
 const PEERS: &[&str] = &["python3", "git", "unshare"];
 
@@ -120,6 +120,23 @@ fn what_a_good_backend_makes() {
         assert_eq!(made["digest"], made["backendDigest"], "{made}");
         let bytes = fs::read(place.path("dist/python").join(made["name"].as_str().unwrap())).unwrap();
         assert_eq!(made["digest"], dmoci_layers::Digest::sha256(&bytes).to_string(), "{made}");
+    }
+    // Signed, the folder is still one that uploaders take as a whole.
+    let all = || names("dist/python").into_iter().map(|name| format!("dist/python/{name}"));
+    let key = |arguments: &[&str]| {
+        let mut dmoci = crate::support::dmoci();
+        dmoci.args(arguments).args(all().filter(|_| arguments[0] != "key")).env("COSIGN_PASSWORD", "word");
+        said(dmoci.current_dir(place.path("")))
+    };
+    assert_eq!(key(&["key", "generate"]).code, Some(0));
+    let signed = key(&["sign", "--key", "dmoci.key"]);
+    assert_eq!(signed.code, Some(0), "{}", signed.err);
+    let verified = key(&["verify", "--key", "dmoci.pub"]);
+    assert_eq!(verified.code, Some(0), "{}", verified.out);
+    if have(&["twine"]) {
+        let taken =
+            said(command(path_of("twine").unwrap()).arg("check").args(all()).current_dir(place.path("")));
+        assert_eq!(taken.code, Some(0), "{}{}", taken.out, taken.err);
     }
     // What is somebody's stays.
     fs::write(place.path("dist/python/notes.txt"), "").unwrap();

@@ -28,6 +28,7 @@ mod load;
 mod lock;
 mod man;
 mod own_killed;
+mod own_signed;
 mod own_source;
 mod own_wheel;
 mod python;

@@ -112,6 +112,11 @@ fn a_file_is_signed_once() {
     let none = desk.verify("notes.txt").exits(3);
     assert!(none.stdout.contains("warning[E-UNSIGNED]"), "{}", none.stdout);
 
+    let keyless = desk.run(&["verify", "notes.txt"]).exits(1).stderr;
+    assert!(keyless.contains("error[E-NO-IMAGE]") && keyless.contains("--key KEY.pub"), "{keyless}");
+    let absent = desk.run(&["sign", "note.txt", "--key", "key.key"]).exits(6).stderr;
+    assert!(absent.contains("name a file that is there"), "{absent}");
+
     desk.run(&["sign", "notes.txt", "--key", "key.key"]).ok();
     let bundle = fs::read(desk.path("notes.txt.sigstore.json")).unwrap();
     let again = desk.run(&["sign", "notes.txt", "--key", "key.key"]).ok();

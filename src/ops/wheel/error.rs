@@ -15,6 +15,12 @@ pub(super) enum WheelError {
     /// The source is not what can be built from.
     #[error("{}: {message}", source_tree.display())]
     Source { source_tree: PathBuf, message: String },
+    /// What is to be the source tree is none.
+    #[error("{} is no directory", .0.display())]
+    Directory(PathBuf),
+    /// The backend lies in what is written.
+    #[error("{} is the output directory, and the build backend is in it (`backend-path` has {path:?}): what is in there is no source", output.display())]
+    Inside { output: PathBuf, path: String },
     /// A program that is needed is not there or cannot be run.
     #[error("{message}")]
     Tools {
@@ -95,7 +101,8 @@ impl Diagnostic for WheelError {
     fn code(&self) -> &'static str {
         match self {
             WheelError::Project { .. } => "E-WHEEL-PROJECT",
-            WheelError::Source { .. } => "E-WHEEL-SOURCE",
+            WheelError::Source { .. } | WheelError::Directory(_) => "E-WHEEL-SOURCE",
+            WheelError::Inside { .. } => "E-SOURCE-OUTPUT",
             WheelError::Tools { .. } => "E-WHEEL-TOOLS",
             WheelError::Resolve { .. } | WheelError::Requirement { .. } => "E-WHEEL-REQUIRES",
             WheelError::Unsatisfied { .. } => "E-LOCK-STALE",
@@ -112,6 +119,8 @@ impl Diagnostic for WheelError {
         match self {
             WheelError::Project { .. }
             | WheelError::Source { .. }
+            | WheelError::Directory(_)
+            | WheelError::Inside { .. }
             | WheelError::Unsatisfied { .. }
             | WheelError::Unlocked { .. }
             | WheelError::Requirement { .. }
@@ -140,6 +149,8 @@ impl Diagnostic for WheelError {
             WheelError::Elsewhere { .. } => {
                 "name an interpreter that runs it with --python, or go to a machine of that kind".into()
             }
+            WheelError::Directory(_) => "name the directory of the project; unpack a source distribution first".into(),
+            WheelError::Inside { .. } => "write elsewhere with -o".into(),
             WheelError::Foreign { .. } => "move it away: uploaders take the whole folder".into(),
             WheelError::Resolve { .. } => {
                 "correct `build-system.requires` in pyproject.toml, or the index that uv and pip use".into()

@@ -1,10 +1,11 @@
 //! `dmoci wheel`: a wheel and a source distribution by the project's own build backend (PEP 517), the same bytes everywhere.
 //!
 //! ```text
-//! mod > rebuild, form, evidence, kept > environment > tools, source, project > outputs > publish > error
+//! mod > rebuild, form, evidence, kept > environment > tools, source, project > outputs > publish, companions > error
 //! rebuild > elf
 //! ```
 
+pub(super) mod companions;
 mod elf;
 mod environment;
 mod error;
@@ -38,7 +39,7 @@ use crate::sandbox::{Cell, Isolation, Scratch};
 use crate::spec::target::OwnWheel;
 use crate::spec::{self, Overrides};
 use crate::vcs::WorkTree;
-pub use rebuild::{not_built, rebuild};
+pub use rebuild::{is_tree, not_built, rebuild};
 
 use environment::{Environment, Requirements, variables};
 use error::WheelError;
@@ -149,6 +150,7 @@ pub fn table(project: &Path) -> Result<Option<OwnWheel>, Failure> {
 
 /// Builds both. On an error the output directory is as it was.
 pub fn build(request: &Request, network: &Network<'_>, watch: &dyn Watch) -> Result<Built, Failure> {
+    publish::are_ours(&request.output)?;
     let Fresh { made, _scratch } = fresh(request, network, None, watch)?;
     let folder = publish::publish(&request.output, &made, watch)?;
     let distributions = made.distributions.into_iter().map(|(distribution, _)| distribution).collect();
@@ -212,9 +214,12 @@ fn made(
     (scratch, kinds): (&Path, &[DistKind]),
 ) -> Result<Outcome, Failure> {
     made_below(request, network, cache, watch, (scratch, kinds)).map_err(|mut failure| {
-        if failure.code == "E-GIT" {
+        match failure.code {
             // No revision is said of a distribution.
-            failure.help = Some(GIT.to_owned());
+            "E-GIT" => failure.help = Some(GIT.to_owned()),
+            // It is no entry of a layer.
+            "E-SOURCE-TRACKED" => failure.help = Some(TRACKED.to_owned()),
+            _ => {}
         }
         failure
     })
@@ -224,6 +229,10 @@ fn made(
 const GIT: &str = "install git, and let it read the source tree (`safe.directory`); \
                    `dmoci wheel` does without it by --all-files and --epoch (or SOURCE_DATE_EPOCH)";
 
+/// What is to be done when what git tracks is not what is there.
+const TRACKED: &str = "tell git what belongs to the source, with `git add`, `git rm` or `git restore`; or take what is there, whatever \
+                       git tracks: `all-files = true` below [wheel], `dmoci wheel --all-files`";
+
 fn made_below(
     request: &Request,
     network: &Network<'_>,
@@ -232,6 +241,7 @@ fn made_below(
     (scratch, kinds): (&Path, &[DistKind]),
 ) -> Result<Outcome, Failure> {
     let system = BuildSystem::read(&request.source)?;
+    system.apart(&request.source, &request.output)?;
     let epoch = epoch(request)?;
     let failed = |path: &Path| {
         let path = path.to_owned();

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::companions::{accompanied, is_companion};
 use super::publish::{EVIDENCE, EVIDENCE_FILE, FOLDER, is_distribution};
 use crate::files;
 use crate::limits;
@@ -70,8 +71,11 @@ fn is_written(output: &Path, name: &OsStr) -> bool {
     match name.to_str().unwrap_or_default() {
         SCRATCH => true,
         IMAGE => is_image(&path) || has_only(&path, |name| name == "blobs"),
-        FOLDER => has_only(&path, is_distribution),
-        EVIDENCE => has_only(&path, |name| name == EVIDENCE_FILE) && is_evidence(&path.join(EVIDENCE_FILE)),
+        FOLDER => has_only(&path, |name| is_distribution(name) || is_companion(&path, name)),
+        EVIDENCE => {
+            let known = |name: &str| name == EVIDENCE_FILE || accompanied(name).is_some_and(is_distribution);
+            has_only(&path, known) && is_evidence(&path.join(EVIDENCE_FILE))
+        }
         DIGESTS | LOG => is_ours(&head(&path, 4096)),
         _ => false,
     }
@@ -133,6 +137,8 @@ mod tests {
         let evidence = br#"{"backend":"b","distributions":[],"isolation":{},"rules":1}"#;
         put("wheels/evidence/python.json", evidence);
         put("wheels/python/a-1.tar.gz", b"");
+        put("wheels/python/a-1.tar.gz.publish.attestation", b"");
+        put("wheels/evidence/a-1.tar.gz.sigstore.json", b"");
         // Of the same names, and none of ours.
         put("src/image/index.json", b"{}");
         put("src/python/a.whl", b"");

@@ -28,6 +28,9 @@ impl BuildSystem {
         match File::open(&path).and_then(|file| file.take(limits::SPEC_BYTES + 1).read_to_string(&mut text)) {
             Ok(_) if text.len() as u64 > limits::SPEC_BYTES => return Err(wrong("it is too large".into())),
             Ok(_) => {}
+            Err(_) if !source.is_dir() => {
+                return Err(WheelError::Directory(source.to_owned()));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return match source.join("setup.py").is_file() {
                     true => Ok(BuildSystem::default()),
@@ -37,6 +40,22 @@ impl BuildSystem {
             Err(error) => return Err(wrong(format!("it cannot be read: {error}"))),
         }
         BuildSystem::parse(&text).map_err(wrong)
+    }
+
+    /// Refuses an output directory that the backend itself is in: what is in there is no source.
+    pub(super) fn apart(&self, source: &Path, output: &Path) -> Result<(), WheelError> {
+        let (Ok(tree), Ok(real)) = (source.canonicalize(), output.canonicalize()) else { return Ok(()) };
+        // What is written into the tree itself lies beside the rest of it.
+        if tree == real {
+            return Ok(());
+        }
+        let inside = |path: &&String| {
+            source.join(path).canonicalize().is_ok_and(|path| path != tree && path.starts_with(&real))
+        };
+        match self.path.iter().find(inside) {
+            Some(path) => Err(WheelError::Inside { output: output.to_owned(), path: path.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn parse(text: &str) -> Result<BuildSystem, String> {

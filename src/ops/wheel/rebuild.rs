@@ -92,6 +92,14 @@ pub fn rebuild(
     Ok(Rebuild { verdict, differences: told })
 }
 
+/// Refuses a source that is no directory.
+pub fn is_tree(source: &Path) -> Result<(), Failure> {
+    match source.is_dir() {
+        true => Ok(()),
+        false => Err(WheelError::Directory(source.to_owned()).into()),
+    }
+}
+
 /// The refusal of something that is no wheel and no source distribution.
 pub fn not_built(subject: &impl std::fmt::Display) -> Failure {
     WheelError::Rebuild(subject.to_string()).into()

@@ -121,7 +121,7 @@ struct State {
     /// Complete folders in `scratch`, and what they will be called beside the image.
     folders: Vec<(PathBuf, &'static str)>,
     /// What is beside an earlier image and not to be beside this one.
-    gone: Vec<&'static str>,
+    gone: Vec<PathBuf>,
 }
 
 /// What a build that was stopped leaves, and what builds of wheels alone write.
@@ -415,9 +415,11 @@ impl LayoutWriter {
         let folders: Vec<_> =
             folders.into_iter().map(|(staged, name)| (staged, self.root.join(name))).collect();
         // The last of the files lists what is in the others and in the folders: it goes first and comes last.
+        // What is about a folder goes before it.
         let old = files.iter().rev().map(|(_, path)| path.clone());
+        let old = old.chain(gone.into_iter().map(|name| self.root.join(name)));
         let old = old.chain(folders.iter().map(|(_, path)| path.clone()));
-        self.withdraw(old.chain(gone.into_iter().map(|name| self.root.join(name))))?;
+        self.withdraw(old)?;
         put(&image, "index.json", index)?;
         for (staged, path) in folders {
             files::replace_folder(&staged, &path).map_err(at(&path))?;
@@ -494,7 +496,7 @@ impl LayoutWriter {
     }
 
     /// Has what has this name beside the image go when the new image comes.
-    pub fn without(&self, name: &'static str) {
+    pub fn without(&self, name: PathBuf) {
         self.state().gone.push(name);
     }
 
