@@ -76,6 +76,17 @@ impl Manifest {
         !self.layers.is_empty() && self.layers.iter().all(evidence)
     }
 
+    /// True when all layers are of types for signatures, attestations and SBOMs.
+    pub fn has_only_evidence(&self) -> bool {
+        let evidence = |layer: &Descriptor| media_type::is_evidence(&layer.media_type);
+        !self.layers.is_empty() && self.layers.iter().all(evidence)
+    }
+
+    /// True for an artifact that says what it is about: it has no image's configuration.
+    pub fn is_about_another(&self) -> bool {
+        self.subject.is_some() && self.config.kind() != Kind::Config
+    }
+
     fn check(&self, problems: &mut Vec<Problem>) {
         if self.config.kind() == Kind::Empty && self.artifact_type.as_deref().is_none_or(str::is_empty) {
             let text = "an artifact with an empty configuration must say its artifactType";

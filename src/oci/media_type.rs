@@ -38,6 +38,8 @@ pub const DOCKER_LAYER_FOREIGN_GZIP: &str = "application/vnd.docker.image.rootfs
 pub const COSIGN_SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// An envelope with a statement (DSSE).
 pub const DSSE_ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+/// A statement that is not signed.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// What media types of Sigstore's bundles begin with.
 pub const SIGSTORE_BUNDLES: &str = "application/vnd.dev.sigstore.bundle";
 
@@ -88,6 +90,19 @@ pub fn layer(compression: Compression) -> &'static str {
 /// True for a layer type that says the content may not be pushed elsewhere and is fetched from `urls`.
 pub fn is_foreign(media_type: &str) -> bool {
     matches!(media_type, LAYER_FOREIGN | LAYER_FOREIGN_GZIP | LAYER_FOREIGN_ZSTD | DOCKER_LAYER_FOREIGN_GZIP)
+}
+
+/// True for an SBOM, as cosign attached one in its older layout.
+pub fn is_sbom(media_type: &str) -> bool {
+    let formats = ["text/spdx", "spdx+json", "application/vnd.cyclonedx", "application/vnd.syft+json"];
+    formats.iter().any(|format| media_type.starts_with(format))
+}
+
+/// True for a signature, an attestation or an SBOM.
+pub fn is_evidence(media_type: &str) -> bool {
+    matches!(media_type, COSIGN_SIGNATURE | DSSE_ENVELOPE | IN_TOTO)
+        || media_type.starts_with(SIGSTORE_BUNDLES)
+        || is_sbom(media_type)
 }
 
 /// True when `text` has the form `type/subtype` of RFC 6838, section 4.2, which descriptor.md asks for;

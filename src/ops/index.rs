@@ -211,7 +211,7 @@ impl Whole<'_> {
     fn store(&self, tag: Option<&str>) -> Result<ImageStore, Failure> {
         let mut lists: BTreeMap<String, Vec<Descriptor>> = BTreeMap::new();
         for store in self.stores {
-            for root in store.roots()?.iter().filter(|root| root.is_referrers()) {
+            for root in store.roots()?.iter().filter(|root| store.is_evidence(root)) {
                 for tag in &root.tags {
                     let known = lists.entry(tag.clone()).or_default();
                     for referrer in store.index(&root.descriptor)?.0.manifests {

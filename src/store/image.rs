@@ -4,6 +4,7 @@
 //! the same documents itself and collects everything.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use dmoci_layers::{Compression, Digest};
 use serde_json::Value;
@@ -15,7 +16,6 @@ use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
-use crate::oci::reference::is_evidence_tag;
 use crate::oci::{Descriptor, PlatformFields, Problem, Raw, Severity, json};
 
 /// How many digests are told where none of them was meant.
@@ -67,12 +67,12 @@ impl Image {
 }
 
 impl Root {
-    /// True for a list of what refers to something, and for signatures as cosign stores them: not an image that anybody means who
-    /// names none.
-    pub fn is_referrers(&self) -> bool {
-        let kind = self.descriptor.annotations.get("kind").map(String::as_str);
-        !self.tags.is_empty() && self.tags.iter().all(|tag| is_evidence_tag(tag))
-            || matches!(kind, Some("dev.cosignproject.cosign/sigs" | "dev.cosignproject.cosign/atts"))
+    /// With the names of this descriptor of `index.json`.
+    pub fn of(descriptor: Descriptor) -> Root {
+        let name = |key: &str| descriptor.annotations.get(key).cloned().into_iter().collect();
+        let tags = name("org.opencontainers.image.ref.name");
+        let names = name("io.containerd.image.name");
+        Root { descriptor, tags, names }
     }
 
     /// True when `wanted` is one of the tags, one of the full names, or the tag at the end of one. Where there are tags, only
@@ -94,13 +94,18 @@ impl ImageStore {
         let mut roots: Vec<Root> = Vec::new();
         let mut positions = HashMap::new();
         for descriptor in index.manifests {
-            let position = *positions.entry(descriptor.digest.clone()).or_insert_with(|| {
-                roots.push(Root { descriptor: descriptor.clone(), tags: Vec::new(), names: Vec::new() });
-                roots.len() - 1
-            });
-            let root = &mut roots[position];
-            root.tags.extend(descriptor.annotations.get("org.opencontainers.image.ref.name").cloned());
-            root.names.extend(descriptor.annotations.get("io.containerd.image.name").cloned());
+            let root = Root::of(descriptor);
+            match positions.entry(root.descriptor.digest.clone()) {
+                Entry::Occupied(known) => {
+                    let known: &mut Root = &mut roots[*known.get()];
+                    known.tags.extend(root.tags);
+                    known.names.extend(root.names);
+                }
+                Entry::Vacant(new) => {
+                    new.insert(roots.len());
+                    roots.push(root);
+                }
+            }
         }
         Ok(roots)
     }
@@ -111,7 +116,7 @@ impl ImageStore {
         let all: Vec<String> =
             roots.iter().flat_map(|root| [&root.tags[..], &root.names[..]].concat()).collect();
         let mut chosen = Vec::new();
-        let meant = |root: &Root| tag.map_or_else(|| !root.is_referrers(), |tag| root.has_tag(tag));
+        let meant = |root: &Root| tag.map_or_else(|| !self.is_evidence(root), |tag| root.has_tag(tag));
         for root in roots.into_iter().filter(meant) {
             match digest {
                 Some(digest) if root.descriptor.digest != *digest => {
@@ -258,7 +263,7 @@ impl ImageStore {
 }
 
 /// Parses and checks one document; its first error-severity problem is the error.
-fn read<T>(
+pub(super) fn read<T>(
     what: &str,
     bytes: &[u8],
     check: impl FnOnce(&Value, &mut Vec<Problem>) -> Option<T>,

@@ -6,6 +6,7 @@
 pub mod archive;
 mod daemon;
 pub mod error;
+mod evidence;
 pub mod image;
 mod joined;
 pub mod layout;

@@ -1,5 +1,6 @@
 //! Keys, signatures, and verdicts about them: files, layouts, archives, registries.
 
+mod disguise;
 mod images;
 mod keyless;
 mod tamper;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dmoci_layers::{Algorithm, Digest, Hasher};
 
-use super::graph::{Graph, is_evidence};
+use super::graph::Graph;
 use super::report::{CheckId, Findings};
 use super::{Against, Options, signatures};
 use crate::oci::media_type::Kind;
@@ -33,8 +33,8 @@ impl Selection {
         findings: &mut Findings,
     ) -> Selection {
         let tagged = |root: &&Descriptor| match &options.tag {
-            Some(tag) => names(root).has_tag(tag),
-            None => !is_evidence(root),
+            Some(tag) => Root::of((*root).clone()).has_tag(tag),
+            None => !store.is_evidence(&Root::of((*root).clone())),
         };
         let all = graph.closure(graph.roots.iter().filter(tagged).map(|root| &root.digest));
         let Some(digest) = &options.digest else { return Selection { documents: all, covers: None } };
@@ -171,7 +171,7 @@ fn listed(
         return Ok(format!("the digest {}", digests.join(", ")));
     }
     for root in graph.roots.iter().filter(|root| selection.documents.contains(&root.digest)) {
-        let Root { tags, names, .. } = names(root);
+        let Root { tags, names, .. } = Root::of(root.clone());
         let mine = |(_, name): &&(Digest, String)| tags.contains(name) || names.contains(name);
         if let Some((expected, name)) = against.entries.iter().find(mine)
             && !covered.contains(&root.digest)
@@ -187,16 +187,6 @@ fn listed(
     }
     let told = told(graph, left.into_iter()).unwrap_or_else(|| "anything here".into());
     Err(Problem::warning("E-UNCOVERED", "", format!("{} does not cover {told}", against.name)))
-}
-
-/// The names of a descriptor of `index.json`.
-fn names(root: &Descriptor) -> Root {
-    let name = |key: &str| root.annotations.get(key).cloned().into_iter().collect();
-    Root {
-        descriptor: root.clone(),
-        tags: name("org.opencontainers.image.ref.name"),
-        names: name("io.containerd.image.name"),
-    }
 }
 
 /// The first few, in words and in a fixed order; nothing when there are none.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use dmoci_layers::Digest;
 use dmoci_layers::tar::END;
 
-use super::graph::{Graph, text};
+use super::authentic::Selection;
+use super::graph::{Graph, ImageParts, text};
 use super::report::{CheckId, Findings};
 use crate::diagnostic::Diagnostic as _;
 use crate::oci::Descriptor;
@@ -117,8 +118,8 @@ pub(super) fn index_digest(store: &ImageStore, findings: &mut Findings) {
     }
 }
 
-/// `manifest.json` must name the same images as `index.json`.
-pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findings) {
+/// `manifest.json` must name the same images as `index.json`, and none that the verdict is not about: Docker goes by it alone.
+pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, selection: &Selection, findings: &mut Findings) {
     let (name, check) = ("manifest.json", CheckId::Views);
     match (store.form(), store.docker_manifest()) {
         (Form::LegacyArchive, _) => return findings.skip(check, "manifest.json is the only view"),
@@ -152,7 +153,10 @@ pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findin
         let place = format!("{name} at /{i}");
         let digests: Option<Vec<Digest>> = image.layers.iter().map(|path| blob_path(path)).collect();
         let config = blob_path(&image.config);
-        let same = graph.parts.iter().find(|parts| Some(&parts.config) == config.as_ref());
+        let asked = |parts: &ImageParts| selection.documents.contains(&parts.manifest);
+        let same = graph.parts.iter().filter(|parts| Some(&parts.config) == config.as_ref());
+        // Several manifests may have one configuration.
+        let same = same.max_by_key(|parts| (digests.as_ref() == Some(&parts.layers), asked(parts)));
         let Some(parts) = same else {
             let text = "it names an image that index.json does not lead to";
             let problem = Problem::error("E-VIEWS", "", text)
@@ -164,6 +168,13 @@ pub(super) fn views(store: &ImageStore, graph: &Graph<'_>, findings: &mut Findin
             let problem =
                 Problem::error("E-VIEWS", "", "it gives the image other layers than its manifest does");
             let problem = problem.but(list(&parts.layers), shown(&image.layers.join(", ")));
+            findings.add(check, &place, problem);
+        }
+        // Where nothing was found that was asked for, that is an error already.
+        if !selection.documents.is_empty() && !asked(parts) {
+            let text = "it names an image that was not asked for, which Docker would load";
+            let problem = Problem::error("E-VIEWS", "", text)
+                .but("an image that was asked for", graph.label(&parts.manifest));
             findings.add(check, &place, problem);
         }
         let leads = |root: &Descriptor| {

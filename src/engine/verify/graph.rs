@@ -183,7 +183,7 @@ impl<'a> Graph<'a> {
     fn index(&mut self, descriptor: &Descriptor, place: &Place<'_>, findings: &mut Findings) {
         let Some((index, label)) = self.document(descriptor, Index::read, findings) else { return };
         self.own_type(descriptor, index.media_type.as_deref(), &label, findings);
-        let list = place.depth == 0 && is_evidence(descriptor);
+        let list = place.depth == 0 && self.store.is_evidence(&Root::of(descriptor.clone()));
         if !list {
             self.rules(index.annotations.get(RULES_ANNOTATION), &label, findings);
         }
@@ -199,7 +199,9 @@ impl<'a> Graph<'a> {
         let Some((manifest, label)) = self.document(descriptor, Manifest::read, findings) else { return };
         self.own_type(descriptor, manifest.media_type.as_deref(), &label, findings);
         let bundles = manifest.layers.iter().any(|layer| layer.media_type.starts_with(SIGSTORE_BUNDLES));
-        let evidence = bundles || manifest.is_legacy_evidence();
+        let signatures = bundles || manifest.is_legacy_evidence();
+        // A signature among the layers makes an image nothing else.
+        let evidence = signatures && manifest.has_only_evidence();
         if !evidence {
             self.rules(manifest.annotations.get(RULES_ANNOTATION), &label, findings);
         }
@@ -236,22 +238,27 @@ impl<'a> Graph<'a> {
             self.layer_rules(layer, &what, findings);
         }
         let version = manifest.annotations.get("org.opencontainers.image.version").cloned();
-        if evidence {
+        let is_image = manifest.is_image();
+        let layers = manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+        let (config, count) = (manifest.config.digest.clone(), manifest.layers.len());
+        if signatures {
             self.evidence.push((descriptor.digest.clone(), manifest));
+        }
+        if evidence {
             return;
         }
         self.parts.push(ImageParts {
             manifest: descriptor.digest.clone(),
-            config: manifest.config.digest.clone(),
-            layers: manifest.layers.iter().map(|layer| layer.digest.clone()).collect(),
+            config: config.clone(),
+            layers,
             version: version.clone(),
         });
-        if manifest.is_image() {
+        if is_image {
             self.images.push(ImageSummary {
                 manifest: descriptor.digest.to_string(),
-                config: manifest.config.digest.to_string(),
+                config: config.to_string(),
                 platform: of,
-                layers: manifest.layers.len(),
+                layers: count,
                 version,
             });
         }
@@ -403,12 +410,6 @@ impl<'a> Graph<'a> {
             }
         }
     }
-}
-
-/// True for what index.json lists beside images: lists of what refers to them, and signatures as cosign stores them.
-pub(super) fn is_evidence(root: &Descriptor) -> bool {
-    let tags = root.annotations.get("org.opencontainers.image.ref.name").cloned().into_iter().collect();
-    Root { descriptor: root.clone(), tags, names: Vec::new() }.is_referrers()
 }
 
 /// The platform in an index against the one in the configuration.

@@ -107,9 +107,9 @@ pub fn verify(store: &ImageStore, options: &Options, watch: &dyn Watch) -> Verif
     container::surroundings(store, &graph, &mut findings);
     container::index_digest(store, &mut findings);
     blobs(store, &graph, (options.threads, watch), &mut findings);
-    container::views(store, &graph, &mut findings);
-    container::archive_bytes(store, &graph, &mut findings);
     let selection = Selection::new(store, &graph, options, &mut findings);
+    container::views(store, &graph, &selection, &mut findings);
+    container::archive_bytes(store, &graph, &mut findings);
     version(&graph, &selection, options, &mut findings);
     let mut authenticated_by = authentic::authenticity(store, &graph, &selection, options, &mut findings);
     selection.restrict(&mut graph, &mut findings);

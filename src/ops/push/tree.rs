@@ -64,7 +64,7 @@ impl Image {
         note(&root, &mut known);
         let mut referrers = Vec::new();
         let mut lists: Vec<(String, Descriptor)> = Vec::new();
-        for root in store.roots()?.into_iter().filter(|root| root.is_referrers()) {
+        for root in store.roots()?.into_iter().filter(|root| store.is_evidence(root)) {
             lists.extend(root.tags.iter().map(|tag| (tag.clone(), root.descriptor.clone())));
         }
         loop {
