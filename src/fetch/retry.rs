@@ -34,6 +34,25 @@ pub struct Patience {
     pub piece: u64,
 }
 
+impl Patience {
+    /// The same for what is only of use when it comes quickly: two attempts, and 256 KiB a second at least.
+    pub fn hasty(self) -> Patience {
+        let seconds = Duration::from_secs;
+        Patience {
+            connect: self.connect.min(seconds(10)),
+            answer: self.answer.min(seconds(15)),
+            silence: self.silence.min(seconds(10)),
+            window: self.window.min(seconds(10)),
+            least: self.least.max(2560 << 10),
+            page: self.page.min(seconds(30)),
+            attempts: self.attempts.min(2),
+            longest_wait: self.longest_wait.min(seconds(2)),
+            longest_asked: self.longest_asked.min(seconds(2)),
+            ..self
+        }
+    }
+}
+
 impl Default for Patience {
     /// What suits a slow network: five attempts within some ten seconds, and 1 KiB a second at least.
     fn default() -> Patience {

@@ -214,8 +214,9 @@ pub(super) fn made(
     }
     let sources = super::check::sources(&request.project, &request.output, &spec, &targets)?;
     let (remote, listener) = (Remote { network, watch }, remote::Told(watch));
-    let wants_registries = pushed.is_some() || request.sharing.is_wanted();
-    let fetcher = wants_registries.then(|| remote.fetcher(&listener)).transpose()?;
+    let fetcher = pushed.map(|_| remote.fetcher(&listener)).transpose()?;
+    let sharing = request.sharing.is_wanted().then(|| (remote.hasty(&listener), remote.fetcher(&listener)));
+    let fetchers = sharing.map(|(from, to)| Ok::<_, Failure>((from?, to?))).transpose()?;
     let destination = match (&fetcher, pushed) {
         (Some(fetcher), Some(name)) => Some(Destination::open(name, fetcher)?),
         _ => None,
@@ -238,7 +239,7 @@ pub(super) fn made(
     let destination = destination.filter(|_| look.is_none() && request.loads.is_none());
     // Whoever compares wants to see it made.
     let others =
-        fetcher.as_ref().map(|fetcher| Others::connect(&request.sharing, fetcher, look.is_none(), watch));
+        fetchers.as_ref().map(|fetchers| Others::connect(&request.sharing, fetchers, look.is_none(), watch));
     let writer = LayoutWriter::open(&request.output, || {
         let shown = request.output.display();
         watch.status("Blocking", &format!("waiting for another build into {shown}"));

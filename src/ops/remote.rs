@@ -31,6 +31,14 @@ impl Remote<'_> {
         Ok(store)
     }
 
+    /// The same as [`fetcher`](Remote::fetcher), for what is only of use when it comes quickly.
+    pub(super) fn hasty<'l>(&'l self, listener: &'l Told<'l>) -> Result<Fetcher<'l>, Failure> {
+        let downloads = Downloads::open(self.network.downloads()?)?;
+        let mut settings = self.network.settings.clone();
+        settings.patience = settings.patience.hasty();
+        Ok(Fetcher::new(settings, downloads, self.network.surroundings, listener))
+    }
+
     /// What fetches, and tells this listener.
     pub(super) fn fetcher<'l>(&'l self, listener: &'l Told<'l>) -> Result<Fetcher<'l>, Failure> {
         let downloads = Downloads::open(self.network.downloads()?)?;

@@ -139,14 +139,15 @@ impl Sharing {
 }
 
 impl<'a> Others<'a> {
-    /// Finds them; layers are had from them only when the build `takes` any. One that does not answer is told and left out.
+    /// Finds them, the ones that layers are had from with less patience; layers are had from them only when the build `takes` any. One that does not answer is told and left out.
     pub(super) fn connect(
         sharing: &Sharing,
-        fetcher: &'a Fetcher<'a>,
+        (fetcher, patient): &'a (Fetcher<'a>, Fetcher<'a>),
         takes: bool,
         watch: &'a dyn Watch,
     ) -> Others<'a> {
         let place = |name: &ImageName, write| {
+            let fetcher = if write { patient } else { fetcher };
             let shown = shown(name);
             match Repository::connect(fetcher, name, write) {
                 Ok(repository) => Some(Place::new(shown, repository)),

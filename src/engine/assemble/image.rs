@@ -338,13 +338,17 @@ fn make_layer(
             Made { layer, unused: plan.unused() }
         }
     };
+    // What others made is theirs: the next build must ask whether they are trusted then, and nobody gets it under this one's name.
+    if is_taken {
+        return Ok((made, true));
+    }
     if let Some(key) = &plan.key {
         desk.output.remember(key, &made);
     }
-    if let Some((shared, key)) = shared.filter(|_| !is_taken) {
+    if let Some((shared, key)) = shared {
         shared.give(key, &made);
     }
-    Ok((made, is_taken))
+    Ok((made, false))
 }
 
 /// What is to be said of a layer of the image's own.
