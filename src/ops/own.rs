@@ -281,19 +281,60 @@ pub(super) fn is_left(output: &Path, project: &Path, sources: &BTreeSet<SourcePa
     };
     let folder = output.join(FOLDER);
     let is_there = |listed: &Value| {
-        let found = files::open_regular(&folder.join(listed["name"].as_str()?)).ok()?;
+        let name = listed["name"].as_str().filter(|name| is_file_name(name))?;
+        let found = files::open_regular(&folder.join(name)).ok()?;
         let digest = files::digest(&found, |_| ()).ok()?;
-        (listed["digest"].as_str()? == digest.to_string()).then_some(())
+        (listed["digest"].as_str()? == digest.to_string()).then(|| name.to_owned())
     };
     let count = count(&folder);
-    let same = count > 0 && count == listed.len() && listed.iter().all(|listed| is_there(listed).is_some());
+    let there: Option<BTreeSet<String>> = listed.iter().map(is_there).collect();
+    let same = count > 0 && there.is_some_and(|there| there.len() == count);
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = real(&folder);
     same && !sources.iter().any(|source| real(&project.join(source.as_path())).starts_with(&folder))
+}
+
+/// Whether a text names a file in a folder, and leads nowhere else.
+fn is_file_name(text: &str) -> bool {
+    Path::new(text).file_name().is_some_and(|name| name == text)
 }
 
 /// The distributions as `digests.json` lists them.
 pub(super) fn listed(own: Option<&OwnBuilt>) -> Value {
     let entry = |made: &Distribution| json!({"kind": made.kind, "name": made.name, "digest": made.digest.to_string(), "size": made.size});
     own.into_iter().flat_map(OwnBuilt::distributions).map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_earlier_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("dist");
+        let folder = output.join(FOLDER);
+        fs::create_dir_all(&folder).unwrap();
+        let write = |path: PathBuf| fs::write(path, "x").unwrap();
+        [folder.join("a.whl"), dir.path().join("x"), output.join("y")].into_iter().for_each(write);
+        let is = |names: &[&str]| {
+            let entry = |name| json!({"name": name, "digest": Digest::sha256(b"x").to_string()});
+            let listed: Vec<Value> = names.iter().map(entry).collect();
+            fs::write(output.join(DIGESTS), canonical(&json!({"python": listed}))).unwrap();
+            is_left(&output, dir.path(), &BTreeSet::new())
+        };
+        assert!(is(&["a.whl"]));
+        for name in ["../../x", "../y", "./a.whl", "a.whl/", "../python/a.whl", "", ".", ".."] {
+            assert!(!is(&[name]), "{name}");
+        }
+        let path = dir.path().join("x");
+        assert!(!is(&[path.to_str().unwrap()]));
+        // Somebody's file among them, for which something else is listed.
+        write(folder.join("foreign.txt"));
+        for names in [["a.whl", "../../x"], ["a.whl", "a.whl"], ["a.whl", "./a.whl"]] {
+            assert!(!is(&names), "{names:?}");
+        }
+    }
 }
