@@ -1,6 +1,6 @@
 //! What an image brings into an index: its manifest, or those of an index that it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dmoci_layers::Digest;
 
@@ -91,17 +91,40 @@ impl Walk<'_> {
 fn of_image(mut descriptor: Descriptor, image: &Image, from: String) -> Result<Member, IndexError> {
     let own = image.platform();
     let said = descriptor.platform.get_or_insert_with(|| own.clone());
-    if (&said.os, &said.architecture) != (&own.os, &own.architecture) {
-        return Err(IndexError::Platform { from, said: said.to_string(), own: own.to_string() });
+    if !fits(said, own) {
+        return Err(IndexError::Platform { from, said: whole(said), own: whole(own) });
     }
     let platform = (said.os != "unknown").then(|| machine(said));
     Ok(Member { platform, annotations: image.manifest.value().annotations.clone(), descriptor, from })
 }
 
+/// Whether a descriptor says all that the configuration says; `arm64/v8` is `arm64`.
+fn fits(said: &PlatformFields, own: &PlatformFields) -> bool {
+    let variant = |fields: &PlatformFields| {
+        let raw = fields.variant.clone();
+        let plain = Platform::new(&fields.os, &fields.architecture, raw.as_deref());
+        plain.map_or(raw, |platform| platform.variant().map(str::to_owned))
+    };
+    let features = |fields: &PlatformFields| fields.os_features.iter().cloned().collect::<BTreeSet<_>>();
+    (&said.os, &said.architecture) == (&own.os, &own.architecture)
+        && (own.variant.is_none() || variant(said) == variant(own))
+        && (own.os_version.is_none() || said.os_version == own.os_version)
+        && (own.os_features.is_empty() || features(said) == features(own))
+}
+
 /// A platform in one form: `arm64/v8` is `arm64`.
 fn machine(fields: &PlatformFields) -> String {
     let plain = Platform::new(&fields.os, &fields.architecture, fields.variant.as_deref());
-    let mut text = plain.map_or_else(|_| fields.to_string(), |platform| platform.to_string());
+    with_system(plain.map_or_else(|_| fields.to_string(), |platform| platform.to_string()), fields)
+}
+
+/// A platform as it is said.
+fn whole(fields: &PlatformFields) -> String {
+    with_system(fields.to_string(), fields)
+}
+
+/// Adds version and features of the operating system.
+fn with_system(mut text: String, fields: &PlatformFields) -> String {
     if let Some(version) = &fields.os_version {
         text += &format!(" {version}");
     }

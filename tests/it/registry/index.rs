@@ -201,3 +201,48 @@ fn what_refers_to_the_images_comes_along() {
         }
     }
 }
+
+/// All that the configuration says counts: a descriptor of an index may not say something else, nor less.
+#[test]
+fn an_index_says_what_the_configuration_says() {
+    let bench = Bench::new();
+    let own = value!({"os": "linux", "architecture": "arm", "variant": "v6", "os.version": "1", "os.features": ["a", "b"]});
+    let short = value!({"os": "linux", "architecture": "arm64", "variant": "v8"});
+    for (own, name, said, fits) in [
+        (&own, "variant", value!("v6"), true),
+        (&own, "variant", value!("v7"), false),
+        (&own, "variant", Value::Null, false),
+        (&own, "os.version", value!("2"), false),
+        (&own, "os.version", Value::Null, false),
+        (&own, "os.features", value!(["b", "a"]), true),
+        (&own, "os.features", value!(["a"]), false),
+        (&short, "variant", Value::Null, true),
+        (&short, "variant", value!("v9"), false),
+        (&short, "os.version", value!("2"), true),
+    ] {
+        let mut sample = Sample::default();
+        let mut config = own.clone();
+        config["rootfs"] = value!({"type": "layers", "diff_ids": []});
+        let config = sample.put(media_type::CONFIG, json::canonical(&config));
+        let manifest = value!({"schemaVersion": 2, "mediaType": media_type::MANIFEST, "config": config.to_value(), "layers": []});
+        let manifest = sample.put(media_type::MANIFEST, json::canonical(&manifest));
+        let mut listed = manifest.to_value();
+        listed["platform"] = own.clone();
+        match said.is_null() {
+            true => {
+                listed["platform"].as_object_mut().unwrap().remove(name);
+            }
+            false => listed["platform"][name] = said.clone(),
+        }
+        let index = value!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": [listed]});
+        let root = sample.put(media_type::INDEX, json::canonical(&index));
+        sample.name(root);
+        let layout = sample.layout();
+        let run = ["index", "create", layout.path().to_str().unwrap(), "--to", "oci:none", "--dry-run"];
+        let run = bench.run(&run);
+        match fits {
+            true => drop(run.ok()),
+            false => assert!(run.exits(1).stderr.contains("error[E-INDEX-PLATFORM]"), "{name}: {said}"),
+        }
+    }
+}
