@@ -67,6 +67,8 @@ pub trait Listener: Sync {
     fn blocked(&self, url: &Url);
     /// A mirror did not do: what it was asked for, and why. Others are asked.
     fn passed_over(&self, _what: &str, _why: &dyn std::fmt::Display) {}
+    /// Something of what came was left out.
+    fn left_out(&self, _message: &str) {}
 }
 
 /// How things are fetched.
@@ -298,6 +300,11 @@ impl<'a> Fetcher<'a> {
     /// A mirror did not do.
     pub fn pass_over(&self, what: &str, why: &dyn std::fmt::Display) {
         self.listener.passed_over(what, why);
+    }
+
+    /// Something of what came was left out.
+    pub fn leave_out(&self, message: &str) {
+        self.listener.left_out(message);
     }
 
     fn patience(&self) -> &Patience {

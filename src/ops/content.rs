@@ -1,6 +1,6 @@
 //! What an image archive holds: of a store the images that are wanted, in one view or both.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Seek as _, Write};
 
@@ -8,6 +8,7 @@ use dmoci_layers::decompress::{DecodeError, DecodeLimits, Decoder};
 use dmoci_layers::{Compression, Digest, Hasher};
 use serde_json::Value;
 
+use super::plan::Watch;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::limits;
 use crate::oci::index::{Index, RULES_ANNOTATION, SelfDigest, author, self_digest};
@@ -18,6 +19,7 @@ use crate::oci::reference::{is_referrers_tag, referrers_tag};
 use crate::oci::{Descriptor, json};
 use crate::store::archive::write::{ArchivePlan, BlobSource, docker_manifest};
 use crate::store::image::{Image, Root};
+use crate::store::registry::{self, refers_to, stray};
 use crate::store::{ImageStore, StoreError};
 
 /// Which images of a store.
@@ -65,8 +67,12 @@ impl Diagnostic for LayerTypeError {
 
 impl Content {
     /// All that is wanted, with every platform or one.
-    pub(super) fn oci(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, StoreError> {
-        oci(store, wanted)
+    pub(super) fn oci(
+        store: &ImageStore,
+        wanted: Wanted<'_>,
+        watch: &dyn Watch,
+    ) -> Result<Content, StoreError> {
+        oci(store, wanted, watch)
     }
 
     /// All of an archive with more documents in it, and without one; `index.json` says so.
@@ -101,14 +107,14 @@ impl Content {
     }
 }
 
-fn oci(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, StoreError> {
+fn oci(store: &ImageStore, wanted: Wanted<'_>, watch: &dyn Watch) -> Result<Content, StoreError> {
     let Wanted { tag, digest, platform } = wanted;
     let all = descriptors(store)?;
     if platform.is_some() {
         let image = store.one_image(tag, digest, platform)?;
         let mut images = named(store, wanted, &image)?;
         let mut blobs = reachable(store, &images)?;
-        let lists = referrers(store, &all, &mut images, &mut blobs)?;
+        let (lists, _) = referrers(store, &all, &mut images, &mut blobs, watch)?;
         return Ok(content(author(&images), images, blobs, lists));
     }
     let chosen = store.select(tag, digest)?;
@@ -120,37 +126,74 @@ fn oci(store: &ImageStore, wanted: Wanted<'_>) -> Result<Content, StoreError> {
         images = chosen.into_iter().map(|root| root.descriptor).collect();
     }
     let mut blobs = reachable(store, &images)?;
-    let lists = referrers(store, &all, &mut images, &mut blobs)?;
-    let whole = images.len() == all.len() && self_digest(store.index_bytes()) == SelfDigest::Right;
+    let (lists, strays) = referrers(store, &all, &mut images, &mut blobs, watch)?;
+    let whole = !strays && images.len() == all.len() && self_digest(store.index_bytes()) == SelfDigest::Right;
     let index = if whole { store.index_bytes().to_vec() } else { author(&images) };
     Ok(content(index, images, blobs, lists))
 }
 
-/// Adds what refers to any of these blobs, where the store lists that, and what refers to that in turn. How many lists it were.
+/// Adds what refers to any of these blobs, where the store lists that, and what refers to that in turn. How many lists it were,
+/// and whether anything in them was left out because it refers to something else.
 fn referrers(
     store: &ImageStore,
     all: &[Descriptor],
     images: &mut Vec<Descriptor>,
     blobs: &mut BTreeMap<Digest, BlobSource>,
-) -> Result<usize, StoreError> {
-    let before = images.len();
+    watch: &dyn Watch,
+) -> Result<(usize, bool), StoreError> {
+    let (before, mut strays) = (images.len(), false);
     let tag = |descriptor: &Descriptor| descriptor.annotations.get(TAG).cloned();
     let mut lists: Vec<&Descriptor> =
         all.iter().filter(|one| tag(one).is_some_and(|tag| is_referrers_tag(&tag))).collect();
     lists.retain(|list| !images.contains(list));
     loop {
-        let tags: BTreeSet<String> = blobs.keys().map(referrers_tag).collect();
-        let (found, left): (Vec<_>, Vec<_>) =
-            lists.into_iter().partition(|list| tag(list).is_some_and(|tag| tags.contains(&tag)));
+        let tags: BTreeMap<String, Digest> =
+            blobs.keys().map(|digest| (referrers_tag(digest), digest.clone())).collect();
+        let about = |list: &Descriptor| tag(list).and_then(|tag| tags.get(&tag));
+        let (found, left): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| about(list).is_some());
         if found.is_empty() {
-            return Ok(images.len() - before);
+            return Ok((images.len() - before, strays));
         }
         for list in found {
-            blobs.extend(reachable(store, std::slice::from_ref(list))?);
-            images.push(list.clone());
+            let Some(about) = about(list) else { continue };
+            let Some(kept) = without_strays(store, list, about, watch)? else {
+                blobs.extend(reachable(store, std::slice::from_ref(list))?);
+                images.push(list.clone());
+                continue;
+            };
+            strays = true;
+            if !kept.is_empty() {
+                blobs.extend(reachable(store, &kept)?);
+                let bytes = registry::list(&kept);
+                let own = Descriptor::of(media_type::INDEX, &bytes);
+                images.push(Descriptor { annotations: list.annotations.clone(), ..own.clone() });
+                blobs.insert(own.digest, BlobSource::Bytes(bytes));
+            }
         }
         lists = left;
     }
+}
+
+/// What a list has that refers to what it is about; nothing when that is all of it.
+fn without_strays(
+    store: &ImageStore,
+    list: &Descriptor,
+    about: &Digest,
+    watch: &dyn Watch,
+) -> Result<Option<Vec<Descriptor>>, StoreError> {
+    if list.kind() != Kind::Index || store.blob_size(&list.digest).is_none() {
+        return Ok(None);
+    }
+    let is_right = |one: &Descriptor| {
+        // What is not there is an error of its own.
+        store.blob_size(&one.digest).is_none()
+            || store.read_json_blob(&one.digest).is_ok_and(|bytes| refers_to(&bytes, about))
+    };
+    let (kept, strays): (Vec<_>, Vec<_>) = store.index(list)?.0.manifests.into_iter().partition(is_right);
+    for one in &strays {
+        watch.warning(&stray(&store.place().display().to_string(), &one.digest, about));
+    }
+    Ok((!strays.is_empty()).then_some(kept))
 }
 
 /// `images` with so many lists of referrers at its end.

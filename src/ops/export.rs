@@ -116,7 +116,7 @@ pub fn export(request: &Request, remote: &Remote<'_>) -> Result<Exported, Failur
     let subject = &request.subject;
     let wanted = Wanted { tag: subject.tag(), digest: subject.digest(), platform: request.platform.as_ref() };
     let content = match docker {
-        false => Content::oci(&store, wanted)?,
+        false => Content::oci(&store, wanted, remote.watch)?,
         true => Content::docker(&store, wanted)?,
     };
     archive(&store, content, &subject.to_string(), &request.output, request.threads)

@@ -152,7 +152,7 @@ pub fn create(request: &Request, remote: &Remote<'_>) -> Result<Created, Failure
     }
     if !far.is_empty() {
         let store = whole.store(None)?;
-        let image = Image::of(&store, None, Some(&index.digest), None)?;
+        let image = Image::of(&store, (None, Some(&index.digest)), None, remote.watch)?;
         let ready = Ready { store: &store, sources: &sources, image };
         created.pushed = push::send(&ready, &far, request.dry_run, &fetcher, remote)?;
     }
@@ -251,7 +251,7 @@ fn write(
     let digest: &Digest = &whole.index.digest;
     let wanted = Wanted { tag: None, digest: Some(digest), platform: None };
     if to.transport() == Transport::OciArchive {
-        let content = Content::oci(&store, wanted)?;
+        let content = Content::oci(&store, wanted, remote.watch)?;
         let path = Subject::bare(to.path());
         return Ok(export::archive(&store, content, &to.to_string(), &path, threads)?.size);
     }

@@ -7,6 +7,7 @@ use dmoci_layers::{Digest, Hasher};
 use rustix::fs::{AtFlags, CWD};
 
 use super::content::{Content, Wanted};
+use super::plan::Watch;
 use super::remote::Remote;
 use crate::diagnostic::Failure;
 use crate::oci::Descriptor;
@@ -58,7 +59,7 @@ pub(super) fn write_layout<'w>(
 ) -> Result<Pulled, Failure> {
     let waits = || remote.watch.status("Blocking", "waiting for another run that writes the same directory");
     let writer = LayoutWriter::layout(output, waits)?;
-    match open().and_then(|(store, wanted)| fill(&store, wanted, &writer)) {
+    match open().and_then(|(store, wanted)| fill(&store, wanted, &writer, remote.watch)) {
         Ok((index, pulled)) => {
             writer.finish(&index, &[])?;
             Ok(pulled)
@@ -70,14 +71,29 @@ pub(super) fn write_layout<'w>(
     }
 }
 
-fn fill(store: &ImageStore, wanted: Wanted<'_>, writer: &LayoutWriter) -> Result<(Vec<u8>, Pulled), Failure> {
-    let content = Content::oci(store, wanted)?;
+fn fill(
+    store: &ImageStore,
+    wanted: Wanted<'_>,
+    writer: &LayoutWriter,
+    watch: &dyn Watch,
+) -> Result<(Vec<u8>, Pulled), Failure> {
+    let content = Content::oci(store, wanted, watch)?;
     let (index, blobs) = content.parts();
     let mut bytes = 0;
     for (digest, source) in blobs {
-        if let BlobSource::Store(size) = source {
-            write(store, digest, *size, writer)?;
-            bytes += size;
+        match source {
+            BlobSource::Store(size) => {
+                write(store, digest, *size, writer)?;
+                bytes += size;
+            }
+            BlobSource::Bytes(own) => {
+                let failed = |source| OutputError::Io { path: writer.blob(digest), source };
+                let mut file = writer.begin().map_err(failed)?;
+                file.write_all(own).map_err(failed)?;
+                writer.commit(file, digest).map_err(failed)?;
+                bytes += own.len() as u64;
+            }
+            BlobSource::Spool(..) => {}
         }
     }
     let pulled = Pulled { images: content.images.clone(), blobs: blobs.len(), bytes };

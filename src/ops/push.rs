@@ -103,7 +103,7 @@ pub fn push(request: &Request, remote: &Remote<'_>) -> Result<Vec<Pushed>, Failu
     let which = Which { platform, layers: false, referrers: true, ..Which::default() };
     let (store, source) = open(&request.subject, which, &fetcher)?;
     let store = store.sound()?;
-    let image = Image::of(&store, request.subject.tag(), request.subject.digest(), platform)?;
+    let image = Image::of(&store, (request.subject.tag(), request.subject.digest()), platform, remote.watch)?;
     let sources: Vec<Source<'_>> = source.into_iter().collect();
     let ready = Ready { store: &store, sources: &sources, image };
     let done = send(&ready, &request.to, request.dry_run, &fetcher, remote)?;

@@ -70,6 +70,10 @@ impl Listener for Told<'_> {
         self.0.status("Passing", &format!("over the mirror {what}: {why}"));
     }
 
+    fn left_out(&self, message: &str) {
+        self.0.warning(message);
+    }
+
     fn blocked(&self, url: &Url) {
         self.0.status("Blocking", &format!("waiting for another run that fetches {url}"));
     }

@@ -92,7 +92,7 @@ pub fn push(built: &Built, remote: &Remote<'_>) -> Result<Vec<Pushed>, Failure> 
         to.push(format!("docker://{name}").parse()?);
     }
     let store = ImageStore::open_sound(&Subject::bare(&built.layout))?;
-    let image = Image::of(&store, None, Some(&built.image.root.digest), None)?;
+    let image = Image::of(&store, (None, Some(&built.image.root.digest)), None, remote.watch)?;
     let (mut sources, mut unreached) = (Vec::new(), None);
     for (name, layers) in &built.bases {
         match Repository::connect(&fetcher, name, false) {

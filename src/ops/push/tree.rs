@@ -1,9 +1,10 @@
 //! What is pushed: manifests and indexes as trees, and what refers to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dmoci_layers::Digest;
 
+use super::super::plan::Watch;
 use crate::diagnostic::{Diagnostic as _, Failure};
 use crate::limits;
 use crate::oci::index::Index;
@@ -12,7 +13,7 @@ use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
 use crate::oci::reference::referrers_tag;
 use crate::oci::{Descriptor, json};
-use crate::store::registry::{Named, RegistryError, Repository};
+use crate::store::registry::{Named, RegistryError, Repository, stray};
 use crate::store::{ImageStore, StoreError};
 
 /// A manifest or index, and all that it leads to.
@@ -34,12 +35,13 @@ pub(in super::super) struct Image {
 }
 
 impl Image {
-    /// What tag, digest and platform choose; all platforms when none is said.
+    /// What tag, digest and platform choose; all platforms when none is said. What is listed as referring to it, and refers to
+    /// something else, is left out: elsewhere it would be one of another image.
     pub(in super::super) fn of(
         store: &ImageStore,
-        tag: Option<&str>,
-        digest: Option<&Digest>,
+        (tag, digest): (Option<&str>, Option<&Digest>),
         platform: Option<&Platform>,
+        watch: &dyn Watch,
     ) -> Result<Image, Failure> {
         let descriptor = match platform {
             Some(platform) => store.one_image(tag, digest, Some(platform))?.descriptor,
@@ -68,17 +70,25 @@ impl Image {
             lists.extend(root.tags.iter().map(|tag| (tag.clone(), root.descriptor.clone())));
         }
         loop {
-            let tags: BTreeSet<String> = known.iter().map(referrers_tag).collect();
-            let (now, later): (Vec<_>, Vec<_>) = lists.into_iter().partition(|(tag, _)| tags.contains(tag));
+            let tags: BTreeMap<String, Digest> =
+                known.iter().map(|digest| (referrers_tag(digest), digest.clone())).collect();
+            let (now, later): (Vec<_>, Vec<_>) =
+                lists.into_iter().partition(|(tag, _)| tags.contains_key(tag));
             if now.is_empty() {
                 return Ok(Image { root, referrers });
             }
-            for (_, list) in now {
+            for (tag, list) in now {
+                let Some(about) = tags.get(&tag) else { continue };
                 for descriptor in store.index(&list)?.0.manifests {
                     if known.contains(&descriptor.digest) || store.blob_size(&descriptor.digest).is_none() {
                         continue;
                     }
                     let referrer = tree(store, descriptor, 0, &mut left)?;
+                    if referrer.subject.as_ref() != Some(about) {
+                        let place = store.place().display().to_string();
+                        watch.warning(&stray(&place, &referrer.descriptor.digest, about));
+                        continue;
+                    }
                     note(&referrer, &mut known);
                     referrers.push(referrer);
                 }

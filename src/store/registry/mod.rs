@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use error::{Refusal, RegistryError, Site};
 use mirrors::Mirrors;
-pub use open::{Which, awaiting, list, open, parallel};
+pub use open::{Which, awaiting, list, open, parallel, refers_to, stray};
 pub use upload::{Content, Put};
 
 use crate::diagnostic::Diagnostic as _;

@@ -261,10 +261,19 @@ impl Walk<'_, '_> {
                     .cloned()
                     .collect();
                 for document in self.fetch(new)? {
-                    self.add(document)?;
+                    match refers_to(&document.bytes, subject) {
+                        true => self.add(document)?,
+                        false => self.leave_out(&document.descriptor.digest, subject),
+                    }
                 }
-                let here: Vec<Descriptor> =
-                    referrers.into_iter().filter(|one| self.documents.contains_key(&one.digest)).collect();
+                let mut here = Vec::new();
+                for one in referrers {
+                    match self.documents.get(&one.digest).map(|bytes| refers_to(bytes, subject)) {
+                        Some(true) => here.push(one),
+                        Some(false) => self.leave_out(&one.digest, subject),
+                        None => {}
+                    }
+                }
                 if here.is_empty() {
                     continue;
                 }
@@ -277,6 +286,10 @@ impl Walk<'_, '_> {
             }
         }
         Err(self.graph("its referrers refer to one another too deep"))
+    }
+
+    fn leave_out(&self, digest: &Digest, subject: &Digest) {
+        self.repository.fetcher.leave_out(&stray(&self.repository.name.to_string(), digest, subject));
     }
 
     /// Fetches what is left, and gives it all.
@@ -309,6 +322,19 @@ impl Walk<'_, '_> {
         });
         Ok(held.collect())
     }
+}
+
+/// Whether a manifest says itself that it refers to another one. Lists say it of anything.
+pub fn refers_to(bytes: &[u8], subject: &Digest) -> bool {
+    let value = json::parse(bytes).unwrap_or_default();
+    value["subject"]["digest"].as_str().and_then(|text| text.parse().ok()).as_ref() == Some(subject)
+}
+
+/// What is said of something that is listed where it does not belong.
+pub fn stray(place: &str, digest: &Digest, subject: &Digest) -> String {
+    format!(
+        "{place} lists {digest} as referring to {subject}, which its own subject does not name: it is left out"
+    )
 }
 
 /// An image of one platform whose documents are here. Its layers come later, when they are needed: see

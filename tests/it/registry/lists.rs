@@ -11,7 +11,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An artifact about something, with content of its own.
-fn about(subject: &Value, text: &str) -> Value {
+pub(super) fn about(subject: &Value, text: &str) -> Value {
     let descriptor = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": dmoci_layers::Digest::sha256(bytes).to_string(), "size": bytes.len()});
     json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/test", "subject": subject,
            "config": descriptor(EMPTY, b"{}"), "layers": [descriptor("text/plain", text.as_bytes())]})

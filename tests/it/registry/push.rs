@@ -9,6 +9,7 @@ use dmoci::oci::media_type;
 use dmoci_layers::{Compression, Digest, Hasher};
 use serde_json::json;
 
+use super::lists::about;
 use super::{Bench, tree};
 use crate::support::registry::{Door, Registry, error};
 use crate::support::server::{Asked, Reply, Server};
@@ -170,6 +171,61 @@ fn what_refers_to_an_image_goes_with_it() {
         // Again: all is there, and listed once.
         bench.run(&["copy", "b", &to]).ok();
         assert_eq!(target.asked("PUT /v2/moved/manifests/sha256-"), lists);
+    }
+}
+
+/// A list says of something that it refers to the image, and it refers to another one at the destination.
+#[test]
+fn what_refers_to_another_image_does_not_come_along() {
+    let other = Sample::two_platforms();
+    let victim = other.root();
+    let mut hostile = Sample::small();
+    let root = hostile.root();
+    hostile.put("text/plain", b"hostile".to_vec());
+    hostile.put("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+    let subject =
+        json!({"mediaType": victim["mediaType"], "digest": victim["digest"], "size": victim["size"]});
+    let stray = hostile.put(media_type::MANIFEST, dmoci::oci::json::canonical(&about(&subject, "hostile")));
+    let subject = json!({"mediaType": root["mediaType"], "digest": root["digest"], "size": root["size"]});
+    let right = hostile.put(media_type::MANIFEST, dmoci::oci::json::canonical(&about(&subject, "hostile")));
+    let list = dmoci::store::registry::list(&[stray.clone(), right.clone()]);
+    let list = hostile.put(media_type::INDEX, list);
+    let tag = root["digest"].as_str().unwrap().replace(':', "-");
+    let named = list.clone().annotate("org.opencontainers.image.ref.name", tag.as_str());
+    hostile.foreign_index(&[root, named.to_value()]);
+    let layout = hostile.layout();
+    let source = Registry::start();
+    source.load(layout.path(), "hs", "x");
+    let mut content = source.content.lock().unwrap();
+    content.old = true;
+    content.tag("hs", &tag, &list.digest.to_string());
+    drop(content);
+    let from = format!("docker://{}/hs:x", source.host());
+    let warned = |stderr: &str| {
+        let told = stderr.contains("warning") && stderr.contains("it is left out");
+        assert!(told && stderr.contains(&stray.digest.to_string()), "{stderr}");
+    };
+    let bench = Bench::new();
+    for old in [false, true] {
+        for (from, command) in [(&*from, "copy"), (layout.path().to_str().unwrap(), "push")] {
+            let registry = Registry::start();
+            registry.content.lock().unwrap().old = old;
+            registry.load(other.layout().path(), "dst", "release");
+            let run = bench.run(&[command, from, &format!("docker://{}/dst:x", registry.host())]).ok();
+            warned(&run.stderr);
+            let content = registry.content.lock().unwrap();
+            let has = |name: String| content.manifests.contains_key(&("dst".into(), name));
+            let lists = victim["digest"].as_str().unwrap().replace(':', "-");
+            assert!(has(right.digest.to_string()), "{command}, old {old}");
+            assert!(!has(stray.digest.to_string()) && !has(lists), "{command}, old {old}");
+        }
+    }
+    for (i, from) in [&*from, layout.path().to_str().unwrap()].into_iter().enumerate() {
+        let to = format!("got{i}");
+        warned(&bench.run(&["pull", from, "-o", &to]).ok().stderr);
+        let blob = |digest: &Digest| bench.path(&to).join("blobs/sha256").join(digest.hex()).exists();
+        assert_eq!((blob(&right.digest), blob(&stray.digest)), (true, false), "{from}");
+        bench.run(&["verify", "--integrity-only", &to]).ok();
     }
 }
 
