@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:…; tag or digest must be said
     #[arg(required = true, value_name = "SUBJECT", value_parser = named)]
     subjects: Vec<Subject>,
-    /// Delete what refers to the manifest too: signatures, SBOMs, provenance
+    /// Delete what refers to the manifest too, as it says itself: signatures, SBOMs, provenance
     #[arg(long)]
     referrers: bool,
     /// Say what would go, and delete nothing
@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     report.rows(&rows);
     done.notes.iter().for_each(|note| report.warning(note));
     let what = |kind: &str| done.gone.iter().filter(|gone| gone.kind == kind).count();
-    let manifests = what("manifest") + what("referrer");
+    let manifests = what("manifest") + what("referrer") + what("list");
     let what = [count(what("tag"), "tag", "tags"), count(manifests, "manifest", "manifests")].join(" and ");
     match request.dry_run {
         true => report.status("Would", format!("delete {what}")),

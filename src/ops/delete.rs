@@ -1,17 +1,16 @@
 //! `dmoci delete`: tags and manifests of registries.
 
-use std::collections::BTreeSet;
+mod referrers;
 
 use dmoci_layers::Digest;
 
 use super::remote::{Remote, Told};
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::fetch::Access;
-use crate::limits;
-use crate::oci::json;
-use crate::oci::reference::{is_referrers_tag, referrers_tag};
+use crate::oci::reference::is_referrers_tag;
 use crate::store::Subject;
 use crate::store::registry::{Named, Repository};
+use referrers::{List, Referrers, subject};
 
 /// What to delete.
 #[derive(Clone, Debug)]
@@ -27,7 +26,7 @@ pub struct Request {
 /// Something that goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
-    /// `tag`, `manifest` or `referrer`.
+    /// `tag`, `manifest`, `referrer`, or `list` for one that stands in for the interface of referrers.
     pub kind: &'static str,
     /// `docker://…`
     pub name: String,
@@ -128,14 +127,24 @@ struct Step {
 
 enum What {
     Tag(String),
-    /// A manifest.
     Manifest {
         digest: Digest,
         /// What it refers to, when that stays.
         about: Option<Digest>,
-        /// All that refers to it went before it.
-        alone: bool,
     },
+}
+
+/// The tags of a repository, each with what it names.
+struct Names {
+    of: Vec<(String, Digest)>,
+    /// There is none beside these.
+    all: bool,
+}
+
+impl Names {
+    fn of<'n>(&'n self, digest: &'n Digest) -> impl Iterator<Item = &'n str> {
+        self.of.iter().filter(move |(_, own)| own == digest).map(|(tag, _)| tag.as_str())
+    }
 }
 
 /// How many tags are looked at for those that go with a manifest.
@@ -151,61 +160,63 @@ impl Plan<'_> {
 
     fn manifest(&mut self, digest: &Digest, referrers: bool) -> Result<(), Failure> {
         let about = subject(&self.repository.manifest(Named::Digest(digest))?.bytes);
-        let mut gone = Vec::new();
-        match self.repository.tags() {
-            Ok(mut tags) => {
-                tags.retain(|tag| !is_referrers_tag(tag));
-                if tags.len() > LOOKED_AT {
-                    let count = tags.len() - LOOKED_AT;
-                    self.notes.push(format!("{count} tags of {} were not looked at", self.repository.name()));
-                    tags.truncate(LOOKED_AT);
-                }
-                for tag in self.repository.tags_of(digest, &tags)? {
-                    gone.push(self.gone("tag", format!(":{tag}"), digest));
-                }
-            }
-            Err(_) => self.notes.push(format!("the tags of {} cannot be listed", self.repository.name())),
+        let all = Referrers::of(&self.repository, digest)?;
+        let names = self.names()?;
+        self.notes.extend(all.notes);
+        let count = all.manifests.len();
+        if !referrers && count > 0 {
+            self.notes
+                .push(format!("{count} manifests that refer to {digest} stay; --referrers deletes them too"));
         }
-        gone.push(self.gone("manifest", format!("@{digest}"), digest));
-        let all = self.referrers(digest)?;
-        match referrers {
-            true => {
-                for referrer in all.into_iter().rev() {
-                    let gone = self.gone("referrer", format!("@{referrer}"), &referrer);
-                    let what = What::Manifest { digest: referrer, about: None, alone: true };
-                    self.steps.push(Step { what, gone: vec![gone] });
+        let going: Vec<&Digest> =
+            all.manifests.iter().rev().filter(|_| referrers).chain(std::iter::once(digest)).collect();
+        for one in &going {
+            let is_root = *one == digest;
+            let kind = if is_root { "manifest" } else { "referrer" };
+            let mut gone: Vec<Gone> =
+                names.of(one).map(|tag| self.gone("tag", format!(":{tag}"), one)).collect();
+            gone.push(self.gone(kind, format!("@{one}"), one));
+            let about = about.clone().filter(|_| is_root);
+            self.steps.push(Step { what: What::Manifest { digest: (*one).clone(), about }, gone });
+            match all.lists.get(*one) {
+                Some(list) if (referrers || list.is_empty) && !going.contains(&&list.digest) => {
+                    self.list(list, one, &names);
                 }
+                _ => {}
             }
-            false if !all.is_empty() => {
-                let count = all.len();
-                self.notes.push(format!(
-                    "{count} manifests that refer to {digest} stay; --referrers deletes them too"
-                ));
-            }
-            false => {}
         }
-        let what = What::Manifest { digest: digest.clone(), about, alone: referrers };
-        self.steps.push(Step { what, gone });
         Ok(())
     }
 
-    /// All that refers to a manifest, and to that in turn; what is referred to first.
-    fn referrers(&self, digest: &Digest) -> Result<Vec<Digest>, Failure> {
-        let (mut found, mut known) = (Vec::new(), BTreeSet::from([digest.clone()]));
-        let mut level = vec![digest.clone()];
-        for _ in 0..=limits::REFERRER_DEPTH {
-            let mut next = Vec::new();
-            for about in level {
-                for referrer in self.repository.referrers(&about)? {
-                    if known.insert(referrer.digest.clone()) {
-                        found.push(referrer.digest.clone());
-                        next.push(referrer.digest);
-                    }
-                }
+    /// The list of what refers to a manifest that goes, when nothing else may be meant by it.
+    fn list(&mut self, list: &List, about: &Digest, names: &Names) {
+        let others: Vec<&str> = names.of(&list.digest).filter(|tag| *tag != list.tag).collect();
+        let why = match (others.is_empty(), names.all) {
+            (true, true) => {
+                let gone = vec![self.gone("list", format!(":{}", list.tag), &list.digest)];
+                let what = What::Manifest { digest: list.digest.clone(), about: None };
+                self.steps.push(Step { what, gone });
+                return;
             }
-            level = next;
+            (true, false) => "other tags may name it".to_owned(),
+            (false, _) => format!("other tags name it: {}", others.join(", ")),
+        };
+        self.notes.push(format!("the list {} of what refers to {about} stays: {why}", list.digest));
+    }
+
+    /// The tags that are there, those of lists last.
+    fn names(&mut self) -> Result<Names, Failure> {
+        let Ok(mut tags) = self.repository.tags() else {
+            self.notes.push(format!("the tags of {} cannot be listed", self.repository.name()));
+            return Ok(Names { of: Vec::new(), all: false });
+        };
+        tags.sort_by_key(|tag| is_referrers_tag(tag));
+        let more = tags.len().saturating_sub(LOOKED_AT);
+        if more > 0 {
+            self.notes.push(format!("{more} tags of {} were not looked at", self.repository.name()));
+            tags.truncate(LOOKED_AT);
         }
-        Ok(found)
+        Ok(Names { of: self.repository.named(&tags)?, all: more == 0 })
     }
 
     fn gone(&self, kind: &'static str, rest: String, digest: &Digest) -> Gone {
@@ -220,33 +231,16 @@ impl Plan<'_> {
                 What::Tag(tag) => {
                     to.remove(Named::Tag(tag))?;
                 }
-                What::Manifest { digest, about, alone } => {
+                What::Manifest { digest, about } => {
                     to.remove(Named::Digest(digest))?;
                     if let Some(about) = about
                         && !to.lists_referrers(about)?
                     {
                         to.unlist_referrer(about, digest)?;
                     }
-                    self.stand_in(digest, *alone)?;
                 }
             }
         }
         Ok(())
     }
-
-    /// The list of what refers to a manifest that is gone goes too, when it lists nothing any more.
-    fn stand_in(&self, digest: &Digest, alone: bool) -> Result<(), Failure> {
-        let to = &self.repository;
-        let Ok(list) = to.manifest(Named::Tag(&referrers_tag(digest))) else { return Ok(()) };
-        let value = json::parse(&list.bytes).unwrap_or_default();
-        if alone || value["manifests"].as_array().is_some_and(Vec::is_empty) {
-            to.remove(Named::Digest(&list.descriptor.digest))?;
-        }
-        Ok(())
-    }
-}
-
-/// What a manifest refers to.
-fn subject(bytes: &[u8]) -> Option<Digest> {
-    json::parse(bytes).ok()?["subject"]["digest"].as_str()?.parse().ok()
 }

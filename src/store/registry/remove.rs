@@ -59,12 +59,15 @@ impl Repository<'_> {
         self.put_manifest(Named::Tag(&tag), media_type::INDEX, &list(&index.manifests)).map(|_| ())
     }
 
-    /// The tags of these that name a manifest.
-    pub fn tags_of(&self, digest: &Digest, tags: &[String]) -> Result<Vec<String>, RegistryError> {
+    /// What each of these tags names; those that are gone by now, or name no manifest, are left out.
+    pub fn named(&self, tags: &[String]) -> Result<Vec<(String, Digest)>, RegistryError> {
         let found = super::parallel(tags, |tag| {
             let action = format!("read the manifest {tag} of");
-            let names = self.look_up(Named::Tag(tag), &action)?;
-            Ok(names.is_ok_and(|document| document.descriptor.digest == *digest).then(|| tag.clone()))
+            match self.look_up(Named::Tag(tag), &action) {
+                Ok(found) => Ok(found.ok().map(|document| (tag.clone(), document.descriptor.digest))),
+                Err(RegistryError::Document { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
         })?;
         Ok(found.into_iter().flatten().collect())
     }

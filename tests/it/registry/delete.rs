@@ -1,6 +1,8 @@
 //! Tags and manifests that go, what goes with them, and registries that keep them.
 
-use dmoci_layers::Digest;
+use dmoci::oci::media_type;
+use dmoci_layers::{Compression, Digest};
+use serde_json::json;
 
 use super::Bench;
 use crate::support::registry::{Keeps, Registry, error};
@@ -106,6 +108,100 @@ fn what_refers_to_a_manifest_goes_when_that_is_said() {
         let left: Vec<_> = content.manifests.keys().collect();
         assert!(left.is_empty(), "old {old}: {left:?}");
     }
+}
+
+/// The digests of the image of `lists::registry` and of a release beside it, and the tag of the list of what refers to the former.
+fn beside(registry: &Registry, release: &Sample) -> (String, String, String) {
+    let mut content = registry.content.lock().unwrap();
+    let image = Digest::sha256(&content.manifests[&("app".into(), "1.0".into())].1);
+    drop(content);
+    let digest = registry.load(release.layout().path(), "app", "release");
+    content = registry.content.lock().unwrap();
+    // Nobody need tag what is deployed by its digest.
+    content.manifests.remove(&("app".into(), "release".into()));
+    (image.to_string(), digest.to_string(), format!("sha256-{}", image.hex()))
+}
+
+/// Runs it dry, and then in earnest: it does what it said.
+fn deleted(bench: &Bench, subject: &str) -> (String, String) {
+    let dry = bench.run(&["delete", "--referrers", "--dry-run", subject]).ok();
+    let run = bench.run(&["delete", "--referrers", subject]).ok();
+    assert_eq!(run.stdout, dry.stdout);
+    (run.stdout, run.stderr)
+}
+
+/// Whoever may push gives a release the tag of the list of what refers to another image.
+#[test]
+fn a_release_under_the_tag_of_a_list_stays() {
+    for (old, release) in [false, true].into_iter().flat_map(|old| {
+        [Sample::with_layer(Vec::new(), Compression::None, Digest::sha256(b"")), Sample::two_platforms()]
+            .map(|sample| (old, sample))
+    }) {
+        let (registry, bench) = (super::lists::registry(old), Bench::new());
+        let (image, release, tag) = beside(&registry, &release);
+        registry.content.lock().unwrap().tag("app", &tag, &release);
+        let (gone, told) = deleted(&bench, &format!("docker://{}/app@{image}", registry.host()));
+        assert!(!gone.contains(&release), "old {old}: {gone}");
+        assert!(told.contains("warning") && told.contains(&tag[7..]), "old {old}: {told}");
+        let content = registry.content.lock().unwrap();
+        let left = |name: &str| content.manifests.contains_key(&("app".into(), name.to_owned()));
+        assert_eq!((left(&release), left(&tag), left(&image)), (true, true, false), "old {old}: {gone}");
+    }
+}
+
+/// A list says of a release that it refers to the image.
+#[test]
+fn a_release_in_a_list_stays() {
+    for old in [false, true] {
+        let (registry, bench) = (super::lists::registry(old), Bench::new());
+        let (image, release, tag) = beside(&registry, &Sample::two_platforms());
+        let mut content = registry.content.lock().unwrap();
+        let mut list = match content.manifests.get(&("app".into(), tag.clone())) {
+            Some((_, bytes)) => dmoci::oci::json::parse(bytes).unwrap(),
+            None => json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []}),
+        };
+        let size = content.manifests[&("app".into(), release.clone())].1.len();
+        list["manifests"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"mediaType": media_type::INDEX, "digest": release, "size": size}));
+        let list = content.put("app", &list).to_string();
+        content.tag("app", &tag, &list);
+        drop(content);
+        let (gone, told) = deleted(&bench, &format!("docker://{}/app@{image}", registry.host()));
+        assert_eq!(gone.matches("referrer ").count(), 4, "old {old}: {gone}");
+        assert!(!gone.contains(&release), "old {old}: {gone}");
+        assert!(told.contains("own subject does not name") && told.contains(&release), "old {old}: {told}");
+        let content = registry.content.lock().unwrap();
+        assert!(content.manifests.contains_key(&("app".into(), release)), "old {old}");
+        assert!(!content.manifests.contains_key(&("app".into(), image)), "old {old}");
+    }
+}
+
+/// All that goes is told with its tags; a list that has another tag too stays.
+#[test]
+fn tags_of_referrers_and_of_lists_are_told() {
+    let (registry, bench) = (super::lists::registry(true), Bench::new());
+    let mut content = registry.content.lock().unwrap();
+    let (_, image) = content.manifests[&("app".into(), "1.0".into())].clone();
+    let image = Digest::sha256(&image);
+    let (_, list) = content.manifests[&("app".into(), format!("sha256-{}", image.hex()))].clone();
+    let first =
+        dmoci::oci::json::parse(&list).unwrap()["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    let list = Digest::sha256(&list).to_string();
+    content.tag("app", "sbom", &first);
+    content.tag("app", "kept", &list);
+    drop(content);
+    let (gone, told) = deleted(&bench, &format!("docker://{}/app@{image}", registry.host()));
+    let rows: Vec<Vec<&str>> = gone.lines().map(|line| line.split_whitespace().collect()).collect();
+    let is = |kind: &str, name: &str| rows.iter().any(|row| row[0] == kind && row[1].ends_with(name));
+    assert!(is("tag", "app:sbom") && is("referrer", &first), "{gone}");
+    assert!(is("list", &format!("app:sha256-{}", &first[7..])), "{gone}");
+    assert!(told.contains("other tags name it: kept") && told.contains(&list), "{told}");
+    let content = registry.content.lock().unwrap();
+    let left: std::collections::BTreeSet<&str> =
+        content.manifests.keys().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(left, [&*list, "kept", &format!("sha256-{}", image.hex())].into());
 }
 
 /// One of several referrers: the list that stands in keeps the others.
