@@ -11,7 +11,7 @@
 //!                          python
 //! ─────────────────────────────────────────────────────────────────────────────────────
 //! base     diagnostic   limits   sha256   base64   url   files   cache   daemon   fetch (HTTP, proxies, retries, who asks)   vcs
-//!          oci (descriptor manifest index config reference platform)   sandbox (namespaces)
+//!          oci (descriptor manifest index config reference platform)   sandbox (namespaces sockets)
 //! ═════════════════════════════════════ crate border ══════════════════════════════════
 //! layers   dmoci-layers: entries → exact bytes
 //! ```

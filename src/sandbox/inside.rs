@@ -19,7 +19,7 @@ use rustix::thread::{
 };
 
 use super::line::{hung_up, keep};
-use super::{ENTER, PLACE, Task};
+use super::{ENTER, PLACE, Sockets, Task, sockets};
 
 /// What the process ends with when that cannot be.
 pub const BROKEN: i32 = 125;
@@ -33,8 +33,8 @@ const COUNTERS: u64 = 1 << 20;
 /// Does what the variable says; gives what to end with.
 pub fn enter(task: Task, program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
     match task {
-        Task::Cell => cell(program, arguments),
-        Task::Guard => guard(program, arguments),
+        Task::Cell(sockets) => cell(sockets, program, arguments),
+        Task::Guard(sockets) => guard(sockets, program, arguments),
         Task::Keep => {
             keep(Path::new(program));
             Ok(0)
@@ -45,7 +45,11 @@ pub fn enter(task: Task, program: &OsString, arguments: &[OsString]) -> io::Resu
 /// Runs a program to its end, or to that of whoever holds the line; nothing then.
 ///
 /// Standard input is the line: no program has it.
-fn tied(program: &OsString, arguments: &[OsString]) -> io::Result<Option<i32>> {
+fn tied(sockets: Sockets, program: &OsString, arguments: &[OsString]) -> io::Result<Option<i32>> {
+    // Also for this process, so that a program that gets hold of it has no more than its own.
+    if sockets == Sockets::Refused {
+        sockets::refuse()?;
+    }
     let mut command = Command::new(program);
     let mut child = command.args(arguments).env_remove(ENTER).stdin(Stdio::null()).spawn()?;
     let (heard, hearing) = mpsc::channel();
@@ -64,10 +68,10 @@ fn tied(program: &OsString, arguments: &[OsString]) -> io::Result<Option<i32>> {
     }
 }
 
-/// Runs a program with nothing around it, and ends it and what it started with whoever holds the line: as far as these stayed in the
-/// group of processes that this one is the first of.
-fn guard(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
-    match tied(program, arguments)? {
+/// Runs a program with nothing around it but the filter of [`sockets`], and ends it and what it started with whoever holds the line: as
+/// far as these stayed in the group of processes that this one is the first of.
+fn guard(sockets: Sockets, program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
+    match tied(sockets, program, arguments)? {
         Some(code) => Ok(code),
         None => {
             kill_current_process_group(Signal::KILL)?;
@@ -84,7 +88,7 @@ fn guard(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
 ///
 /// This process stays the first one of its namespace: the first one is spared by signals, which no program expects. When it ends,
 /// all others there do.
-fn cell(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
+fn cell(sockets: Sockets, program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
     let about = |what: &str| {
         let what = what.to_owned();
         move |error: Errno| {
@@ -117,7 +121,7 @@ fn cell(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
     powerless()?;
     let before = attempts()?;
     // With this process all others of the namespace end.
-    let Some(code) = tied(program, arguments)? else { return Ok(BROKEN) };
+    let Some(code) = tied(sockets, program, arguments)? else { return Ok(BROKEN) };
     let attempts = attempts()?.saturating_sub(before);
     rustix::io::write(rustix::stdio::stdin(), attempts.to_string().as_bytes())?;
     Ok(code)

@@ -1,16 +1,18 @@
 //! Running a program of somebody else: without network and with one directory to write to where the system has
-//! namespaces for that, and with a time limit and bounded output everywhere.
+//! namespaces for that, without the sockets of the machine where it filters system calls, and with a time limit and bounded output
+//! everywhere.
 //!
 //! `unshare` of util-linux makes the namespaces; this program, started in them again, mounts (`inside`) and runs the other
 //! one. Where they cannot be made, it stands between this process and the other one all the same: when this process ends, by whatever
 //! signal, the other one does.
 //!
 //! ```text
-//! mod > inside > line
+//! mod > inside > line   sockets
 //! ```
 
 mod inside;
 mod line;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -38,9 +40,9 @@ pub const ENTER: &str = "DMOCI_CELL";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Runs another program, in the namespaces that it finds itself in.
-    Cell,
+    Cell(Sockets),
     /// Runs another program.
-    Guard,
+    Guard(Sockets),
     /// Removes a directory when the process that made it has ended.
     Keep,
 }
@@ -49,16 +51,29 @@ impl Task {
     /// The value of the variable.
     pub fn name(self) -> &'static str {
         match self {
-            Task::Cell => "cell",
-            Task::Guard => "guard",
+            Task::Cell(Sockets::Refused) => "cell",
+            Task::Cell(Sockets::Open) => "cell-open",
+            Task::Guard(Sockets::Refused) => "guard",
+            Task::Guard(Sockets::Open) => "guard-open",
             Task::Keep => "keep",
         }
     }
 
     /// The task that a value means.
     pub fn of(name: &OsStr) -> Option<Task> {
-        [Task::Cell, Task::Guard, Task::Keep].into_iter().find(|task| name == task.name())
+        let tasks =
+            [Sockets::Refused, Sockets::Open].map(|sockets| [Task::Cell(sockets), Task::Guard(sockets)]);
+        tasks.into_iter().flatten().chain([Task::Keep]).find(|task| name == task.name())
     }
+}
+
+/// Whether another program gets sockets of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// None; it does not run where they cannot be refused.
+    Refused,
+    /// The system cannot refuse them.
+    Open,
 }
 
 /// What keeps a program in.
@@ -76,6 +91,7 @@ pub struct Cell {
     work: PathBuf,
     dmoci: PathBuf,
     isolation: Isolation,
+    sockets: Result<(), String>,
 }
 
 /// How a program ended, and the last of what it said.
@@ -102,8 +118,8 @@ const COUNT: u64 = 20;
 impl Cell {
     /// A cell in this absolute directory; `dmoci` is this program. Finds out what the system has for it.
     pub fn new(work: &Path, dmoci: &Path) -> io::Result<Cell> {
-        let mut cell =
-            Cell { work: work.to_owned(), dmoci: dmoci.to_owned(), isolation: Isolation::Namespaces };
+        let (isolation, sockets) = (Isolation::Namespaces, sockets::trial()?);
+        let mut cell = Cell { work: work.to_owned(), dmoci: dmoci.to_owned(), isolation, sockets };
         let trial = cell.run(OsStr::new("true"), &[], &[], TRIAL);
         match trial {
             Ok(ended) if ended.status.is_some_and(|status| status.success()) => {}
@@ -123,6 +139,11 @@ impl Cell {
     /// What keeps programs in.
     pub fn isolation(&self) -> &Isolation {
         &self.isolation
+    }
+
+    /// Whether the sockets of the machine are refused to programs; if not, why.
+    pub fn sockets(&self) -> Result<(), &str> {
+        self.sockets.as_ref().copied().map_err(String::as_str)
     }
 
     /// Where the directory is for programs in the cell.
@@ -152,9 +173,10 @@ impl Cell {
             Isolation::Nothing(_) => Command::new(&self.dmoci),
         };
         command.arg(program).args(arguments);
+        let sockets = if self.sockets.is_ok() { Sockets::Refused } else { Sockets::Open };
         let task = match self.isolation {
-            Isolation::Namespaces => Task::Cell,
-            Isolation::Nothing(_) => Task::Guard,
+            Isolation::Namespaces => Task::Cell(sockets),
+            Isolation::Nothing(_) => Task::Guard(sockets),
         };
         // `unshare` itself is found by the path of this process.
         let own = environment.iter().map(|(name, value)| (*name, value.clone()));
@@ -227,6 +249,16 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", text]).process_group(0).stdin(Stdio::null());
         bounded(command, limit).unwrap()
+    }
+
+    #[test]
+    fn tasks_have_names() {
+        for task in
+            [Task::Cell(Sockets::Refused), Task::Cell(Sockets::Open), Task::Guard(Sockets::Open), Task::Keep]
+        {
+            assert_eq!(Task::of(task.name().as_ref()), Some(task));
+        }
+        assert_eq!(Task::of("cell-".as_ref()), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod lock;
 mod man;
 mod own_killed;
 mod own_signed;
+mod own_sockets;
 mod own_source;
 mod own_wheel;
 mod python;

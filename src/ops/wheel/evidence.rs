@@ -37,15 +37,24 @@ pub(super) fn evidence(
             "builtBy": python.built_by},
         "compiler": compiler(python),
         "installer": installer.get().map(Installer::shown),
-        "isolation": match cell.isolation() {
-            Isolation::Namespaces => json!({"kind": "namespaces"}),
-            Isolation::Nothing(why) => json!({"kind": "none", "reason": why}),
-        },
+        "isolation": isolation(cell.isolation(), cell.sockets()),
         "source": source.taken.name(),
         "epoch": epoch,
         "normalized": !request.as_they_are,
         "distributions": distributions.collect::<Vec<_>>(),
     })
+}
+
+/// What kept the backend in, and whether it was kept from the sockets of the machine.
+fn isolation(isolation: &Isolation, sockets: Result<(), &str>) -> Value {
+    let sockets = match sockets {
+        Ok(()) => json!({"kind": "refused"}),
+        Err(why) => json!({"kind": "open", "reason": why}),
+    };
+    match isolation {
+        Isolation::Namespaces => json!({"kind": "namespaces", "sockets": sockets}),
+        Isolation::Nothing(why) => json!({"kind": "none", "reason": why, "sockets": sockets}),
+    }
 }
 
 /// The first line of what the compiler that extensions are built with says of itself; nothing without one.
@@ -56,4 +65,19 @@ fn compiler(python: &Python) -> Option<String> {
     let ended = crate::sandbox::bounded(command, Duration::from_secs(20)).ok()?;
     let success = ended.status.is_some_and(|status| status.success());
     success.then(|| ended.said.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kept_it_in() {
+        let found = isolation(&Isolation::Namespaces, Err("the kernel is old"));
+        let expected =
+            json!({"kind": "namespaces", "sockets": {"kind": "open", "reason": "the kernel is old"}});
+        assert_eq!(found, expected);
+        let found = isolation(&Isolation::Nothing("no".into()), Ok(()));
+        assert_eq!(found, json!({"kind": "none", "reason": "no", "sockets": {"kind": "refused"}}));
+    }
 }

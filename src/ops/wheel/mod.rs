@@ -282,6 +282,11 @@ fn made_below(
             "the build backend is not kept in, because {why}: it could use the network and write elsewhere"
         ));
     }
+    if let Err(why) = cell.sockets() {
+        watch.warning(&format!(
+            "the build backend is not kept from the sockets of this machine, because {why}: it could connect to services"
+        ));
+    }
     let environment = Environment {
         cell,
         python: &python,
