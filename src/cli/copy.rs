@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// An image: docker://HOST/NAME:TAG, oci:DIR[:TAG], oci-archive:FILE, docker-daemon:NAME:TAG or a path
     #[arg(value_name = "FROM")]
     from: Subject,
-    /// docker://HOST/NAME:TAG, a directory, or oci-archive:FILE
+    /// docker://HOST/NAME:TAG, a directory, oci:DIR:TAG, oci-archive:FILE, or with --platform docker-archive:FILE
     #[arg(value_name = "TO")]
     to: Subject,
     /// Only this platform

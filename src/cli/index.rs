@@ -34,7 +34,7 @@ struct Create {
     /// Images: docker://HOST/NAME:TAG, oci:DIR[:TAG], oci-archive:FILE or a path
     #[arg(required = true, value_name = "SUBJECT")]
     subjects: Vec<Subject>,
-    /// docker://HOST/NAME:TAG, oci:DIR[:TAG] or oci-archive:FILE[:TAG]; may be given several times
+    /// docker://HOST/NAME:TAG, oci:DIR[:TAG] or oci-archive:FILE[:TAG]; one destination each time, and as often as there are any
     #[arg(long, required = true, value_name = "TO")]
     to: Vec<Subject>,
     /// An annotation of the index; an empty value leaves one out that the images have alike
@@ -69,7 +69,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
         .map(|one| ("manifest", name(&one.platform), one.digest.to_string()))
         .collect();
     let written = created.written.iter().map(|(to, _)| to).chain(created.pushed.iter().map(|one| &one.to));
-    rows.extend(written.map(|to| ("index", to.to_string(), created.index.digest.to_string())));
+    let word = if request.dry_run { "would" } else { "index" };
+    rows.extend(written.map(|to| (word, to.to_string(), created.index.digest.to_string())));
     report.rows(&rows);
     for (to, bytes) in &created.written {
         match request.dry_run {

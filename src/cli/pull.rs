@@ -6,6 +6,7 @@ use super::network::RegistryArgs;
 use super::watcher::Watcher;
 use super::{Report, count, docker};
 use crate::diagnostic::{Exit, Failure};
+use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
 use crate::ops::export;
 use crate::ops::lock::Network;
@@ -17,13 +18,14 @@ use crate::store::{Subject, Transport};
 ///
 /// All platforms come, or one, with everything that refers to them: signatures, SBOMs, provenance. Nothing is written again, so all digests
 /// stay. Every blob is hashed; what was fetched before is not fetched again, and what was cut goes on where it was. A directory becomes an OCI
-/// image layout: it must be new, empty, or a layout that dmoci wrote, which is replaced.
+/// image layout: it must be new, empty, or a layout that dmoci wrote, which is replaced, all tags of it. With oci:DIR:TAG the image comes to those that
+/// are in the layout, in the place of what had that tag.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:…; or any other image
     #[arg(value_name = "SUBJECT")]
     subject: Subject,
-    /// A directory, or oci-archive:FILE
+    /// A directory, oci:DIR:TAG, oci-archive:FILE, or with --platform docker-archive:FILE
     #[arg(short, long, value_name = "DIR|ARCHIVE")]
     output: Subject,
     /// Only this platform
@@ -39,6 +41,8 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
     fetch(docker::located(args.subject)?, args.output, args.platform, &network, report)
 }
 
+const TAG: &str = "org.opencontainers.image.ref.name";
+
 /// Writes an image to where it is not in a registry.
 pub(super) fn fetch(
     subject: Subject,
@@ -50,15 +54,14 @@ pub(super) fn fetch(
     let watch = Watcher::new(report);
     let remote = Remote { network, watch: &watch };
     let name = subject.to_string();
-    let is_layout = matches!(output.transport(), Transport::Bare | Transport::Oci)
-        && (output.tag(), output.digest()) == (None, None);
+    let is_layout = matches!(output.transport(), Transport::Bare | Transport::Oci);
     let (images, what) = if is_layout {
-        let output = output.path().to_owned();
-        let done = pull::pull(&Request { subject, output, platform }, &remote)?;
+        let done =
+            pull::pull(&Request { subject: subject.clone(), output: output.clone(), platform }, &remote)?;
         (done.images, format!("{}, {} bytes", count(done.blobs, "blob", "blobs"), done.bytes))
     } else {
         let request = export::Request {
-            subject,
+            subject: subject.clone(),
             output: output.clone(),
             platform,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -66,7 +69,13 @@ pub(super) fn fetch(
         let done = export::export(&request, &remote)?;
         (done.images, format!("{} bytes", done.size))
     };
-    let rows: Vec<_> = images.iter().map(|image| ("image", name.clone(), image.digest.to_string())).collect();
+    // Of several images each line says which it is.
+    let whole = images.len() > 1 && subject.tag().is_none();
+    let of = |image: &Descriptor| match image.annotations.get(TAG).filter(|_| whole) {
+        Some(tag) => format!("{name}:{tag}"),
+        None => name.clone(),
+    };
+    let rows: Vec<_> = images.iter().map(|image| ("image", of(image), image.digest.to_string())).collect();
     report.rows(&rows);
     report.status("Finished", format!("{output}: {what}"));
     Ok(Exit::Done)

@@ -49,14 +49,18 @@ pub(super) fn send(request: &Request, network: &Network<'_>, report: &Report) ->
     let watch = Watcher::new(report);
     let done = push::push(request, &Remote { network, watch: &watch })?;
     drop(watch);
-    report.rows(&rows(&done));
+    report.rows(&lines(if request.dry_run { "would" } else { "image" }, &done));
     told(&done, request.dry_run, report);
     Ok(Exit::Done)
 }
 
 /// One line for each destination.
 pub(super) fn rows(done: &[Pushed]) -> Vec<(&'static str, String, String)> {
-    done.iter().map(|pushed| ("image", pushed.to.to_string(), pushed.digest.to_string())).collect()
+    lines("image", done)
+}
+
+fn lines(word: &'static str, done: &[Pushed]) -> Vec<(&'static str, String, String)> {
+    done.iter().map(|pushed| (word, pushed.to.to_string(), pushed.digest.to_string())).collect()
 }
 
 /// Tells what was sent, or would be.

@@ -4,7 +4,7 @@ use super::Report;
 use super::network::RegistryArgs;
 use super::watcher::Watcher;
 use crate::diagnostic::{Exit, Failure};
-use crate::oci::reference::ImageName;
+use crate::oci::reference::{ImageName, NameError};
 use crate::ops::remote::Remote;
 use crate::ops::tags;
 
@@ -35,5 +35,7 @@ pub(crate) fn run(args: Args, report: &mut Report) -> Result<Exit, Failure> {
 
 fn repository(text: &str) -> Result<ImageName, String> {
     let name = text.strip_prefix("docker://").unwrap_or(text);
-    name.parse().map_err(|error| format!("{error}; write docker://HOST/NAME"))
+    name.trim_end_matches('/')
+        .parse()
+        .map_err(|error: NameError| format!("{}; write docker://HOST/NAME", error.in_registry()))
 }

@@ -21,6 +21,9 @@ pub enum NameError {
     /// The first part is no host: there is neither a dot nor a port in it, nor is it `localhost`.
     #[error("{0:?} names no registry host")]
     NoHost(String),
+    /// There is a host, and nothing behind it.
+    #[error("{0:?} is a registry alone, and the repository is missing")]
+    NoPath(String),
     /// The host has characters that hosts cannot have, or a port out of range.
     #[error("{0:?} is not a host")]
     Host(String),
@@ -36,6 +39,20 @@ pub enum NameError {
     /// A tag or digest follows the name.
     #[error("{0:?} has a tag or digest; only the name is expected")]
     Tagged(String),
+}
+
+impl NameError {
+    /// The same where a registry is meant in any case: what looks like a host is one.
+    pub fn in_registry(self) -> NameError {
+        match self {
+            NameError::NoHost(text)
+                if !text.contains('/') && (text.contains(['.', ':']) || text == "localhost") =>
+            {
+                NameError::NoPath(text)
+            }
+            error => error,
+        }
+    }
 }
 
 impl ImageName {
@@ -233,11 +250,18 @@ pub fn is_referrers_tag(tag: &str) -> bool {
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(digit))
 }
 
+/// What cosign put behind such a tag before it used referrers: for signatures, attestations and SBOMs.
+pub const EVIDENCE_ENDINGS: [&str; 3] = [".sig", ".att", ".sbom"];
+
+/// Such a tag without what cosign put behind it.
+pub fn subject_tag(tag: &str) -> &str {
+    EVIDENCE_ENDINGS.iter().find_map(|ending| tag.strip_suffix(ending)).unwrap_or(tag)
+}
+
 /// True for such a tag, and for those under which cosign kept signatures, attestations and SBOMs before it used these: with `.sig`,
 /// `.att` or `.sbom` behind it.
 pub fn is_evidence_tag(tag: &str) -> bool {
-    let endings = [".sig", ".att", ".sbom"];
-    is_referrers_tag(endings.iter().find_map(|ending| tag.strip_suffix(ending)).unwrap_or(tag))
+    is_referrers_tag(subject_tag(tag))
 }
 
 /// `domain-name[:port]`, an IPv4 address, or an IPv6 address in brackets.

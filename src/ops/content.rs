@@ -15,7 +15,7 @@ use crate::oci::index::{Index, RULES_ANNOTATION, SelfDigest, author, self_digest
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
-use crate::oci::reference::{is_referrers_tag, referrers_tag};
+use crate::oci::reference::{is_evidence_tag, referrers_tag, subject_tag};
 use crate::oci::{Descriptor, json};
 use crate::store::archive::write::{ArchivePlan, BlobSource, docker_manifest};
 use crate::store::image::{Image, Root};
@@ -132,8 +132,8 @@ fn oci(store: &ImageStore, wanted: Wanted<'_>, watch: &dyn Watch) -> Result<Cont
     Ok(content(index, images, blobs, lists))
 }
 
-/// Adds what refers to any of these blobs, where the store lists that, and what refers to that in turn. How many lists it were,
-/// and whether anything in them was left out because it refers to something else.
+/// Adds what refers to any of these blobs, where the store lists that or has it under cosign's older tags, and what refers to that
+/// in turn. How many lists it were, and whether anything in them was left out because it refers to something else.
 fn referrers(
     store: &ImageStore,
     all: &[Descriptor],
@@ -143,13 +143,14 @@ fn referrers(
 ) -> Result<(usize, bool), StoreError> {
     let (before, mut strays) = (images.len(), false);
     let tag = |descriptor: &Descriptor| descriptor.annotations.get(TAG).cloned();
-    let mut lists: Vec<&Descriptor> =
-        all.iter().filter(|one| tag(one).is_some_and(|tag| is_referrers_tag(&tag))).collect();
+    // cosign's SBOMs have configurations of images without a platform, which no layout may hold that is to be sound.
+    let is_taken = |tag: String| is_evidence_tag(&tag) && !tag.ends_with(".sbom");
+    let mut lists: Vec<&Descriptor> = all.iter().filter(|one| tag(one).is_some_and(is_taken)).collect();
     lists.retain(|list| !images.contains(list));
     loop {
         let tags: BTreeMap<String, Digest> =
             blobs.keys().map(|digest| (referrers_tag(digest), digest.clone())).collect();
-        let about = |list: &Descriptor| tag(list).and_then(|tag| tags.get(&tag));
+        let about = |list: &Descriptor| tag(list).and_then(|tag| tags.get(subject_tag(&tag)));
         let (found, left): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| about(list).is_some());
         if found.is_empty() {
             return Ok((images.len() - before, strays));
@@ -344,7 +345,7 @@ fn named(store: &ImageStore, wanted: Wanted<'_>, image: &Image) -> Result<Vec<De
 }
 
 /// What `index.json` lists, as it lists it.
-fn descriptors(store: &ImageStore) -> Result<Vec<Descriptor>, StoreError> {
+pub(super) fn descriptors(store: &ImageStore) -> Result<Vec<Descriptor>, StoreError> {
     // The strict reading, with its errors, is done by `roots`.
     store.roots()?;
     let value = json::parse(store.index_bytes()).unwrap_or_default();
@@ -354,8 +355,9 @@ fn descriptors(store: &ImageStore) -> Result<Vec<Descriptor>, StoreError> {
 /// Every blob that these descriptors lead to.
 fn reachable(store: &ImageStore, roots: &[Descriptor]) -> Result<BTreeMap<Digest, BlobSource>, StoreError> {
     let mut blobs = BTreeMap::new();
-    let mut todo: Vec<(Descriptor, usize)> = roots.iter().map(|root| (root.clone(), 0)).collect();
-    while let Some((descriptor, depth)) = todo.pop() {
+    let mut todo: Vec<(Descriptor, usize, bool)> =
+        roots.iter().map(|root| (root.clone(), 0, false)).collect();
+    while let Some((descriptor, depth, listed)) = todo.pop() {
         if blobs.contains_key(&descriptor.digest) {
             continue;
         }
@@ -369,9 +371,13 @@ fn reachable(store: &ImageStore, roots: &[Descriptor]) -> Result<BTreeMap<Digest
         }
         let place = store.place().to_owned();
         let size = store.blob_size(&descriptor.digest);
-        let size = size.ok_or_else(|| StoreError::Missing { place, digest: descriptor.digest.clone() })?;
-        blobs.insert(descriptor.digest.clone(), BlobSource::Store(size));
         let kind = descriptor.kind();
+        let digest = descriptor.digest.clone();
+        let size = size.ok_or(match listed && matches!(kind, Kind::Index | Kind::Manifest) {
+            true => StoreError::Sparse { place, digest },
+            false => StoreError::Missing { place, digest },
+        })?;
+        blobs.insert(descriptor.digest.clone(), BlobSource::Store(size));
         if !matches!(kind, Kind::Index | Kind::Manifest) {
             continue;
         }
@@ -386,7 +392,7 @@ fn reachable(store: &ImageStore, roots: &[Descriptor]) -> Result<BTreeMap<Digest
             }),
         };
         let below = below.ok_or_else(|| graph("it cannot be used"))?;
-        todo.extend(below.into_iter().map(|below| (below, depth + 1)));
+        todo.extend(below.into_iter().map(|below| (below, depth + 1, kind == Kind::Index)));
     }
     Ok(blobs)
 }

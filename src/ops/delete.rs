@@ -93,6 +93,7 @@ pub fn delete(request: &Request, remote: &Remote<'_>) -> Result<Deleted, Failure
     let fetcher = remote.fetcher(&listener)?;
     let mut plans = Vec::new();
     for subject in &request.subjects {
+        remote.online(subject)?;
         let Some(name) = subject.name() else { continue };
         let repository = Repository::reach(&fetcher, name, Access::Delete)?;
         let mut plan = Plan { repository, steps: Vec::new(), notes: Vec::new() };

@@ -110,8 +110,8 @@ pub fn export(request: &Request, remote: &Remote<'_>) -> Result<Exported, Failur
     if request.output.tag().is_some() || request.output.digest().is_some() {
         return Err(ExportError::Name(request.output.to_string()).into());
     }
-    let which =
-        Which { platform: request.platform.as_ref(), layers: true, referrers: !docker, ..Which::default() };
+    let platform = request.platform.as_ref();
+    let which = Which { platform, layers: true, referrers: !docker, signatures: !docker, ..Which::default() };
     let store = remote.open(&request.subject, which)?.sound()?;
     let subject = &request.subject;
     let wanted = Wanted { tag: subject.tag(), digest: subject.digest(), platform: request.platform.as_ref() };

@@ -12,13 +12,14 @@ use serde_json::json;
 
 use super::content::{Content, Wanted};
 use super::export;
+use super::join::{Documents, join};
 use super::pull;
 use super::push::{self, Image, Pushed, Ready, Source};
 use super::remote::{Remote, Told};
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::oci::index::RULES_ANNOTATION;
 use crate::oci::{Descriptor, json, media_type};
-use crate::store::registry::{Which, list};
+use crate::store::registry::Which;
 use crate::store::{ImageStore, Subject, Transport};
 use members::{Member, members};
 
@@ -122,18 +123,26 @@ pub fn create(request: &Request, remote: &Remote<'_>) -> Result<Created, Failure
     if let Some(to) = near.iter().find(unfit) {
         return Err(IndexError::To(to.to_string()).into());
     }
+    for to in near.iter().filter(|to| to.transport() != Transport::OciArchive) {
+        pull::fit(to)?;
+    }
+    for subject in request.subjects.iter().chain(&far) {
+        remote.online(subject)?;
+    }
     let listener = Told(remote.watch);
     let fetcher = remote.fetcher(&listener)?;
     let which = Which {
         platform: None,
         layers: !near.is_empty() && !request.dry_run,
         referrers: true,
+        signatures: true,
         ..Which::default()
     };
     let (mut stores, mut sources): (Vec<Arc<ImageStore>>, Vec<Source<'_>>) = Default::default();
     let mut joined: Vec<Member> = Vec::new();
     for subject in &request.subjects {
-        let (store, source) = push::open(subject, which, &fetcher)?;
+        let (store, source) =
+            push::open(subject, which, &fetcher).map_err(|failure| hinted(failure, &request.subjects))?;
         let store = store.sound()?;
         for member in members(&store, subject)? {
             add(&mut joined, member)?;
@@ -158,6 +167,18 @@ pub fn create(request: &Request, remote: &Remote<'_>) -> Result<Created, Failure
     }
     remote.watch.all_fetched();
     Ok(created)
+}
+
+/// A subject that is not there may be meant as a destination: `--to` takes one.
+fn hinted(mut failure: Failure, subjects: &[Subject]) -> Failure {
+    let absent = matches!(failure.code, "E-REGISTRY-MISSING" | "E-SUBJECT-NOT-FOUND");
+    if absent && subjects.len() > 1 {
+        let help = failure.help.map_or_else(String::new, |help| format!("{help}; "));
+        failure.help = Some(format!(
+            "{help}if the index is to go there, write --to before it too: each takes one destination"
+        ));
+    }
+    failure
 }
 
 /// Adds what is not there yet; two images of one platform are an error.
@@ -209,32 +230,16 @@ struct Whole<'a> {
 impl Whole<'_> {
     /// A store of all of it, with lists of what refers to any of it.
     fn store(&self, tag: Option<&str>) -> Result<ImageStore, Failure> {
-        let mut lists: BTreeMap<String, Vec<Descriptor>> = BTreeMap::new();
-        for store in self.stores {
-            for root in store.roots()?.iter().filter(|root| store.is_evidence(root)) {
-                for tag in &root.tags {
-                    let known = lists.entry(tag.clone()).or_default();
-                    for referrer in store.index(&root.descriptor)?.0.manifests {
-                        if known.iter().all(|other| other.digest != referrer.digest) {
-                            known.push(referrer);
-                        }
-                    }
-                }
-            }
-        }
-        let mut documents = vec![(self.index.digest.clone(), self.bytes.to_vec())];
-        let mut named = vec![match tag {
+        let named = match tag {
             Some(tag) => self.index.clone().annotate(TAG, tag),
             None => self.index.clone(),
-        }];
-        for (tag, referrers) in lists {
-            let bytes = list(&referrers);
-            let descriptor = Descriptor::of(media_type::INDEX, &bytes);
-            documents.push((descriptor.digest.clone(), bytes));
-            named.push(descriptor.annotate(TAG, tag));
-        }
+        };
         let place = PathBuf::from(format!("the index {}", self.index.digest));
-        Ok(ImageStore::joined(self.stores, documents, list(&named), place))
+        join(self.stores, self.documents(), vec![named], place)
+    }
+
+    fn documents(&self) -> Documents {
+        vec![(self.index.digest.clone(), self.bytes.to_vec())]
     }
 }
 
@@ -247,6 +252,10 @@ fn write(
     threads: NonZeroUsize,
     remote: &Remote<'_>,
 ) -> Result<u64, Failure> {
+    if let (Some(tag), Transport::Oci | Transport::Bare) = (to.tag(), to.transport()) {
+        let open = || Ok((whole.stores.to_vec(), whole.documents(), whole.index.clone()));
+        return Ok(pull::add_to_layout(to.path(), tag, remote, open)?.bytes);
+    }
     let store = whole.store(to.tag())?;
     let digest: &Digest = &whole.index.digest;
     let wanted = Wanted { tag: None, digest: Some(digest), platform: None };

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod export;
 pub mod index;
 pub mod inspect;
+mod join;
 pub mod key;
 pub mod load;
 pub mod lock;

@@ -2,28 +2,30 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dmoci_layers::{Digest, Hasher};
 use rustix::fs::{AtFlags, CWD};
 
 use super::content::{Content, Wanted};
+use super::join::{Documents, added, chosen};
 use super::plan::Watch;
 use super::remote::Remote;
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::oci::Descriptor;
 use crate::oci::platform::Platform;
 use crate::store::archive::write::BlobSource;
 use crate::store::layout::write::{LayoutWriter, OutputError};
 use crate::store::registry::Which;
-use crate::store::{ImageStore, StoreError, Subject};
+use crate::store::{ImageStore, StoreError, Subject, Transport};
 
 /// What to pull, and where to.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The image.
     pub subject: Subject,
-    /// The directory that becomes the layout.
-    pub output: PathBuf,
+    /// The directory that becomes the layout, or the layout that the image comes to when there is a tag.
+    pub output: Subject,
     /// Only this platform.
     pub platform: Option<Platform>,
 }
@@ -44,12 +46,87 @@ pub fn pull(request: &Request, remote: &Remote<'_>) -> Result<Pulled, Failure> {
     crate::sha256::provide();
     let subject = &request.subject;
     let platform = request.platform.as_ref();
-    write_layout(&request.output, remote, || {
-        let which = Which { platform, layers: true, referrers: true, ..Which::default() };
+    fit(&request.output)?;
+    let output = request.output.path();
+    let which = Which { platform, layers: true, referrers: true, signatures: true, ..Which::default() };
+    let Some(tag) = request.output.tag() else {
+        return write_layout(output, remote, || {
+            let store = remote.open(subject, which)?.sound()?;
+            Ok((store, Wanted { tag: subject.tag(), digest: subject.digest(), platform }))
+        });
+    };
+    add_to_layout(output, tag, remote, || {
         let store = remote.open(subject, which)?.sound()?;
-        Ok((store, Wanted { tag: subject.tag(), digest: subject.digest(), platform }))
+        let image = chosen(&store, subject.tag(), subject.digest(), platform)?;
+        Ok((vec![Arc::new(store)], Vec::new(), image))
     })
 }
+
+/// Refuses what cannot become a layout, or is not meant to.
+pub(super) fn fit(output: &Subject) -> Result<(), PullError> {
+    let path = output.path();
+    let archive = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar"));
+    if output.digest().is_some() {
+        return Err(PullError::Digest(output.to_string()));
+    }
+    match output.transport() == Transport::Bare && archive && !path.is_dir() {
+        true => Err(PullError::Archive(path.to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Why nothing is written there.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// What comes has its own digest.
+    #[error("{0} names a digest, and what is written there has its own")]
+    Digest(String),
+    /// The path is that of an archive, and would become a directory.
+    #[error("{} would become a directory, and has the name of an archive", .0.display())]
+    Archive(PathBuf),
+}
+
+impl Diagnostic for PullError {
+    fn code(&self) -> &'static str {
+        "E-PULL-TO"
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            PullError::Digest(_) => "write DIR, oci:DIR:TAG or oci-archive:FILE".into(),
+            PullError::Archive(path) => {
+                let path = path.display();
+                format!("write oci-archive:{path}, or oci:{path} if it is to be a directory")
+            }
+        })
+    }
+}
+
+/// Adds an image to a layout under a tag, or begins the layout with it; what that tag named is no longer named. The lock is held
+/// before anything is opened.
+pub(super) fn add_to_layout(
+    output: &Path,
+    tag: &str,
+    remote: &Remote<'_>,
+    open: impl FnOnce() -> Result<(Vec<Arc<ImageStore>>, Documents, Descriptor), Failure>,
+) -> Result<Pulled, Failure> {
+    let mut digest = None;
+    let mut pulled = write_layout(output, remote, || {
+        let (stores, documents, image) = open()?;
+        digest = Some(image.digest.clone());
+        Ok((added(output, tag, stores, documents, image)?, Wanted::default()))
+    })?;
+    pulled.images.retain(|one| {
+        Some(&one.digest) == digest.as_ref() && one.annotations.get(TAG).is_some_and(|own| own == tag)
+    });
+    Ok(pulled)
+}
+
+const TAG: &str = "org.opencontainers.image.ref.name";
 
 /// Writes what is wanted of a store into a layout, which is locked before the store is opened.
 pub(super) fn write_layout<'w>(

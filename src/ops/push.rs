@@ -15,9 +15,10 @@ use super::remote::{Remote, Told};
 use crate::cache::Uploads;
 use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::fetch::Fetcher;
-use crate::oci::Descriptor;
+use crate::oci::manifest::Manifest;
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
+use crate::oci::{Descriptor, json};
 use crate::store::registry::{self, Named, Put, Repository, Which, parallel};
 use crate::store::{ImageStore, StoreError, Subject};
 use content::{Held, Stored};
@@ -97,10 +98,13 @@ pub fn push(request: &Request, remote: &Remote<'_>) -> Result<Vec<Pushed>, Failu
             return Err(PushError::NoRegistry(to.to_string()).into());
         }
     }
+    for subject in request.to.iter().chain([&request.subject]) {
+        remote.online(subject)?;
+    }
     let listener = Told(remote.watch);
     let fetcher = remote.fetcher(&listener)?;
     let platform = request.platform.as_ref();
-    let which = Which { platform, layers: false, referrers: true, ..Which::default() };
+    let which = Which { platform, layers: false, referrers: true, signatures: true, ..Which::default() };
     let (store, source) = open(&request.subject, which, &fetcher)?;
     let store = store.sound()?;
     let image = Image::of(&store, (request.subject.tag(), request.subject.digest()), platform, remote.watch)?;
@@ -171,11 +175,36 @@ pub(super) fn send(
         tags.push((repository, to.tag()));
     }
     for (repository, tag) in tags.iter().filter(|_| !dry_run) {
+        for (tag, tree) in &ready.image.older {
+            put_older(repository, tag, tree, remote)?;
+        }
         if let Some(tag) = tag {
             repository.put_manifest(Named::Tag(tag), &root.descriptor.media_type, &root.bytes)?;
         }
     }
     Ok(done)
+}
+
+/// Gives evidence the tag that cosign looks for. What is there under it goes only when the new has all of it.
+fn put_older(to: &Repository<'_>, tag: &str, tree: &Tree, remote: &Remote<'_>) -> Result<(), Failure> {
+    if let Some(there) = to.find(tag, &format!("read the manifest {tag} of"))? {
+        if there.descriptor.digest == tree.descriptor.digest {
+            return Ok(());
+        }
+        let value = json::parse(&there.bytes).unwrap_or_default();
+        let layers = Manifest::read(&value, &mut Vec::new()).map(|manifest| manifest.layers);
+        let has = |digest: &Digest| tree.blobs.iter().any(|blob| blob.digest == *digest);
+        if !layers.is_some_and(|layers| layers.iter().all(|layer| has(&layer.digest))) {
+            let name = to.name();
+            remote.watch.status(
+                "Keeping",
+                &format!("{name}:{tag}: it has signatures or evidence that the image to be pushed lacks"),
+            );
+            return Ok(());
+        }
+    }
+    to.put_manifest(Named::Tag(tag), &tree.descriptor.media_type, &tree.bytes)?;
+    Ok(())
 }
 
 /// So many blobs are asked for one by one before an image that is there is looked at.
@@ -203,7 +232,8 @@ impl<'a> Pusher<'a> {
     fn fill(&self, to: &Repository<'_>, subject: &Subject) -> Result<Pushed, Failure> {
         let image = &self.ready.image;
         let mut missing: Vec<&Tree> = Vec::new();
-        for tree in std::iter::once(&image.root).chain(&image.referrers) {
+        let older = image.older.iter().map(|(_, tree)| tree);
+        for tree in std::iter::once(&image.root).chain(&image.referrers).chain(older) {
             absent(to, tree, &mut missing)?;
         }
         let mut blobs: BTreeMap<&Digest, Wanted<'a>> = BTreeMap::new();

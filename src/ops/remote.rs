@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::lock::Network;
 use super::plan::Watch;
 use crate::cache::Downloads;
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Diagnostic, Exit, Failure};
 use crate::fetch::{Cause, Fetcher, Listener};
+use crate::oci::reference::ImageName;
 use crate::store::registry::{self, Repository, Which};
 use crate::store::{ImageStore, Subject};
 use crate::url::Url;
@@ -19,10 +20,46 @@ pub struct Remote<'a> {
     pub watch: &'a dyn Watch,
 }
 
+/// An image in a registry is looked up there each time.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is in a registry, and --offline uses no network")]
+pub struct OfflineError(String);
+
+impl Diagnostic for OfflineError {
+    fn code(&self) -> &'static str {
+        "E-OFFLINE"
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Undecided
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("leave --offline out; or name a layout or archive that `dmoci pull` wrote before: that needs no network".into())
+    }
+}
+
 impl Remote<'_> {
+    /// Refuses what is in a registry when no network may be used.
+    pub(super) fn online(&self, subject: &Subject) -> Result<(), OfflineError> {
+        match self.network.settings.offline && subject.name().is_some() {
+            true => Err(OfflineError(subject.to_string())),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of a repository.
+    pub(super) fn online_name(&self, name: &ImageName) -> Result<(), OfflineError> {
+        match self.network.settings.offline {
+            true => Err(OfflineError(format!("docker://{name}"))),
+            false => Ok(()),
+        }
+    }
+
     /// Opens what a subject names, here or in a registry; of the latter only what is wanted is fetched.
     pub(super) fn open(&self, subject: &Subject, which: Which<'_>) -> Result<ImageStore, Failure> {
         let Some(name) = subject.name() else { return Ok(ImageStore::open(subject)?) };
+        self.online(subject)?;
         let listener = Told(self.watch);
         let fetcher = self.fetcher(&listener)?;
         let repository = Repository::connect(&fetcher, name, false)?;

@@ -8,6 +8,7 @@ use crate::store::registry::Repository;
 
 /// All tags, sorted, but those that stand in for lists of referrers.
 pub fn tags(name: &ImageName, remote: &Remote<'_>) -> Result<Vec<String>, Failure> {
+    remote.online_name(name)?;
     let listener = Told(remote.watch);
     let fetcher = remote.fetcher(&listener)?;
     let repository = Repository::reach(&fetcher, name, Access::Read)?;

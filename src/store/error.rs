@@ -137,6 +137,14 @@ pub enum StoreError {
         /// It is an archive.
         archive: bool,
     },
+    /// An index lists a manifest that is not there, and what is written is to be whole.
+    #[error("{}: its index lists the manifest {digest}, which is not there", place.display())]
+    Sparse {
+        /// The store.
+        place: PathBuf,
+        /// The manifest.
+        digest: Digest,
+    },
     /// An image of a registry where only files and daemons are looked at.
     #[error("{subject} is in a registry, and this needs an image that is here")]
     Remote {
@@ -183,6 +191,7 @@ impl Diagnostic for StoreError {
             StoreError::DocumentSize { .. } => "E-JSON-SIZE",
             StoreError::Document { code, .. } => code,
             StoreError::Touched { .. } => "E-INDEX-DIGEST",
+            StoreError::Sparse { .. } => "E-SPARSE",
             StoreError::Remote { .. } => "E-SUBJECT-UNSUPPORTED",
             StoreError::Daemon(error) => error.code(),
             StoreError::Selection { .. } => "E-SELECT",
@@ -232,6 +241,11 @@ impl Diagnostic for StoreError {
             }
             StoreError::NotAnArchive { .. } => Some("write oci:DIR for a directory".into()),
             StoreError::OtherArchive { write, .. } => Some(format!("write {write}")),
+            StoreError::Sparse { .. } => Some(
+                "take one platform that is there, with --platform OS/ARCH: `dmoci inspect` lists them; whoever pushed the image \
+                 left others out"
+                    .into(),
+            ),
             StoreError::Remote { .. } => Some("fetch it first: dmoci pull SUBJECT -o DIR".into()),
             StoreError::Daemon(error) => error.help(),
             StoreError::Selection { help, .. } if !help.is_empty() => Some(help.clone()),

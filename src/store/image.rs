@@ -10,6 +10,7 @@ use dmoci_layers::{Compression, Digest};
 use serde_json::Value;
 
 use super::{Form, ImageStore, StoreError};
+use crate::diagnostic::few;
 use crate::limits;
 use crate::oci::config::Config;
 use crate::oci::index::Index;
@@ -205,12 +206,36 @@ impl ImageStore {
         let mut images = images.into_iter();
         let refuse =
             |why: String, help: String| StoreError::Selection { place: self.place().to_owned(), why, help };
-        let there = format!("there are: {}", there.join(", "));
+        let there = match there.is_empty() {
+            true => self.listed(tag, digest)?,
+            false => there,
+        };
+        let there = match there.is_empty() {
+            true => "it lists no image".to_owned(),
+            false => format!("there are: {}", few(there.iter())),
+        };
+        let name = match (tag.is_some() || digest.is_some(), platform.is_some()) {
+            (true, false) => "a platform",
+            (true, true) => "a digest",
+            (false, true) => "a tag",
+            (false, false) => "a tag or a platform",
+        };
         match (images.next(), images.next()) {
             (Some(image), None) => Ok(image),
             (None, _) => Err(refuse("no image for this platform".into(), there)),
-            (Some(_), Some(_)) => Err(refuse("several images fit; name a tag or a platform".into(), there)),
+            (Some(_), Some(_)) => Err(refuse(format!("several images fit; name {name}"), there)),
         }
+    }
+
+    /// The platforms that are listed, whether their images are here or not.
+    fn listed(&self, tag: Option<&str>, digest: Option<&Digest>) -> Result<Vec<String>, StoreError> {
+        let mut there = Vec::new();
+        for root in self.select(tag, digest)?.iter().filter(|root| root.descriptor.kind() == Kind::Index) {
+            let listed = self.index(&root.descriptor)?.0.manifests.into_iter().filter_map(|one| one.platform);
+            there
+                .extend(listed.map(|platform| platform.to_string()).filter(|name| name != "unknown/unknown"));
+        }
+        Ok(there)
     }
 
     fn collect(

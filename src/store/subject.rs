@@ -48,22 +48,20 @@ pub enum SubjectError {
     #[error("{0:?} is not the name or ID of an image of a daemon")]
     Image(String),
     /// What follows `docker://` is no name of an image.
-    #[error("the subject {subject:?} names no image in a registry")]
+    #[error("the subject {subject:?} names no image in a registry: {why}")]
     Name {
         /// The subject.
         subject: String,
         /// What is wrong.
-        #[source]
-        source: NameError,
+        why: NameError,
     },
     /// What follows the name of an image is no tag.
-    #[error("the subject {subject:?} names no tag")]
+    #[error("the subject {subject:?} names no tag: {why}")]
     Tag {
         /// The subject.
         subject: String,
         /// What is wrong.
-        #[source]
-        source: TagError,
+        why: TagError,
     },
     /// What follows `@` is no digest.
     #[error("the subject {subject:?} ends in a digest that is none: {why}")]
@@ -244,10 +242,11 @@ fn in_registry(text: &str, subject: &str, digest: Option<Digest>) -> Result<Subj
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
         _ => (text, None),
     };
-    let name: ImageName = name.parse().map_err(|source| SubjectError::Name { subject: subject(), source })?;
+    let name: ImageName = name
+        .parse()
+        .map_err(|why: NameError| SubjectError::Name { subject: subject(), why: why.in_registry() })?;
     let tag = tag.map(str::parse::<Tag>).transpose();
-    let tag =
-        tag.map_err(|source| SubjectError::Tag { subject: subject(), source })?.map(|tag| tag.to_string());
+    let tag = tag.map_err(|why| SubjectError::Tag { subject: subject(), why })?.map(|tag| tag.to_string());
     let tag = tag.or_else(|| digest.is_none().then(|| "latest".to_owned()));
     let path = name.to_string().into();
     Ok(Subject { transport: Transport::Registry, path, image: None, name: Some(name), tag, digest })

@@ -5,6 +5,8 @@ mod base_facts;
 mod base_trust;
 mod build_push;
 mod delete;
+mod destinations;
+mod evidence;
 mod faults;
 mod index;
 mod lists;

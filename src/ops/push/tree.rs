@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dmoci_layers::Digest;
 
+use super::super::join::chosen;
 use super::super::plan::Watch;
 use crate::diagnostic::{Diagnostic as _, Failure};
 use crate::limits;
@@ -11,7 +12,7 @@ use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::Kind;
 use crate::oci::platform::Platform;
-use crate::oci::reference::referrers_tag;
+use crate::oci::reference::{referrers_tag, subject_tag};
 use crate::oci::{Descriptor, json};
 use crate::store::registry::{Named, RegistryError, Repository, stray};
 use crate::store::{ImageStore, StoreError};
@@ -32,6 +33,8 @@ pub(in super::super) struct Image {
     pub(super) root: Tree,
     /// What refers to it, what is referred to first.
     pub(super) referrers: Vec<Tree>,
+    /// What cosign keeps under tags of its own about any of it, with these tags.
+    pub(super) older: Vec<(String, Tree)>,
 }
 
 impl Image {
@@ -43,23 +46,7 @@ impl Image {
         platform: Option<&Platform>,
         watch: &dyn Watch,
     ) -> Result<Image, Failure> {
-        let descriptor = match platform {
-            Some(platform) => store.one_image(tag, digest, Some(platform))?.descriptor,
-            None => {
-                let mut roots = store.select(tag, digest)?;
-                match (roots.pop(), roots.is_empty()) {
-                    (Some(root), true) => root.descriptor,
-                    _ => {
-                        return Err(StoreError::Selection {
-                            place: store.place().to_owned(),
-                            why: "several images fit".into(),
-                            help: "name a tag or a digest: oci:DIR:TAG, FILE@sha256:…".into(),
-                        }
-                        .into());
-                    }
-                }
-            }
-        };
+        let descriptor = chosen(store, tag, digest, platform)?;
         let mut left = limits::DESCRIPTORS;
         let root = tree(store, descriptor, 0, &mut left)?;
         let mut known = BTreeSet::new();
@@ -74,8 +61,9 @@ impl Image {
                 known.iter().map(|digest| (referrers_tag(digest), digest.clone())).collect();
             let (now, later): (Vec<_>, Vec<_>) =
                 lists.into_iter().partition(|(tag, _)| tags.contains_key(tag));
+            lists = later;
             if now.is_empty() {
-                return Ok(Image { root, referrers });
+                break;
             }
             for (tag, list) in now {
                 let Some(about) = tags.get(&tag) else { continue };
@@ -93,8 +81,18 @@ impl Image {
                     referrers.push(referrer);
                 }
             }
-            lists = later;
         }
+        let tags: BTreeSet<String> = known.iter().map(referrers_tag).collect();
+        let mut older = Vec::new();
+        for (tag, manifest) in lists {
+            if subject_tag(&tag) != tag
+                && tags.contains(subject_tag(&tag))
+                && manifest.kind() == Kind::Manifest
+            {
+                older.push((tag, tree(store, manifest, 0, &mut left)?));
+            }
+        }
+        Ok(Image { root, referrers, older })
     }
 }
 

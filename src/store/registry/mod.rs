@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic as _;
 use crate::fetch::{Access, Call, Cause, FetchError, Fetcher, Method, Payload, Reply, Scope, Wanted};
 use crate::limits;
 use crate::oci::media_type::{self, Kind};
-use crate::oci::reference::{ImageName, Tag};
+use crate::oci::reference::{ImageName, Tag, is_evidence_tag};
 use crate::oci::{Descriptor, json};
 use crate::url::Url;
 
@@ -199,7 +199,7 @@ impl<'a> Repository<'a> {
             site: self.site(&action),
             refusal: self.refusal(&reply),
             tags: match named {
-                Named::Tag(_) => self.tags().unwrap_or_default(),
+                Named::Tag(_) => self.tags().map(readable).unwrap_or_default(),
                 Named::Digest(_) => Vec::new(),
             },
         })
@@ -380,6 +380,13 @@ impl<'a> Repository<'a> {
     fn unusable(&self, action: &str, code: &'static str, why: String) -> RegistryError {
         RegistryError::Document { site: self.site(action), code, why }
     }
+}
+
+/// The tags that people give, sorted.
+fn readable(mut tags: Vec<String>) -> Vec<String> {
+    tags.retain(|tag| !is_evidence_tag(tag));
+    tags.sort();
+    tags
 }
 
 /// Docker's own registry answers under another name than its images have.

@@ -17,7 +17,7 @@ use crate::oci::index::Index;
 use crate::oci::manifest::Manifest;
 use crate::oci::media_type::{self, Kind};
 use crate::oci::platform::Platform;
-use crate::oci::reference::{ImageName, referrers_tag};
+use crate::oci::reference::{EVIDENCE_ENDINGS, ImageName, referrers_tag};
 use crate::oci::{Descriptor, PlatformFields, Problem, json};
 
 /// What of an image is fetched.
@@ -29,7 +29,7 @@ pub struct Which<'p> {
     pub layers: bool,
     /// All that refers to the image or to a manifest of it, with what that names.
     pub referrers: bool,
-    /// What cosign kept under tags of its own before it used that: `sha256-….sig` and `sha256-….att`.
+    /// What cosign kept under tags of its own before it used that: `sha256-….sig`, `.att` and `.sbom`.
     pub signatures: bool,
     /// Of what refers to the image signatures alone; that they cannot be had is a note, not an error.
     pub claims: bool,
@@ -45,6 +45,10 @@ pub fn open(
     let root = match (digest, tag) {
         (Some(digest), _) => repository.manifest(Named::Digest(digest))?,
         (None, tag) => repository.manifest(Named::Tag(tag.unwrap_or("latest")))?,
+    };
+    let place = match (digest, tag) {
+        (Some(digest), _) => format!("docker://{}@{digest}", repository.name),
+        (None, tag) => format!("docker://{}:{}", repository.name, tag.unwrap_or("latest")),
     };
     let mut walk = Walk {
         repository,
@@ -79,7 +83,7 @@ pub fn open(
     if which.referrers {
         named.extend(walk.referrers()?);
     }
-    let mut store = walk.store(&named)?;
+    let mut store = walk.store(&named, place)?;
     store.problems = problems;
     Ok(store)
 }
@@ -166,7 +170,7 @@ impl Walk<'_, '_> {
                     let config = (self.which.layers || manifest.is_image()).then(|| manifest.config.clone());
                     // Of what refers to the image, where only that is wanted, no more than a signature has.
                     let signs =
-                        self.which.signatures && (!manifest.is_image() || manifest.is_legacy_evidence());
+                        self.which.signatures && (!manifest.is_image() || manifest.has_only_evidence());
                     let mut layers = manifest.layers;
                     layers.retain(|layer| self.which.layers || signs && layer.size <= limits::JSON_BYTES);
                     for blob in config.into_iter().chain(layers) {
@@ -214,17 +218,20 @@ impl Walk<'_, '_> {
 
     /// What cosign's older layout has for the documents that there are.
     fn signatures(&mut self) -> Result<Vec<Descriptor>, RegistryError> {
-        let digests: Vec<Digest> = self.documents.keys().cloned().collect();
-        let tags: Vec<String> = digests
-            .iter()
-            .flat_map(|digest| [".sig", ".att"].map(|ending| referrers_tag(digest) + ending))
+        let tags: Vec<(Digest, String)> = (self.documents.keys())
+            .flat_map(|digest| {
+                EVIDENCE_ENDINGS.map(|ending| (digest.clone(), referrers_tag(digest) + ending))
+            })
             .collect();
-        let found = parallel(&tags, |tag| {
-            let named = Named::Tag(tag);
-            self.repository.look_up(named, &format!("read the manifest {named} of")).map(Result::ok)
-        })?;
+        // The first tells whether the registry can be reached at all, where mirrors stand in for it.
+        let Some(((digest, tag), others)) = tags.split_first() else { return Ok(Vec::new()) };
+        let (first, reached) = self.repository.evidence(digest, tag, false)?;
+        let mut found = vec![first];
+        found.extend(parallel(others, |(digest, tag)| {
+            self.repository.evidence(digest, tag, !reached).map(|(document, _)| document)
+        })?);
         let mut named = Vec::new();
-        for (tag, document) in tags.iter().zip(found) {
+        for ((_, tag), document) in tags.iter().zip(found) {
             if let Some(document) = document {
                 named.push(document.descriptor.clone().annotate(TAG, tag.as_str()));
                 self.add(document)?;
@@ -293,7 +300,7 @@ impl Walk<'_, '_> {
     }
 
     /// Fetches what is left, and gives it all.
-    fn store(self, named: &[Descriptor]) -> Result<ImageStore, RegistryError> {
+    fn store(self, named: &[Descriptor], place: String) -> Result<ImageStore, RegistryError> {
         let is_here = |digest| self.documents.contains_key(digest) || self.fetched.contains_key(digest);
         let wanted: Vec<Descriptor> =
             self.blobs.values().filter(|blob| !is_here(&blob.digest)).cloned().collect();
@@ -301,7 +308,7 @@ impl Walk<'_, '_> {
         blobs.extend(self.fetched);
         let documents = self.documents.into_iter();
         blobs.extend(documents.map(|(digest, bytes)| (digest, Blob::Memory(bytes.into()))));
-        Ok(made(&self.repository.name, named, blobs))
+        Ok(made(place, named, blobs))
     }
 
     /// Fetches these blobs.
@@ -350,13 +357,13 @@ pub fn awaiting(name: &ImageName, manifest: (&Descriptor, &[u8]), config: &[u8])
         blobs.insert(manifest.config.digest, Blob::Memory(config.into()));
     }
     blobs.insert(descriptor.digest.clone(), Blob::Memory(bytes.into()));
-    made(name, std::slice::from_ref(descriptor), blobs)
+    made(format!("docker://{name}"), std::slice::from_ref(descriptor), blobs)
 }
 
-fn made(name: &ImageName, named: &[Descriptor], blobs: BTreeMap<Digest, Blob>) -> ImageStore {
+fn made(place: String, named: &[Descriptor], blobs: BTreeMap<Digest, Blob>) -> ImageStore {
     ImageStore {
         form: Form::Registry,
-        place: format!("docker://{name}").into(),
+        place: place.into(),
         layout_file: None,
         index: list(named),
         docker_manifest: None,

@@ -2,7 +2,7 @@
 
 use dmoci_layers::Digest;
 
-use super::{Named, RegistryError, Repository};
+use super::{Document, Named, RegistryError, Repository};
 use crate::diagnostic::Diagnostic as _;
 use crate::fetch::Method;
 use crate::limits;
@@ -33,6 +33,36 @@ impl Repository<'_> {
                 Ok(Vec::new())
             }
             found => found,
+        }
+    }
+
+    /// What cosign's older layout has about this digest under a tag. As with referrers a mirror is believed when it has it, and when
+    /// the registry itself cannot be reached: then the other value is false, and `alone` spares asking it again.
+    pub(super) fn evidence(
+        &self,
+        digest: &Digest,
+        tag: &str,
+        alone: bool,
+    ) -> Result<(Option<Document>, bool), RegistryError> {
+        let action = format!("list what refers to {digest} in");
+        let mut answered = false;
+        for mirror in self.mirrors.of(self.fetcher, true) {
+            match mirror.own_look_up(Named::Tag(tag), &action) {
+                Ok(Ok(document)) => return Ok((Some(document), true)),
+                Ok(Err(_)) => answered = true,
+                Err(error) => mirror.passed_over(&super::error::chain(&error)),
+            }
+        }
+        if alone {
+            return Ok((None, false));
+        }
+        match self.own_look_up(Named::Tag(tag), &action) {
+            Err(error @ RegistryError::Fetch { .. }) if answered => {
+                let why = super::error::chain(&error);
+                self.fetcher.pass_over(&self.name.to_string(), &format!("{why}; its mirrors have no {tag}"));
+                Ok((None, false))
+            }
+            found => Ok((found?.ok(), true)),
         }
     }
 

@@ -64,7 +64,9 @@ fn a_mirror_is_asked_first_and_told_its_own_credentials() {
     let subject = format!("docker://{}/app:1.0", registry.host());
     run(&bench, &["pull", &subject, "-o", "got"]).ok();
     got_it_all(&bench);
-    assert_eq!((registry.asked("/manifests/"), registry.asked("/blobs/")), (0, 0));
+    // Of the registry only what refers to the image is asked, also under cosign's older tags.
+    let others = registry.asked("/manifests/") - registry.asked("/manifests/sha256-");
+    assert_eq!((others, registry.asked("/blobs/")), (0, 0));
     assert!(registry.asked("/referrers/") >= 3 && mirror.asked("/referrers/") >= 3, "it lists none");
     assert_eq!((mirror.asked("/manifests/1.0"), mirror.asked("/blobs/")), (1, 6));
     for (asked, other) in [(&registry, "user:of-the-mirror"), (&mirror, "user:of-the-registry")] {

@@ -137,8 +137,11 @@ static REFERRED: LazyLock<TempDir> = LazyLock::new(|| {
     let registry = lists::registry(false);
     let dir = tempfile::tempdir().unwrap();
     let world = World::new(&registry, false);
-    let request =
-        pull::Request { subject: world.subject("app:1.0"), output: dir.path().join("image"), platform: None };
+    let request = pull::Request {
+        subject: world.subject("app:1.0"),
+        output: Subject::bare(dir.path().join("image")),
+        platform: None,
+    };
     world.with(|remote| pull::pull(&request, remote)).unwrap();
     dir
 });
@@ -191,7 +194,7 @@ impl Scenario {
             Scenario::Pull | Scenario::PullOn | Scenario::PullOld => {
                 let request = pull::Request {
                     subject: world.subject("app:1.0"),
-                    output: world.path("got"),
+                    output: Subject::bare(world.path("got")),
                     platform: None,
                 };
                 world.with(|remote| pull::pull(&request, remote)).map(|_| ())
