@@ -84,6 +84,19 @@ pub fn holds(path: &Path, bytes: &[u8]) -> bool {
     same_size && file.take(bytes.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == bytes
 }
 
+/// Opens a file that somebody named, through links, and never waits for a pipe's other end. `/dev/null` is an empty file.
+pub fn open_named(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    use std::os::unix::fs::FileTypeExt as _;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() || kind.is_char_device() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
 /// Opens a regular file for reading, never a link and never waiting for a pipe's other end.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};

@@ -121,7 +121,11 @@ pub fn public(path: &Path) -> Result<PublicKey, Failure> {
 fn read(path: &Path) -> Result<String, KeyFileError> {
     let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    fs::File::open(path).map_err(failed)?.take(KEY_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    crate::files::open_named(path)
+        .map_err(failed)?
+        .take(KEY_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > KEY_BYTES {
         return Err(KeyFileError::Size { path: path.to_owned(), limit: KEY_BYTES });
     }

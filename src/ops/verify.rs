@@ -215,7 +215,11 @@ fn bundle(request: &Request) -> Result<Option<(String, Vec<u8>)>, BundleError> {
 pub(super) fn read_bundle(path: &Path) -> Result<Vec<u8>, BundleError> {
     let failed = |source| BundleError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(limits::JSON_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    files::open_named(path)
+        .map_err(failed)?
+        .take(limits::JSON_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     match bytes.len() as u64 > limits::JSON_BYTES {
         true => Err(BundleError::Size { path: path.to_owned(), limit: limits::JSON_BYTES }),
         false => Ok(bytes),
@@ -317,7 +321,7 @@ fn distribution(subject: &Subject) -> Result<Option<(DistKind, File)>, StoreErro
 fn read_list(path: &Path) -> Result<Against, AgainstError> {
     let io = |source| AgainstError::Io { path: path.to_owned(), source };
     let mut text = Vec::new();
-    File::open(path).map_err(io)?.take(limits::JSON_BYTES + 1).read_to_end(&mut text).map_err(io)?;
+    files::open_named(path).map_err(io)?.take(limits::JSON_BYTES + 1).read_to_end(&mut text).map_err(io)?;
     if text.len() as u64 > limits::JSON_BYTES {
         return Err(AgainstError::Size { path: path.to_owned(), limit: limits::JSON_BYTES });
     }

@@ -143,13 +143,12 @@ fn listed(
     let file = store.place().file_name().map(|name| name.to_string_lossy().into_owned());
     if is_held(store) {
         let whole = whole_file(store)?;
-        if against.entries.iter().any(|(digest, _)| *digest == whole) {
-            return Ok(format!("the file's digest {whole}"));
-        }
-        let mine = |(_, name): &&(Digest, String)| name.rsplit('/').next().map(str::to_owned) == file;
-        if let Some((expected, _)) = against.entries.iter().find(mine) {
+        if let Some(expected) = against.contradicts(file.as_deref(), &whole) {
             let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
             return Err(problem.but(expected.to_string(), whole.to_string()));
+        }
+        if against.entries.iter().any(|(digest, _)| *digest == whole) {
+            return Ok(format!("the file's digest {whole}"));
         }
     }
     let all = graph.closure(graph.roots.iter().map(|root| &root.digest));
@@ -166,21 +165,23 @@ fn listed(
         let left = needed.iter().copied().filter(|digest| !covered.contains(*digest)).collect();
         (needed, left)
     };
-    if left.is_empty() && !needed.is_empty() {
-        let digests: Vec<String> = here.iter().take(TOLD).map(|digest| digest.to_string()).collect();
-        return Ok(format!("the digest {}", digests.join(", ")));
-    }
     for root in graph.roots.iter().filter(|root| selection.documents.contains(&root.digest)) {
         let Root { tags, names, .. } = Root::of(root.clone());
-        let mine = |(_, name): &&(Digest, String)| tags.contains(name) || names.contains(name);
-        if let Some((expected, name)) = against.entries.iter().find(mine)
-            && !covered.contains(&root.digest)
-            && !graph.closure([&root.digest]).contains(expected)
-        {
+        let below = graph.closure([&root.digest]);
+        let other = |(digest, name): &&(Digest, String)| {
+            (tags.contains(name) || names.contains(name))
+                && !below.contains(digest)
+                && !graph.closure([digest]).contains(&root.digest)
+        };
+        if let Some((expected, name)) = against.entries.iter().find(other) {
             let text = format!("{name:?} has another digest than the list says");
             let problem = Problem::error("E-AGAINST", "", text);
             return Err(problem.but(expected.to_string(), root.digest.to_string()));
         }
+    }
+    if left.is_empty() && !needed.is_empty() {
+        let digests: Vec<String> = here.iter().take(TOLD).map(|digest| digest.to_string()).collect();
+        return Ok(format!("the digest {}", digests.join(", ")));
     }
     for text in against.entries.iter().filter_map(|(digest, _)| image_id(graph, digest)).take(TOLD) {
         findings.add(CHECK, &against.name, Problem::note("E-UNCOVERED", "", text));

@@ -108,15 +108,14 @@ pub(super) fn held(path: &Path, digest: &Digest, options: &Options, findings: &m
     let mut vouched = false;
     if let Some(against) = &options.against {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let mine = |(_, name): &&(Digest, String)| name.rsplit('/').next() == file.as_deref();
-        if against.entries.iter().any(|(listed, _)| listed == digest) {
-            let name = &against.name;
-            by.push(format!("the digest {digest} in {name}, {}", signatures::believed(signer.as_ref())));
-            vouched = signer.is_some();
-        } else if let Some((expected, _)) = against.entries.iter().find(mine) {
+        if let Some(expected) = against.contradicts(file.as_deref(), digest) {
             let problem = Problem::error("E-AGAINST", "", "the file has another digest than the list says");
             findings.add(CHECK, &options.subject, problem.but(expected.to_string(), digest.to_string()));
             by.clear();
+        } else if against.entries.iter().any(|(listed, _)| listed == digest) {
+            let name = &against.name;
+            by.push(format!("the digest {digest} in {name}, {}", signatures::believed(signer.as_ref())));
+            vouched = signer.is_some();
         } else {
             let problem = Problem::warning("E-UNCOVERED", "", format!("{} does not cover it", against.name));
             findings.add(CHECK, &options.subject, problem);

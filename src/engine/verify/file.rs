@@ -7,6 +7,7 @@ use std::path::Path;
 use super::report::{CheckId, Findings};
 use super::{Canonical, FileSummary, Options, Verdict, VerifyReport, Watch, distribution, signatures};
 use crate::files;
+use crate::oci::Problem;
 
 /// Verifies a file that is open. An error means that it could not be read.
 pub fn verify(file: &File, path: &Path, options: &Options, watch: &dyn Watch) -> io::Result<VerifyReport> {
@@ -15,6 +16,10 @@ pub fn verify(file: &File, path: &Path, options: &Options, watch: &dyn Watch) ->
     let digest = files::digest(file, |count| watch.read(count))?;
     let mut findings = Findings::default();
     let mut authenticated_by = distribution::held(path, &digest, options, &mut findings);
+    if let Some(expected) = &options.expect_version {
+        let problem = Problem::error("E-VERSION", "", "a file of no kind that is known says no version");
+        findings.add(CheckId::Version, &options.subject, problem.but(expected.clone(), "nothing"));
+    }
     let verdict = match findings.unsound() {
         Some(verdict) => verdict,
         None if !authenticated_by.is_empty() => Verdict::Verified,

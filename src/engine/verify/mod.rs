@@ -58,6 +58,27 @@ pub struct Against {
     pub bundle: Option<(String, Vec<u8>)>,
 }
 
+impl Against {
+    /// The digest that the list gives the file of this name, when it is not this one. Lines with that very name decide; else one of
+    /// those that end with it must be right.
+    fn contradicts(&self, file: Option<&str>, digest: &Digest) -> Option<&Digest> {
+        let file = file?;
+        let own = |(_, name): &&(Digest, String)| name.strip_prefix("./").unwrap_or(name) == file;
+        if self.entries.iter().any(|entry| own(&entry)) {
+            return self
+                .entries
+                .iter()
+                .filter(own)
+                .map(|(listed, _)| listed)
+                .find(|listed| *listed != digest);
+        }
+        let ends = |(_, name): &&(Digest, String)| name.rsplit('/').next() == Some(file);
+        let mut listed = self.entries.iter().filter(ends).map(|(listed, _)| listed);
+        let first = listed.next()?;
+        (first != digest && listed.all(|listed| listed != digest)).then_some(first)
+    }
+}
+
 /// What to verify beyond soundness.
 #[derive(Clone, Debug)]
 pub struct Options {

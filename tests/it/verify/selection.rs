@@ -204,3 +204,47 @@ fn all_bytes_are_counted() {
     let bytes: usize = sample.blobs.values().map(Vec::len).sum();
     assert_eq!(blobs.detail, format!("{} blobs, {bytes} bytes", sample.blobs.len()));
 }
+
+#[test]
+fn the_own_name_in_a_list_decides() {
+    let (dir, path, digest) = archive(&Sample::small());
+    let other = Digest::sha256(b"other").to_string();
+    let lists = [
+        ("image.tar", Verdict::Mismatch),
+        ("./image.tar", Verdict::Mismatch),
+        ("else.tar", Verdict::Verified),
+    ];
+    for (name, verdict) in lists {
+        assert_eq!(against(&path, &[(&digest, "first.tar"), (&other, name)]).verdict, verdict, "{name}");
+    }
+    let below = [(&*other, "a/image.tar"), (&*digest, "b/image.tar")];
+    assert_eq!(against(&path, &below).verdict, Verdict::Verified);
+    let layout = Sample::small().layout();
+    let root = Sample::small().root()["digest"].as_str().unwrap().to_owned();
+    assert_eq!(against(layout.path(), &[(&root, "x"), (&other, "1.0")]).verdict, Verdict::Mismatch);
+    assert_eq!(against(layout.path(), &[(&root, "1.0"), (&other, "x")]).verdict, Verdict::Verified);
+    drop(dir);
+}
+
+#[test]
+fn a_file_that_says_no_version_has_not_the_one_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("SHA256SUMS");
+    fs::write(&path, "x").unwrap();
+    fs::write(dir.path().join("SHA256SUMS.sigstore.json"), "{}").unwrap();
+    let key = crate::signing::fixture("cosign/cosign.pub");
+    let ask =
+        |more: &[&str]| Run::of(dmoci().arg("verify").arg(&path).arg("--key").arg(&key).args(more)).stdout;
+    assert!(!ask(&[]).contains("E-VERSION"));
+    assert!(ask(&["--expect-version", "1"]).contains("error[E-VERSION]"));
+}
+
+#[test]
+fn a_list_that_is_a_pipe_is_an_error_and_not_waited_for() {
+    let layout = Sample::small().layout();
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("SHA256SUMS");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    let run = Run::of(dmoci().arg("verify").arg(layout.path()).arg("--against").arg(&pipe));
+    assert!(run.exit != 0 && run.stderr.contains("it is no regular file"), "{}", run.stderr);
+}
