@@ -43,7 +43,9 @@ fn what_is_pinned_is_pinned_before_the_source_is_copied() {
     let run = |arguments: &[&str]| {
         let mut command = dmoci();
         command.args(arguments).current_dir(project.root()).env("XDG_CACHE_HOME", project.cache());
-        Run::of(command.env("PIP_INDEX_URL", server.url("/simple/")))
+        // Whichever resolves.
+        let index = server.url("/simple/");
+        Run::of(command.env("PIP_INDEX_URL", &index).env("UV_DEFAULT_INDEX", &index))
     };
     // Requirements that only the source tells, an archive, and a wheel that only a plan finds; the lock file is in what is built.
     edit(&project, "pyproject.toml", "requires = []", "requires = [\"always\"]");
